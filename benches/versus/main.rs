@@ -1,0 +1,24 @@
+//! What a request costs: this crate, its peers and the bare service, in one run.
+//!
+//! `cargo bench --bench versus` prints a table, `cargo bench --bench versus -- --json` one object per row. Any other
+//! word leaves out the rows without it in their name.
+//!
+//! A request is ready + call + await of a unit request over a service that is always ready, on a current-thread
+//! runtime. With one caller the door is kept; of 64 callers each is a task with its own clone. Rows are measured in
+//! turn, several rounds over, and the fastest round of each counts: noise only ever adds.
+
+mod balance;
+mod row;
+
+fn main() {
+    let json = std::env::args().any(|argument| argument == "--json");
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().expect("a runtime");
+    let mut rows = {
+        let _inside = runtime.enter();
+        balance::rows()
+    };
+    let words = || std::env::args().skip(1).filter(|word| !word.starts_with("--"));
+    rows.retain(|row| words().all(|word| row.name.contains(&word)));
+    row::measure(&runtime, &mut rows);
+    row::print(&rows, json);
+}

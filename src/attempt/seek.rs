@@ -1,0 +1,203 @@
+use std::{
+    collections::HashMap,
+    sync::{Arc, Weak},
+    task::{Context, Poll},
+};
+
+use futures::task::AtomicWaker;
+use tower_service::Service;
+
+use super::Attempt;
+use crate::{
+    fleet::{BackendId, Fleet, Member, Name},
+    pick::{Desk, Dice, Pick, Plan},
+};
+
+/// Looks for a backend that is ready now.
+///
+/// The strategy's choice is asked first. While it is pending the others of its tier are asked too, and the first that
+/// is ready is taken; those that were asked keep their place in their queues until then.
+pub(crate) struct Seek<S, P> {
+    desk: Arc<Desk<S, P>>,
+    plan: Arc<Plan<S, P>>,
+    waiting: Waiting<S>,
+    dice: Dice,
+}
+
+/// What a request that found nobody ready keeps until somebody is.
+struct Waiting<S> {
+    asked: Vec<Asked<S>>,
+    /// Rings when the fleet changes.
+    bell: Option<Arc<AtomicWaker>>,
+}
+
+/// An instance that was asked and is not ready yet. It does not count as in flight.
+struct Asked<S> {
+    id: BackendId,
+    member: Weak<Member<S>>,
+    service: S,
+}
+
+/// The very instance that was found ready.
+pub(crate) struct Held<S> {
+    member: Arc<Member<S>>,
+    service: S,
+}
+
+/// Why nobody is ready, and waiting would not help.
+pub(crate) enum Unready<E> {
+    /// The fleet is empty.
+    NoBackends,
+    /// Nobody is eligible among so many.
+    NoneAvailable(usize),
+    /// Everybody eligible said it will never be ready; this one last.
+    Refused(Name, E),
+}
+
+impl<S> Held<S> {
+    pub(crate) fn call<Req>(mut self, request: Req) -> Attempt<S::Future, S>
+    where
+        S: Service<Req>,
+    {
+        Attempt::new(self.service.call(request), self.member)
+    }
+}
+
+impl<S, P> Seek<S, P> {
+    pub(crate) fn new(desk: Arc<Desk<S, P>>) -> Self {
+        let plan = desk.plan();
+        Self { desk, plan, waiting: Waiting::new(), dice: Dice::new() }
+    }
+
+    pub(crate) fn fleet(&self) -> &Fleet<S> {
+        self.desk.fleet()
+    }
+
+    /// May a request that begins now still go to the one that was held for it?
+    pub(crate) fn confirms(&self, held: &Held<S>) -> bool {
+        !self.plan.is_retired() || held.member.facts.health.eligible()
+    }
+
+    fn plan(&mut self) -> Arc<Plan<S, P>> {
+        self.renew();
+        Arc::clone(&self.plan)
+    }
+
+    fn renew(&mut self) {
+        if self.plan.is_retired() {
+            self.plan = self.desk.plan();
+        }
+    }
+}
+
+/// Looks anew: readiness is not carried over.
+impl<S, P> Clone for Seek<S, P> {
+    fn clone(&self) -> Self {
+        let plan = if self.plan.is_retired() { self.desk.plan() } else { Arc::clone(&self.plan) };
+        Self { desk: Arc::clone(&self.desk), plan, waiting: Waiting::new(), dice: Dice::new() }
+    }
+}
+
+impl<S: Clone + Send + Sync + 'static, P: Pick> Seek<S, P> {
+    /// Ready with an instance to call, or with the reason why there is none. Pending only while everybody eligible is.
+    #[inline]
+    pub(crate) fn poll<Req>(&mut self, cx: &mut Context<'_>) -> Poll<Result<Held<S>, Unready<S::Error>>>
+    where
+        S: Service<Req>,
+    {
+        self.renew();
+        if !self.waiting.asked.is_empty() {
+            return self.search(cx, None);
+        }
+        let Some(member) = self.plan.choose(&mut self.dice) else { return self.search(cx, None) };
+        let mut service = member.service.clone();
+        match service.poll_ready(cx) {
+            Poll::Ready(Ok(())) => Poll::Ready(Ok(Held { member, service })),
+            Poll::Ready(Err(error)) => self.search(cx, Some((member, error))),
+            Poll::Pending => {
+                self.waiting.asked.push(Asked::new(&member, service));
+                drop(member);
+                self.search(cx, None)
+            }
+        }
+    }
+
+    /// The way of a request whose first choice is not ready: everybody of the tier is asked.
+    #[cold]
+    fn search<Req>(
+        &mut self,
+        cx: &mut Context<'_>,
+        refused: Option<(Arc<Member<S>>, S::Error)>,
+    ) -> Poll<Result<Held<S>, Unready<S::Error>>>
+    where
+        S: Service<Req>,
+    {
+        let mut last_refusal = refused.map(|(member, error)| (member.facts.id, member.facts.name.clone(), error));
+        loop {
+            let plan = self.plan();
+            let mut unasked: HashMap<_, _> = plan.ids().collect();
+            if let Some((id, ..)) = &last_refusal {
+                unasked.remove(id);
+            }
+            // Those who left the tier are not waited for.
+            self.waiting.asked.retain(|asked| unasked.remove(&asked.id).is_some());
+            let mut index = 0;
+            while index < self.waiting.asked.len() {
+                match self.waiting.asked[index].service.poll_ready(cx) {
+                    Poll::Pending => index += 1,
+                    Poll::Ready(answer) => {
+                        let Asked { id, member, service } = self.waiting.asked.remove(index);
+                        let Some(member) = member.upgrade() else { continue };
+                        match answer {
+                            Ok(()) => return self.waiting.over(Held { member, service }),
+                            Err(error) => last_refusal = Some((id, member.facts.name.clone(), error)),
+                        }
+                    }
+                }
+            }
+            for member in plan.order(unasked, &mut self.dice) {
+                let mut service = member.service.clone();
+                match service.poll_ready(cx) {
+                    Poll::Ready(Ok(())) => return self.waiting.over(Held { member, service }),
+                    Poll::Ready(Err(error)) => {
+                        last_refusal = Some((member.facts.id, member.facts.name.clone(), error));
+                    }
+                    Poll::Pending => self.waiting.asked.push(Asked::new(&member, service)),
+                }
+            }
+            if self.waiting.asked.is_empty() {
+                // The view may have changed while everybody was asked.
+                if plan.is_retired() {
+                    continue;
+                }
+                return Poll::Ready(Err(match last_refusal {
+                    Some((_, name, error)) => Unready::Refused(name, error),
+                    None if plan.roster().backends() == 0 => Unready::NoBackends,
+                    None => Unready::NoneAvailable(plan.roster().backends()),
+                }));
+            }
+            // In this order, so that a change in between is not slept through.
+            self.waiting.bell.get_or_insert_with(|| self.desk.fleet().wait()).register(cx.waker());
+            if !plan.is_retired() {
+                return Poll::Pending;
+            }
+        }
+    }
+}
+
+impl<S> Waiting<S> {
+    fn new() -> Self {
+        Self { asked: Vec::new(), bell: None }
+    }
+
+    fn over<E>(&mut self, held: Held<S>) -> Poll<Result<Held<S>, Unready<E>>> {
+        *self = Self::new();
+        Poll::Ready(Ok(held))
+    }
+}
+
+impl<S> Asked<S> {
+    fn new(member: &Arc<Member<S>>, service: S) -> Self {
+        Self { id: member.facts.id, member: Arc::downgrade(member), service }
+    }
+}

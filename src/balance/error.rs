@@ -1,0 +1,118 @@
+use std::{error, fmt, time::Duration};
+
+use tower::BoxError;
+
+use crate::{
+    attempt::{Failed, Unready},
+    fleet::Name,
+};
+
+/// Why a request was not answered, and by whom.
+///
+/// One pointer wide, since every response carries the room for it.
+pub struct Error(Box<ErrorKind>);
+
+/// What went wrong.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum ErrorKind {
+    /// The fleet is empty.
+    NoBackends,
+    /// Nobody in the fleet is eligible.
+    #[non_exhaustive]
+    NoneAvailable {
+        /// How many backends the fleet has.
+        backends: usize,
+    },
+    /// The backend will not get ready, and neither will any other.
+    #[non_exhaustive]
+    NotReady {
+        /// The last one that was asked.
+        backend: Name,
+        /// What it said.
+        source: BoxError,
+    },
+    /// The backend took too long.
+    #[non_exhaustive]
+    Timeout {
+        /// Who.
+        backend: Name,
+        /// How long it had.
+        timeout: Duration,
+    },
+    /// The backend's own error.
+    #[non_exhaustive]
+    Failed {
+        /// Whose.
+        backend: Name,
+        /// What it said.
+        source: BoxError,
+    },
+}
+
+impl Error {
+    /// What went wrong.
+    pub fn kind(&self) -> &ErrorKind {
+        &self.0
+    }
+
+    /// The backend at fault, if it was one.
+    pub fn backend(&self) -> Option<&Name> {
+        match self.kind() {
+            ErrorKind::NotReady { backend, .. }
+            | ErrorKind::Timeout { backend, .. }
+            | ErrorKind::Failed { backend, .. } => Some(backend),
+            ErrorKind::NoBackends | ErrorKind::NoneAvailable { .. } => None,
+        }
+    }
+}
+
+impl<E: Into<BoxError>> From<Unready<E>> for Error {
+    #[cold]
+    fn from(unready: Unready<E>) -> Self {
+        Self(Box::new(match unready {
+            Unready::NoBackends => ErrorKind::NoBackends,
+            Unready::NoneAvailable(backends) => ErrorKind::NoneAvailable { backends },
+            Unready::Refused(backend, source) => ErrorKind::NotReady { backend, source: source.into() },
+        }))
+    }
+}
+
+impl<E: Into<BoxError>> From<Failed<E>> for Error {
+    #[cold]
+    fn from(failed: Failed<E>) -> Self {
+        Self(Box::new(match failed {
+            Failed::Error(backend, source) => ErrorKind::Failed { backend, source: source.into() },
+            Failed::Timeout(backend, timeout) => ErrorKind::Timeout { backend, timeout },
+        }))
+    }
+}
+
+impl fmt::Debug for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Debug::fmt(self.kind(), f)
+    }
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.kind() {
+            ErrorKind::NoBackends => f.write_str("the fleet has no backends"),
+            ErrorKind::NoneAvailable { backends } => write!(f, "none of {backends} backends is available"),
+            ErrorKind::NotReady { backend, .. } => write!(f, "backend `{backend}` is not ready"),
+            ErrorKind::Timeout { backend, timeout } => {
+                write!(f, "backend `{backend}` did not answer within {timeout:?}")
+            }
+            ErrorKind::Failed { backend, .. } => write!(f, "backend `{backend}` failed"),
+        }
+    }
+}
+
+impl error::Error for Error {
+    fn source(&self) -> Option<&(dyn error::Error + 'static)> {
+        match self.kind() {
+            ErrorKind::NotReady { source, .. } | ErrorKind::Failed { source, .. } => Some(&**source),
+            ErrorKind::NoBackends | ErrorKind::NoneAvailable { .. } | ErrorKind::Timeout { .. } => None,
+        }
+    }
+}

@@ -1,0 +1,148 @@
+use std::{fmt, num::NonZeroU32, ops::Deref, sync::Arc, time::Duration};
+
+use tower_layer::Layer;
+
+use super::{Field, Refused};
+
+/// One of the services that a fleet is made of, and what is to be known about it.
+///
+/// ```
+/// # use tower_fleet::Backend;
+/// # use std::time::Duration;
+/// # let client = ();
+/// let backend = Backend::new("eu-1", client).weight(3).priority(10).timeout(Duration::from_secs(30));
+/// ```
+///
+/// Values are looked at when the backend enters a fleet: [`FleetBuilder::build`](super::FleetBuilder::build) and
+/// [`Fleet::insert`](super::Fleet::insert) refuse bad ones.
+#[derive(Clone)]
+#[must_use = "a backend does nothing until it is part of a fleet"]
+pub struct Backend<S> {
+    pub(super) name: Arc<str>,
+    pub(super) weight: u32,
+    pub(super) priority: i32,
+    pub(super) timeout: Option<Duration>,
+    pub(super) service: S,
+}
+
+impl<S> Backend<S> {
+    /// A backend of weight 1 and priority 0, without a timeout.
+    ///
+    /// The name identifies the backend within its fleet and is shown in errors, events and pages. It has 1 to 128 bytes
+    /// of ASCII letters, digits and `-_.:/[]`, so that it is safe in all of them.
+    pub fn new(name: impl Into<Arc<str>>, service: S) -> Self {
+        Self { name: name.into(), weight: 1, priority: 0, timeout: None, service }
+    }
+
+    /// The share of the requests it gets among the backends of its tier; at least 1.
+    pub fn weight(mut self, weight: u32) -> Self {
+        self.weight = weight;
+        self
+    }
+
+    /// Higher goes first: backends of equal priority form a tier, and a tier is left only when nobody in it is eligible.
+    pub fn priority(mut self, priority: i32) -> Self {
+        self.priority = priority;
+        self
+    }
+
+    /// How long one attempt may take, from the moment the backend is ready. Without it no timer runs.
+    pub fn timeout(mut self, timeout: Duration) -> Self {
+        self.timeout = Some(timeout);
+        self
+    }
+
+    /// Wraps the service of this backend alone.
+    pub fn layer<L: Layer<S>>(self, layer: L) -> Backend<L::Service> {
+        Backend {
+            name: self.name,
+            weight: self.weight,
+            priority: self.priority,
+            timeout: self.timeout,
+            service: layer.layer(self.service),
+        }
+    }
+
+    /// Past this point no bad name, weight or timeout exists.
+    pub(super) fn checked(&self) -> Result<(Name, NonZeroU32), Refused> {
+        let name = Name::new(&self.name)?;
+        let weight = checked_weight(&name, self.weight)?;
+        if self.timeout.is_some_and(|timeout| timeout.is_zero()) {
+            return Err(Refused::new(&name, Field::Timeout, "0 s", "must be longer than zero"));
+        }
+        Ok((name, weight))
+    }
+}
+
+pub(super) fn checked_weight(backend: &str, weight: u32) -> Result<NonZeroU32, Refused> {
+    NonZeroU32::new(weight).ok_or_else(|| Refused::new(backend, Field::Weight, "0", "must be at least 1"))
+}
+
+/// Shows no service: clients hold credentials.
+impl<S> fmt::Debug for Backend<S> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Backend")
+            .field("name", &self.name)
+            .field("weight", &self.weight)
+            .field("priority", &self.priority)
+            .field("timeout", &self.timeout)
+            .finish_non_exhaustive()
+    }
+}
+
+/// The name of a backend: unique in its fleet, cheap to clone, safe to show.
+#[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Name(pub(super) Arc<str>);
+
+impl Name {
+    const LONGEST: usize = 128;
+
+    fn new(name: &Arc<str>) -> Result<Self, Refused> {
+        let safe = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.:/[]".contains(&byte);
+        if name.is_empty() {
+            Err(Refused::new("", Field::Name, "", "must not be empty"))
+        } else if name.len() > Self::LONGEST {
+            Err(Refused::new("", Field::Name, name, "must have at most 128 bytes"))
+        } else if !name.bytes().all(safe) {
+            Err(Refused::new("", Field::Name, name, "may hold ASCII letters, digits and -_.:/[] only"))
+        } else {
+            Ok(Self(Arc::clone(name)))
+        }
+    }
+}
+
+impl Deref for Name {
+    type Target = str;
+
+    fn deref(&self) -> &str {
+        &self.0
+    }
+}
+
+impl PartialEq<str> for Name {
+    fn eq(&self, other: &str) -> bool {
+        *self.0 == *other
+    }
+}
+
+impl PartialEq<&str> for Name {
+    fn eq(&self, other: &&str) -> bool {
+        *self.0 == **other
+    }
+}
+
+impl fmt::Display for Name {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl fmt::Debug for Name {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Debug::fmt(&*self.0, f)
+    }
+}
+
+/// Which backend: a name may be given again, an id never is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct BackendId(pub(super) u64);

@@ -1,0 +1,55 @@
+use std::{error::Error, fmt};
+
+/// A value that a fleet does not take. The fleet is as it was before.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Refused {
+    /// The backend it was meant for; empty where the name itself is at fault.
+    pub backend: String,
+    /// What was to be set.
+    pub field: Field,
+    /// The value, made safe to print.
+    pub value: String,
+    reason: &'static str,
+}
+
+/// A setting of a backend.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Field {
+    /// [`Backend::new`](super::Backend::new).
+    Name,
+    /// [`Backend::weight`](super::Backend::weight).
+    Weight,
+    /// [`Backend::timeout`](super::Backend::timeout).
+    Timeout,
+}
+
+impl Refused {
+    pub(super) fn new(backend: &str, field: Field, value: &str, reason: &'static str) -> Self {
+        // A refused name may be anything at all: hostile, or a megabyte long.
+        let value = value.escape_debug().take(160).collect();
+        Self { backend: backend.to_owned(), field, value, reason }
+    }
+
+    pub(super) fn taken(name: &str) -> Self {
+        Self::new(name, Field::Name, name, "is taken already")
+    }
+
+    pub(super) fn unknown(name: &str) -> Self {
+        Self::new("", Field::Name, name, "names no backend of this fleet")
+    }
+}
+
+impl fmt::Display for Refused {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { backend, field, value, reason } = self;
+        match field {
+            Field::Name => write!(f, "backend name `{value}` {reason}"),
+            Field::Weight => write!(f, "backend `{backend}`: weight {value} {reason}"),
+            Field::Timeout => write!(f, "backend `{backend}`: timeout {value} {reason}"),
+        }
+    }
+}
+
+impl Error for Refused {}

@@ -1,0 +1,207 @@
+use std::{
+    collections::HashSet,
+    num::NonZeroU32,
+    sync::{Arc, Weak},
+};
+
+use super::{
+    BackendId, Name, Refused,
+    backend::{Backend, checked_weight},
+    changes::{Change, Listener},
+    member::{Candidate, Facts, Member},
+    roster::Roster,
+};
+use crate::{
+    health::{Health, Status},
+    telemetry,
+};
+
+/// A member and its place in the fleet. What may change while it serves is here; the member itself never changes.
+pub(super) struct Entry<S> {
+    pub(super) member: Arc<Member<S>>,
+    pub(super) weight: NonZeroU32,
+    pub(super) priority: i32,
+    position: u64,
+}
+
+impl<S: Send + Sync + 'static> Entry<S> {
+    fn new(backend: Backend<S>, name: Name, weight: NonZeroU32, id: BackendId, position: u64) -> Self {
+        let facts = Arc::new(Facts { id, name, health: Health::default() });
+        let member = Member { service: backend.service, timeout: backend.timeout, facts };
+        Self { member: Arc::new(member), weight, priority: backend.priority, position }
+    }
+
+    pub(super) fn candidate(&self) -> Candidate {
+        let member = Arc::downgrade(&self.member);
+        Candidate {
+            facts: Arc::clone(&self.member.facts),
+            weight: self.weight,
+            priority: self.priority,
+            position: self.position,
+            member,
+        }
+    }
+}
+
+impl<S> Entry<S> {
+    pub(super) fn name(&self) -> &Name {
+        &self.member.facts.name
+    }
+
+    /// The backend as it was given, to be given to another fleet.
+    pub(super) fn to_backend(&self) -> Backend<S>
+    where
+        S: Clone,
+    {
+        Backend {
+            name: Arc::clone(&self.name().0),
+            weight: self.weight.get(),
+            priority: self.priority,
+            timeout: self.member.timeout,
+            service: self.member.service.clone(),
+        }
+    }
+
+    pub(super) fn in_flight(&self) -> usize {
+        // One strong reference is this entry's.
+        Arc::strong_count(&self.member) - 1
+    }
+}
+
+/// Somebody who works with the view, and is told of every new one before the change returns.
+pub(crate) trait Subscriber<S>: Send + Sync {
+    fn publish(&self, roster: &Arc<Roster<S>>);
+}
+
+/// The truth about the fleet: who is part of it. Behind a lock, which no request takes.
+pub(super) struct Registry<S> {
+    entries: Vec<Entry<S>>,
+    /// The names in `entries`, so that filling a large fleet stays linear.
+    names: HashSet<Name>,
+    last_id: u64,
+    subscribers: Vec<Weak<dyn Subscriber<S>>>,
+    listeners: Vec<Listener>,
+    /// What was changed since the last view was published.
+    changes: Vec<Change>,
+    /// Who left since then: dropped outside the lock, since a service may do anything when it is dropped.
+    gone: Vec<Arc<Member<S>>>,
+}
+
+impl<S: Send + Sync + 'static> Registry<S> {
+    pub(super) fn new() -> Self {
+        Self {
+            entries: Vec::new(),
+            names: HashSet::new(),
+            last_id: 0,
+            subscribers: Vec::new(),
+            listeners: Vec::new(),
+            changes: Vec::new(),
+            gone: Vec::new(),
+        }
+    }
+
+    pub(super) fn entries(&self) -> &[Entry<S>] {
+        &self.entries
+    }
+
+    fn find(&self, name: &str) -> Option<usize> {
+        self.entries.iter().position(|entry| entry.name() == name)
+    }
+
+    fn known(&self, name: &str) -> Result<usize, Refused> {
+        self.find(name).ok_or_else(|| Refused::unknown(name))
+    }
+
+    pub(super) fn insert(&mut self, backend: Backend<S>) -> Result<(), Refused> {
+        let (name, weight) = backend.checked()?;
+        if !self.names.insert(name.clone()) {
+            return Err(Refused::taken(&name));
+        }
+        self.last_id += 1;
+        self.changes.push(Change::Inserted(name.clone()));
+        self.entries.push(Entry::new(backend, name, weight, BackendId(self.last_id), self.last_id));
+        Ok(())
+    }
+
+    /// The new one keeps the place of the old one in the order, and nothing else.
+    pub(super) fn replace(&mut self, backend: Backend<S>) -> Result<(), Refused> {
+        let (name, weight) = backend.checked()?;
+        let index = self.known(&name)?;
+        self.last_id += 1;
+        self.changes.push(Change::Replaced(name.clone()));
+        let position = self.entries[index].position;
+        let new = Entry::new(backend, name, weight, BackendId(self.last_id), position);
+        let old = std::mem::replace(&mut self.entries[index], new);
+        self.retire(old);
+        Ok(())
+    }
+
+    pub(super) fn remove(&mut self, name: &str) -> bool {
+        let Some(index) = self.find(name) else { return false };
+        let entry = self.entries.remove(index);
+        self.names.remove(entry.name());
+        self.changes.push(Change::Removed(entry.name().clone()));
+        self.retire(entry);
+        true
+    }
+
+    fn retire(&mut self, entry: Entry<S>) {
+        entry.member.facts.health.retire();
+        self.gone.push(entry.member);
+    }
+
+    pub(super) fn reweight(&mut self, name: &str, weight: u32) -> Result<(), Refused> {
+        let weight = checked_weight(name, weight)?;
+        let index = self.known(name)?;
+        let entry = &mut self.entries[index];
+        if std::mem::replace(&mut entry.weight, weight) != weight {
+            self.changes.push(Change::Reweighted(entry.name().clone(), weight.get()));
+        }
+        Ok(())
+    }
+
+    pub(super) fn prioritize(&mut self, name: &str, priority: i32) -> bool {
+        let Some(index) = self.find(name) else { return false };
+        let entry = &mut self.entries[index];
+        if std::mem::replace(&mut entry.priority, priority) != priority {
+            self.changes.push(Change::Moved(entry.name().clone(), priority));
+        }
+        true
+    }
+
+    pub(super) fn set_status(&mut self, name: &str, status: Status) -> bool {
+        let Some(index) = self.find(name) else { return false };
+        let facts = &self.entries[index].member.facts;
+        if facts.health.status() != status {
+            facts.health.set_status(status);
+            self.changes.push(Change::Status(facts.name.clone(), status));
+        }
+        true
+    }
+
+    pub(super) fn roster(&self) -> Arc<Roster<S>> {
+        Arc::new(Roster::new(&self.entries))
+    }
+
+    pub(super) fn subscribe(&mut self, subscriber: Weak<dyn Subscriber<S>>) {
+        self.subscribers.push(subscriber);
+    }
+
+    pub(super) fn listen(&mut self, listener: Listener) {
+        self.listeners.push(listener);
+    }
+
+    /// Puts the new view before everybody who works with one, and returns who left. After this no request that
+    /// begins later can see the old view.
+    pub(super) fn publish(&mut self) -> Vec<Arc<Member<S>>> {
+        let changes = std::mem::take(&mut self.changes);
+        if !changes.is_empty() {
+            let roster = self.roster();
+            self.subscribers
+                .retain(|subscriber| subscriber.upgrade().inspect(|subscriber| subscriber.publish(&roster)).is_some());
+            self.listeners.retain_mut(|listener| changes.iter().all(|change| listener.tell(change)));
+            changes.iter().for_each(telemetry::fleet_changed);
+        }
+        std::mem::take(&mut self.gone)
+    }
+}

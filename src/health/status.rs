@@ -1,0 +1,95 @@
+use std::sync::atomic::{AtomicU8, Ordering};
+
+/// What the operator says of a backend.
+///
+/// A backend of which nothing was said is [`Healthy`](Status::Healthy), and only a healthy backend gets new requests.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Status {
+    /// Gets requests.
+    #[default]
+    Healthy,
+    /// Gets no new request until it is set healthy again.
+    Degraded,
+    /// Gets no new request and finishes the running ones: the step before it is removed.
+    Draining,
+}
+
+impl std::fmt::Display for Status {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Healthy => "healthy",
+            Self::Degraded => "degraded",
+            Self::Draining => "draining",
+        })
+    }
+}
+
+/// The one belief about one backend, shared by all who write or read it.
+#[derive(Debug, Default)]
+pub(crate) struct Health {
+    status: AtomicU8,
+}
+
+const HEALTHY: u8 = 0;
+const DEGRADED: u8 = 1;
+const DRAINING: u8 = 2;
+const RETIRED: u8 = 3;
+
+impl Health {
+    pub(crate) fn status(&self) -> Status {
+        match self.status.load(Ordering::Acquire) {
+            HEALTHY => Status::Healthy,
+            DEGRADED => Status::Degraded,
+            _ => Status::Draining,
+        }
+    }
+
+    pub(crate) fn set_status(&self, status: Status) {
+        let code = match status {
+            Status::Healthy => HEALTHY,
+            Status::Degraded => DEGRADED,
+            Status::Draining => DRAINING,
+        };
+        self.status.store(code, Ordering::Release);
+    }
+
+    /// Out for good: the backend has left the fleet.
+    pub(crate) fn retire(&self) {
+        self.status.store(RETIRED, Ordering::Release);
+    }
+
+    /// May a request that has not started yet go there?
+    #[inline]
+    pub(crate) fn eligible(&self) -> bool {
+        self.status.load(Ordering::Acquire) == HEALTHY
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    // C2
+    #[test]
+    fn unknown_health_is_healthy() {
+        let health = Health::default();
+        assert_eq!(health.status(), Status::Healthy);
+        assert!(health.eligible());
+    }
+
+    // C2, C11
+    #[test]
+    fn only_a_healthy_backend_is_eligible() {
+        let health = Health::default();
+        for status in [Status::Degraded, Status::Draining] {
+            health.set_status(status);
+            assert_eq!(health.status(), status);
+            assert!(!health.eligible());
+        }
+        health.set_status(Status::Healthy);
+        assert!(health.eligible());
+        health.retire();
+        assert!(!health.eligible());
+    }
+}

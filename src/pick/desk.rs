@@ -1,0 +1,132 @@
+use std::{
+    collections::HashMap,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+};
+
+use arc_swap::ArcSwap;
+
+use super::{Dice, Pick};
+use crate::fleet::{BackendId, Fleet, Member, Roster, Subscriber, Tier};
+
+/// Where the doors of one layer get their backends: a fleet, and one strategy for all clones of a door.
+pub(crate) struct Desk<S, P> {
+    fleet: Fleet<S>,
+    plan: ArcSwap<Plan<S, P>>,
+}
+
+/// What a request needs to be given a backend: the view of the fleet, and the strategy made for it.
+pub(crate) struct Plan<S, P> {
+    roster: Arc<Roster<S>>,
+    dealer: Arc<Dealer<P>>,
+    retired: AtomicBool,
+}
+
+/// A strategy and the candidates it was made for. A change elsewhere in the fleet leaves it as it is, so that its
+/// rotation goes on undisturbed.
+struct Dealer<P> {
+    tier: Tier,
+    pick: P,
+}
+
+impl<P: Pick> Dealer<P> {
+    fn next(self: &Arc<Self>, tier: Tier) -> Arc<Self> {
+        let facts = |tier: &Tier| tier.iter().map(|one| (one.id(), one.weight(), one.position())).collect::<Vec<_>>();
+        // With nobody to choose from, what was learnt waits for the next who comes.
+        if tier.is_empty() || facts(&self.tier) == facts(&tier) {
+            return Arc::clone(self);
+        }
+        Arc::new(Self { pick: self.pick.renew(&self.tier, &tier), tier })
+    }
+}
+
+impl<S: Send + Sync + 'static, P: Pick> Desk<S, P> {
+    pub(crate) fn open(fleet: Fleet<S>, pick: P) -> Arc<Self> {
+        fleet.subscribe(|roster| {
+            let nobody = Arc::new(Dealer { tier: Tier::default(), pick });
+            let dealer = nobody.next(roster.first_tier());
+            let plan = ArcSwap::from_pointee(Plan { roster, dealer, retired: AtomicBool::new(false) });
+            Self { fleet: fleet.clone(), plan }
+        })
+    }
+}
+
+impl<S, P> Desk<S, P> {
+    pub(crate) fn fleet(&self) -> &Fleet<S> {
+        &self.fleet
+    }
+
+    pub(crate) fn plan(&self) -> Arc<Plan<S, P>> {
+        self.plan.load_full()
+    }
+}
+
+impl<S: Send + Sync + 'static, P: Pick> Subscriber<S> for Desk<S, P> {
+    fn publish(&self, roster: &Arc<Roster<S>>) {
+        let dealer = self.plan.load().dealer.next(roster.first_tier());
+        let plan = Plan { roster: Arc::clone(roster), dealer, retired: AtomicBool::new(false) };
+        // In this order: who sees the old plan retired finds the new one in its place.
+        self.plan.swap(Arc::new(plan)).retired.store(true, Ordering::Release);
+    }
+}
+
+impl<S, P> Plan<S, P> {
+    /// Is there a newer one? An unchanged flag costs a door next to nothing to read.
+    pub(crate) fn is_retired(&self) -> bool {
+        self.retired.load(Ordering::Acquire)
+    }
+
+    pub(crate) fn roster(&self) -> &Roster<S> {
+        &self.roster
+    }
+}
+
+impl<S, P: Pick> Plan<S, P> {
+    /// The strategy's choice for the next request; none when nobody is eligible.
+    #[inline]
+    pub(crate) fn choose(&self, dice: &mut Dice) -> Option<Arc<Member<S>>> {
+        self.roster.member(self.index(dice)?)
+    }
+
+    fn index(&self, dice: &mut Dice) -> Option<usize> {
+        let tier = self.roster.tier().len();
+        if tier == 0 {
+            return None;
+        }
+        let index = self.dealer.pick.pick(&self.dealer.tier, dice);
+        Some(if index < tier { index } else { dice.below(tier) })
+    }
+
+    /// The candidates of the tier and their places.
+    pub(crate) fn ids(&self) -> impl Iterator<Item = (BackendId, usize)> + '_ {
+        (0..).zip(self.roster.tier()).map(|(index, candidate)| (candidate.id(), index))
+    }
+
+    /// All of `left`, each once: as the strategy deals them while it deals new ones, then from a random one on, so
+    /// that what the first choice cannot take does not all fall on its neighbour.
+    pub(crate) fn order<'a>(
+        &'a self,
+        mut left: HashMap<BackendId, usize>,
+        dice: &'a mut Dice,
+    ) -> impl Iterator<Item = Arc<Member<S>>> + 'a {
+        let tier = self.roster.tier();
+        let mut dealt = 0;
+        let mut rest = (0..tier.len()).cycle().skip(dice.below(tier.len())).take(tier.len());
+        std::iter::from_fn(move || {
+            while dealt < DEALT && !left.is_empty() {
+                dealt += 1;
+                let index = self.index(dice)?;
+                if left.remove(&tier[index].id()).is_some() {
+                    return Some(index);
+                }
+            }
+            rest.find(|index| left.remove(&tier[*index].id()).is_some())
+        })
+        .filter_map(|index| self.roster.member(index))
+    }
+}
+
+/// How often the strategy is asked for somebody else before the rest is taken as it comes.
+const DEALT: usize = 8;

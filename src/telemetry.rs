@@ -1,0 +1,13 @@
+//! One function per event: the only place that knows how events are told.
+
+use crate::fleet::{Change, Refused};
+
+/// A fleet has a new view.
+pub(crate) fn fleet_changed(change: &Change) {
+    tracing::info!(target: "tower_fleet", ?change, "fleet changed");
+}
+
+/// Discovery found a backend that the fleet does not take.
+pub(crate) fn discovered_backend_refused(refused: &Refused) {
+    tracing::warn!(target: "tower_fleet", error = %refused, "discovered backend left out");
+}
