@@ -1,0 +1,41 @@
+//! The suite that every door must pass, whatever its strategy.
+//!
+//! A door is opened over a fleet of strict mocks: they panic when they are called unready, or when readiness is carried
+//! over a clone.
+
+mod mock;
+mod suite;
+
+use tower::Layer;
+use tower_fleet::{
+    BalanceLayer, Fleet,
+    pick::{Primary, pick_fn},
+};
+
+use mock::Mock;
+
+/// One module of tests per door.
+macro_rules! doors {
+    ($($name:ident => $open:expr;)*) => {$(
+        mod $name {
+            use super::*;
+
+            fn open(fleet: Fleet<Mock>) -> impl suite::Door {
+                let open = $open;
+                open(fleet)
+            }
+
+            suite::tests!(open);
+        }
+    )*};
+}
+
+doors! {
+    round_robin => |fleet| BalanceLayer::round_robin().layer(fleet);
+    shuffle => |fleet| BalanceLayer::shuffle().layer(fleet);
+    weighted => |fleet| BalanceLayer::weighted().layer(fleet);
+    primary => |fleet| BalanceLayer::new(Primary).layer(fleet);
+    named => |fleet| BalanceLayer::named("round-robin".parse().unwrap()).unwrap().layer(fleet);
+    closure => |fleet| BalanceLayer::new(pick_fn(|candidates, dice| dice.below(candidates.len()))).layer(fleet);
+    out_of_range => |fleet| BalanceLayer::new(pick_fn(|_, _| usize::MAX)).layer(fleet);
+}
