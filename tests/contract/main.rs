@@ -3,6 +3,8 @@
 //! A door is opened over a fleet of strict mocks: they panic when they are called unready, or when readiness is carried
 //! over a clone.
 
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 mod mock;
 mod suite;
 
