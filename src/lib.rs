@@ -54,6 +54,7 @@ mod attempt;
 pub mod balance;
 pub mod fleet;
 mod health;
+pub mod outcome;
 pub mod pick;
 mod telemetry;
 

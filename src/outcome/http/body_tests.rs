@@ -1,0 +1,177 @@
+use std::{
+    convert::Infallible,
+    io,
+    sync::{Arc, Mutex},
+};
+
+use bytes::Bytes;
+use futures::stream;
+use http::HeaderValue;
+use http_body_util::{BodyExt, Empty, Full, StreamBody};
+
+use super::{super::super::report::seen::Seen, *};
+use crate::outcome::FailureKind;
+
+/// Says what it was asked.
+struct Judge(Arc<Mutex<Vec<String>>>);
+
+impl ClassifyEnd for Judge {
+    fn end(self, trailers: Option<&HeaderMap>) -> Outcome {
+        self.0.lock().unwrap().push(format!("end, {} trailers", trailers.map_or(0, HeaderMap::len)));
+        Outcome::Success
+    }
+
+    fn error(self, error: &BoxError) -> Outcome {
+        self.0.lock().unwrap().push(format!("error, {error}"));
+        FailureKind::Body.into()
+    }
+}
+
+struct Watching {
+    seen: Arc<Seen>,
+    asked: Arc<Mutex<Vec<String>>>,
+}
+
+fn watch<B: Body>(body: B) -> (WatchedBody<B, Judge>, Watching) {
+    let watching = Watching { seen: Arc::default(), asked: Arc::default() };
+    let body = WatchedBody::new(body, Judge(watching.asked.clone()), watching.seen.report());
+    (body, watching)
+}
+
+impl Watching {
+    #[track_caller]
+    fn expect(&self, asked: &[&str], outcomes: &[Outcome]) {
+        assert_eq!(*self.asked.lock().unwrap(), asked);
+        assert_eq!(self.seen.outcomes(), outcomes);
+        assert_eq!(self.seen.is_idle(), !outcomes.is_empty(), "in flight until it is reported");
+    }
+}
+
+fn trailers() -> HeaderMap {
+    HeaderMap::from_iter([(http::header::SERVER, HeaderValue::from_static("x"))])
+}
+
+fn two_frames() -> impl Body<Data = Bytes, Error = Infallible> + Unpin {
+    let frames = [Ok(Frame::data(Bytes::from("a"))), Ok(Frame::data(Bytes::from("b")))];
+    StreamBody::new(stream::iter(frames))
+}
+
+#[tokio::test]
+async fn a_clean_end_is_reported_once() {
+    // C34
+    let (mut body, watching) = watch(two_frames());
+    for data in ["a", "b"] {
+        watching.expect(&[], &[]);
+        assert_eq!(body.frame().await.unwrap().unwrap().into_data().unwrap(), data);
+    }
+    watching.expect(&[], &[]);
+    assert!(body.frame().await.is_none());
+    watching.expect(&["end, 0 trailers"], &[Outcome::Success]);
+    assert!(body.frame().await.is_none());
+    drop(body);
+    watching.expect(&["end, 0 trailers"], &[Outcome::Success]);
+}
+
+#[tokio::test]
+async fn the_last_frame_is_the_end_when_the_body_knows() {
+    // C34: a server does not poll again
+    let (mut body, watching) = watch(Full::new(Bytes::from("all")));
+    watching.expect(&[], &[]);
+    body.frame().await.unwrap().unwrap();
+    assert!(body.is_end_stream());
+    watching.expect(&["end, 0 trailers"], &[Outcome::Success]);
+}
+
+#[tokio::test]
+async fn an_empty_body_has_ended_before_anybody_polls() {
+    // C34
+    let (body, watching) = watch(Empty::<Bytes>::new());
+    watching.expect(&["end, 0 trailers"], &[Outcome::Success]);
+    drop(body);
+    watching.expect(&["end, 0 trailers"], &[Outcome::Success]);
+}
+
+#[tokio::test]
+async fn trailers_are_the_end_and_are_passed_on() {
+    // C34
+    let (mut body, watching) = watch(two_frames().with_trailers(std::future::ready(Some(Ok(trailers())))));
+    body.frame().await.unwrap().unwrap();
+    body.frame().await.unwrap().unwrap();
+    watching.expect(&[], &[]);
+    let frame = body.frame().await.unwrap().unwrap();
+    assert_eq!(frame.into_trailers().unwrap(), trailers());
+    watching.expect(&["end, 1 trailers"], &[Outcome::Success]);
+    assert!(body.frame().await.is_none());
+    watching.expect(&["end, 1 trailers"], &[Outcome::Success]);
+}
+
+#[tokio::test]
+async fn an_error_half_way_is_reported_and_passed_on() {
+    // C34
+    let frames = [Ok(Frame::data(Bytes::from("a"))), Err(io::Error::other("cut"))];
+    let (mut body, watching) = watch(StreamBody::new(stream::iter(frames)));
+    body.frame().await.unwrap().unwrap();
+    let error = body.frame().await.unwrap().unwrap_err();
+    assert!(error.downcast_ref::<io::Error>().is_some(), "the caller can still tell what it was");
+    watching.expect(&["error, cut"], &[FailureKind::Body.into()]);
+    assert!(body.frame().await.is_none());
+    drop(body);
+    watching.expect(&["error, cut"], &[FailureKind::Body.into()]);
+}
+
+#[tokio::test]
+async fn dropped_early_it_is_neutral() {
+    // C37
+    let (mut body, watching) = watch(two_frames());
+    body.frame().await.unwrap().unwrap();
+    drop(body);
+    watching.expect(&[], &[Outcome::Neutral]);
+}
+
+#[tokio::test]
+async fn after_a_success_at_the_head_only_an_error_is_news() {
+    // C34
+    for (last, outcomes) in [
+        (None, vec![Outcome::Success]),
+        (Some(Err(io::Error::other("cut"))), vec![Outcome::Success, FailureKind::Body.into()]),
+    ] {
+        let seen = Arc::new(Seen::default());
+        let mut report = seen.report();
+        report.outcome(&Outcome::Success);
+        let frames = [Ok(Frame::data(Bytes::from("a")))].into_iter().chain(last);
+        let body = WatchedBody::new(StreamBody::new(stream::iter(frames)), Judge(Arc::default()), report);
+        let _ = body.collect().await;
+        assert_eq!(seen.outcomes(), outcomes);
+    }
+
+    let seen = Arc::new(Seen::default());
+    let mut report = seen.report();
+    report.outcome(&Outcome::Success);
+    drop(WatchedBody::new(two_frames(), Judge(Arc::default()), report));
+    assert_eq!(seen.outcomes(), [Outcome::Success], "the caller left early");
+}
+
+#[test]
+fn hints_are_those_of_the_body_inside() {
+    let (body, _watching) = watch(Full::new(Bytes::from("12345")));
+    assert_eq!(body.size_hint().exact(), Some(5));
+    assert!(!body.is_end_stream());
+    let (body, _watching) = watch(two_frames());
+    assert_eq!(body.size_hint().upper(), None);
+    assert!(!body.is_end_stream());
+    let (body, _watching) = watch(Empty::<Bytes>::new());
+    assert!(body.is_end_stream());
+}
+
+#[tokio::test]
+async fn a_default_body_reports_to_nobody() {
+    let body = WatchedBody::<Full<Bytes>, Judge>::default();
+    assert!(body.collect().await.unwrap().to_bytes().is_empty());
+}
+
+#[test]
+fn shows_nothing_of_what_is_inside() {
+    // C59
+    let (body, _watching) = watch(Full::new(Bytes::from("a token")));
+    assert_eq!(format!("{body:?}"), "WatchedBody { watched: true, .. }");
+}

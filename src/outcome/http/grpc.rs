@@ -1,0 +1,82 @@
+//! What a gRPC status says about the backend.
+
+use http::{HeaderMap, StatusCode, header};
+use tower_http::classify::GrpcCode;
+
+use super::{
+    super::{Failure, FailureKind, Outcome},
+    retry_after,
+};
+
+const OK: i32 = 0;
+const CANCELLED: i32 = 1;
+const UNKNOWN: i32 = 2;
+
+/// The gRPC codes that count as failures of the backend. Which by default, and why, is told at
+/// [`HttpClassifier::grpc_codes`](super::HttpClassifier::grpc_codes).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct FailureCodes(u32);
+
+impl FailureCodes {
+    pub(super) const fn contains(self, code: i32) -> bool {
+        // What no specification knows is to be read as UNKNOWN.
+        let code = if code < OK || code > GrpcCode::Unauthenticated as i32 { UNKNOWN } else { code };
+        self.0 >> code & 1 == 1
+    }
+}
+
+impl Default for FailureCodes {
+    fn default() -> Self {
+        use GrpcCode::{DataLoss, DeadlineExceeded, Internal, ResourceExhausted, Unavailable, Unknown};
+        Self::from_iter([Unknown, DeadlineExceeded, ResourceExhausted, Internal, Unavailable, DataLoss])
+    }
+}
+
+/// `Ok` is left out: it is never a failure.
+impl FromIterator<GrpcCode> for FailureCodes {
+    fn from_iter<I: IntoIterator<Item = GrpcCode>>(codes: I) -> Self {
+        Self(codes.into_iter().fold(0, |bits, code| bits | 1 << code as i32) & !1)
+    }
+}
+
+/// How a response is gRPC.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Flavour {
+    /// `application/grpc`, `application/grpc+proto` …: the status is in the trailers.
+    Native,
+    /// `application/grpc-web…`: the trailers are in the body, where they are not looked for.
+    Web,
+}
+
+pub(super) fn flavour(headers: &HeaderMap) -> Option<Flavour> {
+    const PREFIX: &[u8] = b"application/grpc";
+    let (start, rest) = headers.get(header::CONTENT_TYPE)?.as_bytes().split_at_checked(PREFIX.len())?;
+    if !start.eq_ignore_ascii_case(PREFIX) {
+        return None;
+    }
+    match rest.first() {
+        None | Some(b'+' | b';' | b' ') => Some(Flavour::Native),
+        Some(b'-') => Some(Flavour::Web),
+        Some(_) => None,
+    }
+}
+
+/// What the `grpc-status` in headers or trailers says, if there is one.
+pub(super) fn outcome(headers: &HeaderMap, failures: FailureCodes) -> Option<Outcome> {
+    let code = headers.get("grpc-status")?;
+    // As every gRPC client does: a status that cannot be read is UNKNOWN.
+    let code = code.to_str().ok().and_then(|code| code.trim().parse().ok()).unwrap_or(UNKNOWN);
+    Some(if failures.contains(code) {
+        Failure::new(FailureKind::Grpc(code)).retry_after(retry_after::from_headers(headers)).into()
+    } else if code == CANCELLED {
+        Outcome::Neutral
+    } else {
+        Outcome::Success
+    })
+}
+
+/// Whether the trailers of a response must have a status. Without a 200 the HTTP status stands
+/// alone.
+pub(super) fn owes_status(status: StatusCode, flavour: Flavour) -> bool {
+    status == StatusCode::OK && flavour == Flavour::Native
+}
