@@ -36,7 +36,7 @@
 //! fleet.drain("openai");
 //! fleet.reweight("azure", 5)?;
 //! for backend in fleet.snapshot() {
-//!     println!("{} {} {} in flight", backend.name, backend.state, backend.in_flight);
+//!     println!("{} {} {} in flight", backend.name, backend.status, backend.in_flight);
 //! }
 //! # Ok(())
 //! # }
@@ -52,6 +52,8 @@
 
 mod attempt;
 pub mod balance;
+pub mod breaker;
+mod clock;
 pub mod fleet;
 mod health;
 pub mod outcome;
@@ -60,7 +62,9 @@ mod telemetry;
 
 #[doc(inline)]
 pub use crate::{
+    attempt::TimedOut,
     balance::{Balance, BalanceLayer},
+    breaker::{CircuitBreaker, CircuitBreakerLayer},
     fleet::{Backend, Fleet},
-    health::Status,
+    health::{State, Status, Transition},
 };

@@ -1,6 +1,9 @@
 //! One function per event: the only place that knows how events are told.
 
-use crate::fleet::{Change, Refused};
+use crate::{
+    fleet::{Change, Refused},
+    health::Transition,
+};
 
 /// A fleet has a new view.
 pub(crate) fn fleet_changed(change: &Change) {
@@ -10,4 +13,9 @@ pub(crate) fn fleet_changed(change: &Change) {
 /// Discovery found a backend that the fleet does not take.
 pub(crate) fn discovered_backend_refused(refused: &Refused) {
     tracing::warn!(target: "tower_fleet", error = %refused, "discovered backend left out");
+}
+
+/// The circuit of a breaker that belongs to no fleet moved.
+pub(crate) fn circuit_moved(name: &str, transition: &Transition) {
+    tracing::info!(target: "tower_fleet", backend = name, from = ?transition.from, to = ?transition.to, "circuit moved");
 }

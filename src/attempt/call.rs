@@ -1,23 +1,19 @@
 use std::{
     pin::Pin,
     sync::Arc,
-    task::{Context, Poll, ready},
-    time::Duration,
+    task::{Context, Poll},
 };
 
 use pin_project_lite::pin_project;
-use tokio::time::Sleep;
 
+use super::{Timed, TimedOut};
 use crate::fleet::{Member, Name};
 
 pin_project! {
     /// A request that runs at a backend, which counts it in flight until this is dropped.
     pub(crate) struct Attempt<F, S> {
         #[pin]
-        call: F,
-        // Set only once the call was pending: a call that is done at once costs no timer.
-        #[pin]
-        timer: Option<Sleep>,
+        call: Timed<F>,
         member: Arc<Member<S>>,
     }
 }
@@ -26,13 +22,14 @@ pin_project! {
 pub(crate) enum Failed<E> {
     /// The backend's own error.
     Error(Name, E),
-    /// It took longer than this.
-    Timeout(Name, Duration),
+    /// It took too long.
+    Timeout(TimedOut),
 }
 
 impl<F, S> Attempt<F, S> {
+    #[inline]
     pub(super) fn new(call: F, member: Arc<Member<S>>) -> Self {
-        Self { call, timer: None, member }
+        Self { call: Timed::new(call, member.timeout), member }
     }
 }
 
@@ -44,19 +41,12 @@ where
 
     #[inline]
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        let mut this = self.project();
-        match this.call.poll(cx) {
-            Poll::Ready(Ok(response)) => return Poll::Ready(Ok(response)),
-            Poll::Ready(Err(error)) => return Poll::Ready(Err(Failed::Error(this.member.facts.name.clone(), error))),
-            Poll::Pending => {}
-        }
-        let Some(timeout) = this.member.timeout else { return Poll::Pending };
-        if this.timer.is_none() {
-            this.timer.set(Some(tokio::time::sleep(timeout)));
-        }
-        if let Some(timer) = this.timer.as_mut().as_pin_mut() {
-            ready!(timer.poll(cx));
-        }
-        Poll::Ready(Err(Failed::Timeout(this.member.facts.name.clone(), timeout)))
+        let this = self.project();
+        let name = || this.member.facts.name.clone();
+        Poll::Ready(match std::task::ready!(this.call.poll(cx)) {
+            Ok(Ok(response)) => Ok(response),
+            Ok(Err(error)) => Err(Failed::Error(name(), error)),
+            Err(limit) => Err(Failed::Timeout(TimedOut::new(name(), limit))),
+        })
     }
 }

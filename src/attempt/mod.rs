@@ -5,8 +5,11 @@
 
 mod call;
 mod seek;
+mod timed;
 
+pub use self::timed::TimedOut;
 pub(crate) use self::{
     call::{Attempt, Failed},
     seek::{Held, Seek, Unready},
+    timed::Timed,
 };

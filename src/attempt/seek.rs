@@ -2,6 +2,7 @@ use std::{
     collections::HashMap,
     sync::{Arc, Weak},
     task::{Context, Poll},
+    time::Duration,
 };
 
 use futures::task::AtomicWaker;
@@ -9,7 +10,7 @@ use tower_service::Service;
 
 use super::Attempt;
 use crate::{
-    fleet::{BackendId, Fleet, Member, Name},
+    fleet::{BackendId, Member, Name, Shared},
     pick::{Desk, Dice, Pick, Plan},
 };
 
@@ -36,20 +37,23 @@ struct Asked<S> {
     id: BackendId,
     member: Weak<Member<S>>,
     service: S,
+    trial: bool,
 }
 
 /// The very instance that was found ready.
 pub(crate) struct Held<S> {
     member: Arc<Member<S>>,
     service: S,
+    /// Taken as a probe: its circuit does not serve.
+    trial: bool,
 }
 
 /// Why nobody is ready, and waiting would not help.
 pub(crate) enum Unready<E> {
     /// The fleet is empty.
     NoBackends,
-    /// Nobody is eligible among so many.
-    NoneAvailable(usize),
+    /// Nobody is eligible among so many, and after so long somebody may be.
+    NoneAvailable(usize, Option<Duration>),
     /// Everybody eligible said it will never be ready; this one last.
     Refused(Name, E),
 }
@@ -69,13 +73,14 @@ impl<S, P> Seek<S, P> {
         Self { desk, plan, waiting: Waiting::new(), dice: Dice::new() }
     }
 
-    pub(crate) fn fleet(&self) -> &Fleet<S> {
+    pub(crate) fn fleet(&self) -> &Shared<S> {
         self.desk.fleet()
     }
 
     /// May a request that begins now still go to the one that was held for it?
     pub(crate) fn confirms(&self, held: &Held<S>) -> bool {
-        !self.plan.is_retired() || held.member.facts.health.eligible()
+        let health = &held.member.facts.health;
+        !self.plan.is_retired() || if held.trial { health.is_healthy() } else { health.eligible() }
     }
 
     fn plan(&mut self) -> Arc<Plan<S, P>> {
@@ -106,16 +111,16 @@ impl<S: Clone + Send + Sync + 'static, P: Pick> Seek<S, P> {
         S: Service<Req>,
     {
         self.renew();
-        if !self.waiting.asked.is_empty() {
+        if !self.waiting.asked.is_empty() || self.plan.roster().is_trial_due() {
             return self.search(cx, None);
         }
         let Some(member) = self.plan.choose(&mut self.dice) else { return self.search(cx, None) };
         let mut service = member.service.clone();
         match service.poll_ready(cx) {
-            Poll::Ready(Ok(())) => Poll::Ready(Ok(Held { member, service })),
+            Poll::Ready(Ok(())) => Poll::Ready(Ok(Held { member, service, trial: false })),
             Poll::Ready(Err(error)) => self.search(cx, Some((member, error))),
             Poll::Pending => {
-                self.waiting.asked.push(Asked::new(&member, service));
+                self.waiting.asked.push(Asked::new(&member, service, false));
                 drop(member);
                 self.search(cx, None)
             }
@@ -140,29 +145,32 @@ impl<S: Clone + Send + Sync + 'static, P: Pick> Seek<S, P> {
                 unasked.remove(id);
             }
             // Those who left the tier are not waited for.
-            self.waiting.asked.retain(|asked| unasked.remove(&asked.id).is_some());
+            self.waiting.asked.retain(|asked| unasked.remove(&asked.id).is_some() || asked.may_probe());
             let mut index = 0;
             while index < self.waiting.asked.len() {
                 match self.waiting.asked[index].service.poll_ready(cx) {
                     Poll::Pending => index += 1,
                     Poll::Ready(answer) => {
-                        let Asked { id, member, service } = self.waiting.asked.remove(index);
+                        let Asked { id, member, service, trial } = self.waiting.asked.remove(index);
                         let Some(member) = member.upgrade() else { continue };
                         match answer {
-                            Ok(()) => return self.waiting.over(Held { member, service }),
+                            Ok(()) => return self.waiting.over(Held { member, service, trial }),
                             Err(error) => last_refusal = Some((id, member.facts.name.clone(), error)),
                         }
                     }
                 }
             }
+            if let Some(held) = self.probe(cx, &plan) {
+                return self.waiting.over(held);
+            }
             for member in plan.order(unasked, &mut self.dice) {
                 let mut service = member.service.clone();
                 match service.poll_ready(cx) {
-                    Poll::Ready(Ok(())) => return self.waiting.over(Held { member, service }),
+                    Poll::Ready(Ok(())) => return self.waiting.over(Held { member, service, trial: false }),
                     Poll::Ready(Err(error)) => {
                         last_refusal = Some((member.facts.id, member.facts.name.clone(), error));
                     }
-                    Poll::Pending => self.waiting.asked.push(Asked::new(&member, service)),
+                    Poll::Pending => self.waiting.asked.push(Asked::new(&member, service, false)),
                 }
             }
             if self.waiting.asked.is_empty() {
@@ -173,7 +181,7 @@ impl<S: Clone + Send + Sync + 'static, P: Pick> Seek<S, P> {
                 return Poll::Ready(Err(match last_refusal {
                     Some((_, name, error)) => Unready::Refused(name, error),
                     None if plan.roster().backends() == 0 => Unready::NoBackends,
-                    None => Unready::NoneAvailable(plan.roster().backends()),
+                    None => Unready::NoneAvailable(plan.roster().backends(), plan.roster().retry_after()),
                 }));
             }
             // In this order, so that a change in between is not slept through.
@@ -182,6 +190,29 @@ impl<S: Clone + Send + Sync + 'static, P: Pick> Seek<S, P> {
                 return Poll::Pending;
             }
         }
+    }
+
+    /// A backend whose circuit lets this request probe it, if one is due and ready. Whoever has no permit left says so.
+    fn probe<Req>(&mut self, cx: &mut Context<'_>, plan: &Plan<S, P>) -> Option<Held<S>>
+    where
+        S: Service<Req>,
+    {
+        if !plan.roster().is_trial_due() {
+            return None;
+        }
+        for member in plan.roster().trials() {
+            if self.waiting.asked.iter().any(|asked| asked.id == member.facts.id) {
+                continue;
+            }
+            let mut service = member.service.clone();
+            match service.poll_ready(cx) {
+                Poll::Ready(Ok(())) => return Some(Held { member, service, trial: true }),
+                Poll::Ready(Err(_)) => {}
+                // It keeps its permit while it is asked: giving it back at once would wake whoever waits, ourselves too.
+                Poll::Pending => self.waiting.asked.push(Asked::new(&member, service, true)),
+            }
+        }
+        None
     }
 }
 
@@ -197,7 +228,13 @@ impl<S> Waiting<S> {
 }
 
 impl<S> Asked<S> {
-    fn new(member: &Arc<Member<S>>, service: S) -> Self {
-        Self { id: member.facts.id, member: Arc::downgrade(member), service }
+    fn new(member: &Arc<Member<S>>, service: S, trial: bool) -> Self {
+        Self { id: member.facts.id, member: Arc::downgrade(member), service, trial }
+    }
+
+    /// Is it asked as a probe of a circuit that still wants one?
+    fn may_probe(&self) -> bool {
+        let health = self.member.upgrade().map(|member| Arc::clone(&member.facts.health));
+        self.trial && health.is_some_and(|health| health.is_healthy() && health.on_trial().is_some())
     }
 }

@@ -3,7 +3,7 @@ use std::{error, fmt, time::Duration};
 use tower::BoxError;
 
 use crate::{
-    attempt::{Failed, Unready},
+    attempt::{Failed, TimedOut, Unready},
     fleet::Name,
 };
 
@@ -23,6 +23,8 @@ pub enum ErrorKind {
     NoneAvailable {
         /// How many backends the fleet has.
         backends: usize,
+        /// After how long somebody may be eligible again; none when nobody will be by itself.
+        retry_after: Option<Duration>,
     },
     /// The backend will not get ready, and neither will any other.
     #[non_exhaustive]
@@ -72,7 +74,7 @@ impl<E: Into<BoxError>> From<Unready<E>> for Error {
     fn from(unready: Unready<E>) -> Self {
         Self(Box::new(match unready {
             Unready::NoBackends => ErrorKind::NoBackends,
-            Unready::NoneAvailable(backends) => ErrorKind::NoneAvailable { backends },
+            Unready::NoneAvailable(backends, retry_after) => ErrorKind::NoneAvailable { backends, retry_after },
             Unready::Refused(backend, source) => ErrorKind::NotReady { backend, source: source.into() },
         }))
     }
@@ -82,8 +84,15 @@ impl<E: Into<BoxError>> From<Failed<E>> for Error {
     #[cold]
     fn from(failed: Failed<E>) -> Self {
         Self(Box::new(match failed {
-            Failed::Error(backend, source) => ErrorKind::Failed { backend, source: source.into() },
-            Failed::Timeout(backend, timeout) => ErrorKind::Timeout { backend, timeout },
+            Failed::Timeout(TimedOut { backend, timeout, .. }) => ErrorKind::Timeout { backend, timeout },
+            Failed::Error(backend, source) => {
+                let source = source.into();
+                match source.downcast_ref() {
+                    // A breaker keeps the time itself, to count it as a failure.
+                    Some(TimedOut { timeout, .. }) => ErrorKind::Timeout { backend, timeout: *timeout },
+                    None => ErrorKind::Failed { backend, source },
+                }
+            }
         }))
     }
 }
@@ -98,7 +107,10 @@ impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.kind() {
             ErrorKind::NoBackends => f.write_str("the fleet has no backends"),
-            ErrorKind::NoneAvailable { backends } => write!(f, "none of {backends} backends is available"),
+            ErrorKind::NoneAvailable { backends, retry_after } => {
+                write!(f, "none of {backends} backends is available")?;
+                retry_after.map_or(Ok(()), |wait| write!(f, ", one may be in {wait:?}"))
+            }
             ErrorKind::NotReady { backend, .. } => write!(f, "backend `{backend}` is not ready"),
             ErrorKind::Timeout { backend, timeout } => {
                 write!(f, "backend `{backend}` did not answer within {timeout:?}")

@@ -48,10 +48,10 @@ impl<P: Pick> BalanceLayer<P> {
     }
 }
 
-impl<S: Send + Sync + 'static, P: Pick> Layer<Fleet<S>> for BalanceLayer<P> {
+impl<S: Send + Sync + 'static, R, P: Pick> Layer<Fleet<S, R>> for BalanceLayer<P> {
     type Service = Balance<S, P>;
 
-    fn layer(&self, fleet: Fleet<S>) -> Balance<S, P> {
-        Balance::new(fleet, self.pick.renew(&[], &[]))
+    fn layer(&self, fleet: Fleet<S, R>) -> Balance<S, P> {
+        Balance::new(&fleet, self.pick.renew(&[], &[]))
     }
 }

@@ -23,17 +23,12 @@ pub struct Balance<S, P> {
 
 impl<S: Send + Sync + 'static, P: Pick> Balance<S, P> {
     /// Chooses among the backends of `fleet` as `pick` says.
-    pub fn new(fleet: Fleet<S>, pick: P) -> Self {
-        Self { seek: Seek::new(Desk::open(fleet, pick)), held: None }
+    pub fn new<R>(fleet: &Fleet<S, R>, pick: P) -> Self {
+        Self { seek: Seek::new(Desk::open(fleet.shared(), pick)), held: None }
     }
 }
 
 impl<S, P> Balance<S, P> {
-    /// The fleet behind this door.
-    pub fn fleet(&self) -> &Fleet<S> {
-        self.seek.fleet()
-    }
-
     #[cold]
     fn seek_with<Req>(&self, request: Req) -> ResponseFuture<S, P, Req>
     where
@@ -84,6 +79,6 @@ impl<S, P> Clone for Balance<S, P> {
 
 impl<S: Send + Sync + 'static, P> fmt::Debug for Balance<S, P> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Balance").field("fleet", self.fleet()).finish_non_exhaustive()
+        f.debug_struct("Balance").field("fleet", self.seek.fleet()).finish_non_exhaustive()
     }
 }

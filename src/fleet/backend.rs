@@ -65,7 +65,7 @@ impl<S> Backend<S> {
 
     /// Past this point no bad name, weight or timeout exists.
     pub(super) fn checked(&self) -> Result<(Name, NonZeroU32), Refused> {
-        let name = Name::new(&self.name)?;
+        let name = Name::checked(&self.name)?;
         let weight = checked_weight(&name, self.weight)?;
         if self.timeout.is_some_and(|timeout| timeout.is_zero()) {
             return Err(Refused::new(&name, Field::Timeout, "0 s", "must be longer than zero"));
@@ -97,17 +97,27 @@ pub struct Name(pub(super) Arc<str>);
 impl Name {
     const LONGEST: usize = 128;
 
-    fn new(name: &Arc<str>) -> Result<Self, Refused> {
-        let safe = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.:/[]".contains(&byte);
+    /// Refuses what is not safe to show everywhere.
+    pub(crate) fn checked(name: &Arc<str>) -> Result<Self, Refused> {
         if name.is_empty() {
             Err(Refused::new("", Field::Name, "", "must not be empty"))
         } else if name.len() > Self::LONGEST {
             Err(Refused::new("", Field::Name, name, "must have at most 128 bytes"))
-        } else if !name.bytes().all(safe) {
+        } else if !name.bytes().all(Self::is_safe) {
             Err(Refused::new("", Field::Name, name, "may hold ASCII letters, digits and -_.:/[] only"))
         } else {
             Ok(Self(Arc::clone(name)))
         }
+    }
+
+    /// A name as near to this as one may be: for keys that come with requests.
+    pub(crate) fn lossy(name: &str) -> Self {
+        let safe = |byte: u8| if Self::is_safe(byte) { char::from(byte) } else { '_' };
+        Self(name.bytes().take(Self::LONGEST).map(safe).collect::<String>().into())
+    }
+
+    fn is_safe(byte: u8) -> bool {
+        byte.is_ascii_alphanumeric() || b"-_.:/[]".contains(&byte)
     }
 }
 

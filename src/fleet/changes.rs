@@ -6,7 +6,7 @@ use std::{
 use futures::{channel::mpsc, stream::Stream};
 
 use super::Name;
-use crate::health::Status;
+use crate::health::{Status, Transition};
 
 /// Something that happened to a fleet.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -24,6 +24,8 @@ pub enum Change {
     Moved(Name, i32),
     /// The operator said something else of a backend.
     Status(Name, Status),
+    /// A backend's circuit went from one state to another.
+    Circuit(Name, Transition),
     /// So many changes were not delivered, because they came faster than they were read. Ask
     /// [`Fleet::snapshot`](super::Fleet::snapshot) for how things are.
     Missed(u64),

@@ -4,13 +4,13 @@ use std::{error::Error, fmt};
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Refused {
-    /// The backend it was meant for; empty where the name itself is at fault.
+    /// The backend it was meant for; empty where the name itself is at fault, or a setting of the whole fleet.
     pub backend: String,
     /// What was to be set.
     pub field: Field,
     /// The value, made safe to print.
     pub value: String,
-    reason: &'static str,
+    reason: String,
 }
 
 /// A setting of a backend.
@@ -23,13 +23,20 @@ pub enum Field {
     Weight,
     /// [`Backend::timeout`](super::Backend::timeout).
     Timeout,
+    /// A setting of the whole fleet, by its name.
+    Fleet(&'static str),
 }
 
 impl Refused {
-    pub(super) fn new(backend: &str, field: Field, value: &str, reason: &'static str) -> Self {
+    pub(super) fn new(backend: &str, field: Field, value: &str, reason: &str) -> Self {
         // A refused name may be anything at all: hostile, or a megabyte long.
         let value = value.escape_debug().take(160).collect();
-        Self { backend: backend.to_owned(), field, value, reason }
+        Self { backend: backend.to_owned(), field, value, reason: reason.to_owned() }
+    }
+
+    /// A setting of the whole fleet.
+    pub(crate) fn setting(field: &'static str, value: &str, reason: &str) -> Self {
+        Self::new("", Field::Fleet(field), value, reason)
     }
 
     pub(super) fn taken(name: &str) -> Self {
@@ -47,6 +54,7 @@ impl fmt::Display for Refused {
         match field {
             Field::Name => write!(f, "backend name `{value}` {reason}"),
             Field::Weight => write!(f, "backend `{backend}`: weight {value} {reason}"),
+            Field::Fleet(field) => write!(f, "{field} {value} {reason}"),
             Field::Timeout => write!(f, "backend `{backend}`: timeout {value} {reason}"),
         }
     }

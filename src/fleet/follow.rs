@@ -1,12 +1,15 @@
-use std::{collections::HashMap, hash::Hash, pin::pin, sync::Arc};
+use std::{collections::HashMap, hash::Hash, pin::pin};
 
 use futures::{StreamExt, stream::poll_fn};
 use tower::discover::{Change, Discover};
 
-use super::{Backend, Fleet, registry::Registry};
+use super::{
+    Backend, Fleet, Name, Refused,
+    registry::{Recruit, Registry},
+};
 use crate::telemetry;
 
-impl<S: Send + Sync + 'static> Fleet<S> {
+impl<S: Send + Sync + 'static, R: 'static> Fleet<S, R> {
     /// Lets a [`Discover`] say who is part of the fleet, for as long as the returned future is polled.
     ///
     /// `backend` makes a backend of what was discovered: its name, its weight and so on. A known key that comes again
@@ -30,11 +33,15 @@ impl<S: Send + Sync + 'static> Fleet<S> {
     /// assert_eq!(fleet.snapshot().len(), 2);
     /// # }
     /// ```
-    pub fn follow<D, F>(&self, discover: D, mut backend: F) -> impl Future<Output = Result<(), D::Error>> + use<S, D, F>
+    pub fn follow<D, F>(
+        &self,
+        discover: D,
+        mut backend: F,
+    ) -> impl Future<Output = Result<(), D::Error>> + use<S, R, D, F>
     where
-        D: Discover<Service = S>,
+        D: Discover<Service = R>,
         D::Key: Hash + Clone,
-        F: FnMut(&D::Key, S) -> Backend<S>,
+        F: FnMut(&D::Key, R) -> Backend<R>,
     {
         let fleet = self.clone();
         async move {
@@ -43,21 +50,23 @@ impl<S: Send + Sync + 'static> Fleet<S> {
             let mut names = HashMap::new();
             while let Some(batch) = changes.next().await {
                 let mut failed = None;
-                // The caller's closure runs outside the fleet's lock.
-                let batch: Vec<_> = batch
-                    .into_iter()
-                    .map_while(|change| change.map_err(|error| failed = Some(error)).ok())
-                    .map(|change| match change {
-                        Change::Insert(key, service) => {
-                            let made = backend(&key, service);
-                            (key, Some(made))
-                        }
+                // The caller's closure and layers run outside the fleet's lock.
+                let mut batch = batch.into_iter().map_while(|change| change.map_err(|error| failed = Some(error)).ok());
+                let batch: Vec<_> = std::iter::from_fn(|| {
+                    Some(match batch.next()? {
                         Change::Remove(key) => (key, None),
+                        Change::Insert(key, service) => {
+                            let recruit = fleet.recruit(backend(&key, service));
+                            (key, Some(recruit))
+                        }
                     })
-                    .collect();
-                fleet.edit(|registry| {
-                    for (key, made) in batch {
-                        follow_one(registry, &mut names, key, made);
+                })
+                .collect();
+                fleet.shared.edit(|registry| {
+                    for (key, recruit) in batch {
+                        if let Err(refused) = follow_one(registry, &mut names, key, recruit) {
+                            telemetry::discovered_backend_refused(&refused);
+                        }
                     }
                 });
                 if let Some(error) = failed {
@@ -72,30 +81,26 @@ impl<S: Send + Sync + 'static> Fleet<S> {
 /// Changes that are there at once are made at once: ten thousand backends are one new view, not ten thousand.
 const BATCH: usize = 1024;
 
+/// A key without a recruit has gone.
 fn follow_one<K: Hash + Eq, S: Send + Sync + 'static>(
     registry: &mut Registry<S>,
-    names: &mut HashMap<K, Arc<str>>,
+    names: &mut HashMap<K, Name>,
     key: K,
-    made: Option<Backend<S>>,
-) {
-    let known = names.remove(&key);
-    let Some(made) = made else {
-        known.map(|name| registry.remove(&name));
-        return;
-    };
-    let name = Arc::clone(&made.name);
-    let entered = match known {
-        Some(known) if known == name => registry.replace(made),
-        Some(known) => {
-            registry.remove(&known);
-            registry.insert(made)
-        }
-        None => registry.insert(made),
-    };
-    match entered {
-        Ok(()) => {
-            names.insert(key, name);
-        }
-        Err(refused) => telemetry::discovered_backend_refused(&refused),
+    recruit: Option<Result<Recruit<S>, Refused>>,
+) -> Result<(), Refused> {
+    // Who cannot come in does not cost the one who is there its place.
+    let recruit = recruit.transpose()?;
+    let name = recruit.as_ref().map(|recruit| recruit.name.clone());
+    let known = names.get(&key).cloned();
+    match recruit {
+        Some(recruit) if known == name => return registry.replace(recruit),
+        Some(recruit) => registry.insert(recruit)?,
+        None => {}
     }
+    if let Some(known) = known {
+        registry.remove(&known);
+        names.remove(&key);
+    }
+    names.extend(name.map(|name| (key, name)));
+    Ok(())
 }

@@ -23,7 +23,7 @@ pub(crate) struct Member<S> {
 pub(crate) struct Facts {
     pub(crate) id: BackendId,
     pub(crate) name: Name,
-    pub(crate) health: Health,
+    pub(crate) health: Arc<Health>,
 }
 
 /// A backend that a strategy may choose.

@@ -23,7 +23,10 @@
 //! For a fixed set of in-process services that never changes, an array and an index do as well.
 
 mod backend;
+mod bounds;
+mod builder;
 mod changes;
+mod entrance;
 mod error;
 mod follow;
 mod member;
@@ -34,83 +37,101 @@ mod waiters;
 
 use std::{
     fmt,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
 };
 
 use futures::task::AtomicWaker;
-use tower_layer::Layer;
 
 pub use self::{
     backend::{Backend, BackendId, Name},
+    builder::FleetBuilder,
     changes::{Change, Changes},
     error::{Field, Refused},
     member::Candidate,
     snapshot::Snapshot,
 };
 use self::{
+    bounds::Bounds,
     changes::Listener,
-    registry::{Entry, Registry},
-    waiters::Waiters,
+    entrance::Bare,
+    registry::{Recruit, Registry},
 };
 pub(crate) use self::{
+    entrance::{Entrance, Newcomer, Overseer},
     member::Member,
     registry::Subscriber,
     roster::{Roster, Tier},
+    waiters::Waiters,
 };
-use crate::health::Status;
+use crate::{
+    clock::Clock,
+    health::{Circuit, Health, Policy, Status, Transition},
+};
 
 /// A set of backends that serve as one. Cheap to clone; clones share the set.
-pub struct Fleet<S> {
+///
+/// Backends are given as services `R` and serve as `S`, which is the same unless the fleet was built with something
+/// around each of them.
+pub struct Fleet<S, R = S> {
     shared: Arc<Shared<S>>,
+    entrance: Arc<dyn Entrance<R, S>>,
 }
 
-struct Shared<S> {
+/// What a fleet, its doors and the circuits of its backends have in common.
+pub(crate) struct Shared<S> {
     registry: Mutex<Registry<S>>,
     waiters: Waiters,
+    /// What the circuit of each backend goes by, if there are circuits.
+    policy: Option<Policy>,
+    clock: Clock,
 }
 
 impl<S: Send + Sync + 'static> Fleet<S> {
     /// A fleet of nobody, to which backends are added while it serves.
     pub fn new() -> Self {
-        Self { shared: Arc::new(Shared { registry: Mutex::new(Registry::new()), waiters: Waiters::default() }) }
+        Self { shared: Arc::new(Shared::new(None, Bounds::default())), entrance: Arc::new(Bare) }
     }
 
     /// Starts a fleet of known backends.
     pub fn builder() -> FleetBuilder<S> {
-        FleetBuilder { backends: Vec::new() }
+        FleetBuilder::new()
     }
+}
 
+impl<S: Send + Sync + 'static, R> Fleet<S, R> {
     /// Adds a backend, last among those of its priority.
-    pub fn insert(&self, backend: Backend<S>) -> Result<(), Refused> {
-        self.edit(|registry| registry.insert(backend))
+    pub fn insert(&self, backend: Backend<R>) -> Result<(), Refused> {
+        let recruit = self.recruit(backend)?;
+        self.shared.edit(|registry| registry.insert(recruit))
     }
 
     /// Puts another service, weight, priority and timeout in the place of the backend with the same name.
     ///
     /// Running requests of the old one finish there. Nothing that was believed about the old one goes over.
-    pub fn replace(&self, backend: Backend<S>) -> Result<(), Refused> {
-        self.edit(|registry| registry.replace(backend))
+    pub fn replace(&self, backend: Backend<R>) -> Result<(), Refused> {
+        let recruit = self.recruit(backend)?;
+        self.shared.edit(|registry| registry.replace(recruit))
     }
 
     /// Takes a backend out: when this returns, no further request goes there. Running ones finish, and the last one
     /// frees it. False when there is no such backend.
     pub fn remove(&self, name: &str) -> bool {
-        self.edit(|registry| registry.remove(name))
+        self.shared.edit(|registry| registry.remove(name))
     }
 
     /// Changes a backend's share of the requests.
     pub fn reweight(&self, name: &str, weight: u32) -> Result<(), Refused> {
-        self.edit(|registry| registry.reweight(name, weight))
+        self.shared.edit(|registry| registry.reweight(name, weight))
     }
 
     /// Moves a backend to the tier of that priority. False when there is no such backend.
     pub fn prioritize(&self, name: &str, priority: i32) -> bool {
-        self.edit(|registry| registry.prioritize(name, priority))
+        self.shared.edit(|registry| registry.prioritize(name, priority))
     }
 
     /// Says what you know of a backend: only healthy ones get new requests. False when there is no such backend.
     pub fn set_status(&self, name: &str, status: Status) -> bool {
-        self.edit(|registry| registry.set_status(name, status))
+        self.shared.edit(|registry| registry.set_status(name, status))
     }
 
     /// Lets a backend finish what runs there and gives it nothing new, before it is removed or while it is mended.
@@ -121,39 +142,61 @@ impl<S: Send + Sync + 'static> Fleet<S> {
 
     /// How every backend is at this moment, in the order they came.
     pub fn snapshot(&self) -> Vec<Snapshot> {
-        self.registry().entries().iter().map(Snapshot::from).collect()
+        self.shared.snapshot()
     }
 
     /// What changes from now on.
     pub fn changes(&self) -> Changes {
         let (listener, changes) = Listener::pair();
-        self.registry().listen(listener);
+        self.shared.registry().listen(listener);
         changes
     }
 
-    /// A fleet of the same backends with a layer around each service: a limit, a timeout, a header.
-    ///
-    /// It is a fleet of its own: what is changed in one later is not changed in the other. A backend that is inserted
-    /// later brings its layers along, see [`Backend::layer`].
-    pub fn each<L>(&self, layer: L) -> Fleet<L::Service>
-    where
-        S: Clone,
-        L: Layer<S>,
-        L::Service: Send + Sync + 'static,
-    {
-        let entries = |entry: &Entry<S>| (entry.to_backend(), entry.member.facts.health.status());
-        let backends: Vec<_> = self.registry().entries().iter().map(entries).collect();
-        // The layer is the caller's code: it runs outside the lock.
-        let backends: Vec<_> = backends.into_iter().map(|(backend, status)| (backend.layer(&layer), status)).collect();
-        let wrapped = Fleet::new();
-        wrapped.edit(|registry| {
-            for (backend, status) in backends {
-                let name = Arc::clone(&backend.name);
-                registry.insert(backend).expect("what one fleet took, another takes");
-                registry.set_status(&name, status);
-            }
-        });
-        wrapped
+    /// Looks at a backend and leads it through the entrance. The caller's layers run here, outside the lock.
+    fn recruit(&self, backend: Backend<R>) -> Result<Recruit<S>, Refused> {
+        let (name, weight) = backend.checked()?;
+        let Backend { priority, timeout, service, .. } = backend;
+        let health = Arc::new(self.shared.health());
+        let newcomer = Newcomer {
+            service,
+            name: name.clone(),
+            timeout,
+            health: Arc::clone(&health),
+            clock: self.shared.clock,
+            fleet: self.overseer(),
+        };
+        let service = self.entrance.enter(newcomer);
+        Ok(Recruit { name, weight, priority, timeout, keeps_time: self.entrance.keeps_time(), health, service })
+    }
+
+    fn overseer(&self) -> Weak<dyn Overseer> {
+        Arc::<Shared<S>>::downgrade(&self.shared)
+    }
+
+    pub(crate) fn shared(&self) -> &Arc<Shared<S>> {
+        &self.shared
+    }
+}
+
+impl<S: Send + Sync + 'static> Shared<S> {
+    fn new(policy: Option<Policy>, bounds: Bounds) -> Self {
+        let clock = Clock::start();
+        Self { registry: Mutex::new(Registry::new(bounds, clock)), waiters: Waiters::default(), policy, clock }
+    }
+
+    fn health(&self) -> Health {
+        self.policy.clone().map(Circuit::new).map(Health::from).unwrap_or_default()
+    }
+
+    fn snapshot(&self) -> Vec<Snapshot> {
+        let now = self.clock.now();
+        self.registry().entries().iter().map(|entry| Snapshot::new(entry, now)).collect()
+    }
+
+    /// Looks at the service of a backend.
+    pub(crate) fn with_service<T>(&self, name: &str, look: impl FnOnce(&S) -> T) -> Option<T> {
+        let registry = self.registry();
+        registry.entries().iter().find(|entry| entry.name() == name).map(|entry| look(&entry.member.service))
     }
 
     /// Tells a subscriber of every view from now on, and gives it the present one to begin with.
@@ -167,7 +210,7 @@ impl<S: Send + Sync + 'static> Fleet<S> {
 
     /// A place for a task that waits for the fleet to change.
     pub(crate) fn wait(&self) -> Arc<AtomicWaker> {
-        self.shared.waiters.join()
+        self.waiters.join()
     }
 
     /// Everything that changes the fleet goes through here: what `edit` did becomes one new view.
@@ -176,14 +219,26 @@ impl<S: Send + Sync + 'static> Fleet<S> {
         let done = edit(&mut registry);
         let gone = registry.publish();
         drop(registry);
-        self.shared.waiters.wake();
+        self.waiters.wake();
         drop(gone);
         done
     }
 
     fn registry(&self) -> MutexGuard<'_, Registry<S>> {
-        // A strategy or a service that panicked while it was cloned does not take the fleet along.
-        self.shared.registry.lock().unwrap_or_else(PoisonError::into_inner)
+        // A strategy that panicked while it was renewed does not take the fleet along.
+        self.registry.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl<S: Send + Sync + 'static> Overseer for Shared<S> {
+    fn circuit_moved(&self, backend: &Name, transition: Transition) {
+        self.edit(|registry| registry.circuit_moved(backend, transition));
+    }
+
+    fn permit_returned(&self) {
+        let roster = self.registry().roster();
+        roster.reconsider();
+        self.waiters.wake();
     }
 }
 
@@ -193,47 +248,20 @@ impl<S: Send + Sync + 'static> Default for Fleet<S> {
     }
 }
 
-impl<S> Clone for Fleet<S> {
+impl<S, R> Clone for Fleet<S, R> {
     fn clone(&self) -> Self {
-        Self { shared: Arc::clone(&self.shared) }
+        Self { shared: Arc::clone(&self.shared), entrance: Arc::clone(&self.entrance) }
     }
 }
 
-impl<S: Send + Sync + 'static> fmt::Debug for Fleet<S> {
+impl<S: Send + Sync + 'static, R> fmt::Debug for Fleet<S, R> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Debug::fmt(&*self.shared, f)
+    }
+}
+
+impl<S: Send + Sync + 'static> fmt::Debug for Shared<S> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_list().entries(self.snapshot()).finish()
-    }
-}
-
-/// The backends of a fleet before it serves.
-#[must_use = "a builder does nothing until it is built"]
-pub struct FleetBuilder<S> {
-    backends: Vec<Backend<S>>,
-}
-
-impl<S: Send + Sync + 'static> FleetBuilder<S> {
-    /// Adds a backend.
-    pub fn backend(mut self, backend: Backend<S>) -> Self {
-        self.backends.push(backend);
-        self
-    }
-
-    /// Adds several.
-    pub fn backends(mut self, backends: impl IntoIterator<Item = Backend<S>>) -> Self {
-        self.backends.extend(backends);
-        self
-    }
-
-    /// The fleet, unless a backend has a bad or a taken name, or a bad value.
-    pub fn build(self) -> Result<Fleet<S>, Refused> {
-        let fleet = Fleet::new();
-        fleet.edit(|registry| self.backends.into_iter().try_for_each(|backend| registry.insert(backend)))?;
-        Ok(fleet)
-    }
-}
-
-impl<S> fmt::Debug for FleetBuilder<S> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_list().entries(&self.backends).finish()
     }
 }

@@ -2,17 +2,20 @@ use std::{
     collections::HashSet,
     num::NonZeroU32,
     sync::{Arc, Weak},
+    time::Duration,
 };
 
 use super::{
     BackendId, Name, Refused,
-    backend::{Backend, checked_weight},
+    backend::checked_weight,
+    bounds::Bounds,
     changes::{Change, Listener},
     member::{Candidate, Facts, Member},
     roster::Roster,
 };
 use crate::{
-    health::{Health, Status},
+    clock::Clock,
+    health::{Health, Status, Transition},
     telemetry,
 };
 
@@ -21,14 +24,28 @@ pub(super) struct Entry<S> {
     pub(super) member: Arc<Member<S>>,
     pub(super) weight: NonZeroU32,
     pub(super) priority: i32,
+    pub(super) timeout: Option<Duration>,
     position: u64,
 }
 
+/// A backend that was looked at and let in, on its way to its place.
+pub(super) struct Recruit<S> {
+    pub(super) name: Name,
+    pub(super) weight: NonZeroU32,
+    pub(super) priority: i32,
+    pub(super) timeout: Option<Duration>,
+    /// What the service itself looks to it that the timeout is kept.
+    pub(super) keeps_time: bool,
+    pub(super) health: Arc<Health>,
+    pub(super) service: S,
+}
+
 impl<S: Send + Sync + 'static> Entry<S> {
-    fn new(backend: Backend<S>, name: Name, weight: NonZeroU32, id: BackendId, position: u64) -> Self {
-        let facts = Arc::new(Facts { id, name, health: Health::default() });
-        let member = Member { service: backend.service, timeout: backend.timeout, facts };
-        Self { member: Arc::new(member), weight, priority: backend.priority, position }
+    fn new(recruit: Recruit<S>, id: BackendId, position: u64) -> Self {
+        let Recruit { name, weight, priority, timeout, keeps_time, health, service } = recruit;
+        let facts = Arc::new(Facts { id, name, health });
+        let member = Member { service, timeout: timeout.filter(|_| !keeps_time), facts };
+        Self { member: Arc::new(member), weight, priority, timeout, position }
     }
 
     pub(super) fn candidate(&self) -> Candidate {
@@ -48,18 +65,8 @@ impl<S> Entry<S> {
         &self.member.facts.name
     }
 
-    /// The backend as it was given, to be given to another fleet.
-    pub(super) fn to_backend(&self) -> Backend<S>
-    where
-        S: Clone,
-    {
-        Backend {
-            name: Arc::clone(&self.name().0),
-            weight: self.weight.get(),
-            priority: self.priority,
-            timeout: self.member.timeout,
-            service: self.member.service.clone(),
-        }
+    pub(super) fn health(&self) -> &Health {
+        &self.member.facts.health
     }
 
     pub(super) fn in_flight(&self) -> usize {
@@ -75,6 +82,10 @@ pub(crate) trait Subscriber<S>: Send + Sync {
 
 /// The truth about the fleet: who is part of it. Behind a lock, which no request takes.
 pub(super) struct Registry<S> {
+    bounds: Bounds,
+    clock: Clock,
+    /// The present view.
+    roster: Arc<Roster<S>>,
     entries: Vec<Entry<S>>,
     /// The names in `entries`, so that filling a large fleet stays linear.
     names: HashSet<Name>,
@@ -88,8 +99,11 @@ pub(super) struct Registry<S> {
 }
 
 impl<S: Send + Sync + 'static> Registry<S> {
-    pub(super) fn new() -> Self {
+    pub(super) fn new(bounds: Bounds, clock: Clock) -> Self {
         Self {
+            bounds,
+            clock,
+            roster: Arc::new(Roster::new(&[], clock)),
             entries: Vec::new(),
             names: HashSet::new(),
             last_id: 0,
@@ -112,25 +126,22 @@ impl<S: Send + Sync + 'static> Registry<S> {
         self.find(name).ok_or_else(|| Refused::unknown(name))
     }
 
-    pub(super) fn insert(&mut self, backend: Backend<S>) -> Result<(), Refused> {
-        let (name, weight) = backend.checked()?;
-        if !self.names.insert(name.clone()) {
-            return Err(Refused::taken(&name));
+    pub(super) fn insert(&mut self, recruit: Recruit<S>) -> Result<(), Refused> {
+        if !self.names.insert(recruit.name.clone()) {
+            return Err(Refused::taken(&recruit.name));
         }
         self.last_id += 1;
-        self.changes.push(Change::Inserted(name.clone()));
-        self.entries.push(Entry::new(backend, name, weight, BackendId(self.last_id), self.last_id));
+        self.changes.push(Change::Inserted(recruit.name.clone()));
+        self.entries.push(Entry::new(recruit, BackendId(self.last_id), self.last_id));
         Ok(())
     }
 
     /// The new one keeps the place of the old one in the order, and nothing else.
-    pub(super) fn replace(&mut self, backend: Backend<S>) -> Result<(), Refused> {
-        let (name, weight) = backend.checked()?;
-        let index = self.known(&name)?;
+    pub(super) fn replace(&mut self, recruit: Recruit<S>) -> Result<(), Refused> {
+        let index = self.known(&recruit.name)?;
         self.last_id += 1;
-        self.changes.push(Change::Replaced(name.clone()));
-        let position = self.entries[index].position;
-        let new = Entry::new(backend, name, weight, BackendId(self.last_id), position);
+        self.changes.push(Change::Replaced(recruit.name.clone()));
+        let new = Entry::new(recruit, BackendId(self.last_id), self.entries[index].position);
         let old = std::mem::replace(&mut self.entries[index], new);
         self.retire(old);
         Ok(())
@@ -179,8 +190,13 @@ impl<S: Send + Sync + 'static> Registry<S> {
         true
     }
 
+    /// Notes that a circuit moved, for a backend that is still here.
+    pub(super) fn circuit_moved(&mut self, name: &Name, transition: Transition) {
+        self.changes.push(Change::Circuit(name.clone(), transition));
+    }
+
     pub(super) fn roster(&self) -> Arc<Roster<S>> {
-        Arc::new(Roster::new(&self.entries))
+        Arc::clone(&self.roster)
     }
 
     pub(super) fn subscribe(&mut self, subscriber: Weak<dyn Subscriber<S>>) {
@@ -196,9 +212,11 @@ impl<S: Send + Sync + 'static> Registry<S> {
     pub(super) fn publish(&mut self) -> Vec<Arc<Member<S>>> {
         let changes = std::mem::take(&mut self.changes);
         if !changes.is_empty() {
-            let roster = self.roster();
+            self.bounds.spare(&self.entries);
+            self.roster = Arc::new(Roster::new(&self.entries, self.clock));
+            let roster = &self.roster;
             self.subscribers
-                .retain(|subscriber| subscriber.upgrade().inspect(|subscriber| subscriber.publish(&roster)).is_some());
+                .retain(|subscriber| subscriber.upgrade().inspect(|subscriber| subscriber.publish(roster)).is_some());
             self.listeners.retain_mut(|listener| changes.iter().all(|change| listener.tell(change)));
             changes.iter().for_each(telemetry::fleet_changed);
         }

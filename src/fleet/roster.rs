@@ -1,12 +1,17 @@
 use std::{
     cmp::Reverse,
-    sync::{Arc, Weak},
+    sync::{
+        Arc, Mutex, Weak,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
 };
 
 use super::{
-    member::{Candidate, Member},
+    member::{Candidate, Facts, Member},
     registry::Entry,
 };
+use crate::{clock::Clock, health::Moment};
 
 /// One immutable view of the fleet: who is eligible, highest priority first.
 ///
@@ -16,20 +21,41 @@ pub(crate) struct Roster<S> {
     members: Box<[Weak<Member<S>>]>,
     first_tier: usize,
     backends: usize,
+    trials: Box<[Trial<S>]>,
+    /// From when on a trial may be worth a look. Written under the lock.
+    next_trial: AtomicU64,
+    postponing: Mutex<()>,
+    clock: Clock,
+}
+
+/// A backend whose circuit is open or half-open: out of the rotation, and to be probed by a request when its time is up.
+struct Trial<S> {
+    facts: Arc<Facts>,
+    member: Weak<Member<S>>,
+    /// It is at least of the tier that serves: a probe takes nobody to a lower one.
+    due: bool,
 }
 
 impl<S: Send + Sync + 'static> Roster<S> {
-    pub(super) fn new(entries: &[Entry<S>]) -> Self {
-        let mut eligible: Vec<_> = entries.iter().filter(|entry| entry.member.facts.health.eligible()).collect();
+    pub(super) fn new(entries: &[Entry<S>], clock: Clock) -> Self {
+        let mut sorted: Vec<_> = entries.iter().collect();
         // Stable: the order of the fleet among equals.
-        eligible.sort_by_key(|entry| Reverse(entry.priority));
-        let first_tier = eligible.iter().take_while(|entry| entry.priority == eligible[0].priority).count();
-        Self {
+        sorted.sort_by_key(|entry| Reverse(entry.priority));
+        let eligible: Vec<_> = sorted.iter().filter(|entry| entry.health().eligible()).collect();
+        let serving = eligible.first().map(|entry| entry.priority);
+        let on_trial = sorted.iter().filter(|entry| entry.health().is_healthy() && entry.health().on_trial().is_some());
+        let roster = Self {
+            first_tier: eligible.iter().take_while(|entry| Some(entry.priority) == serving).count(),
             candidates: eligible.iter().map(|entry| entry.candidate()).collect(),
             members: eligible.iter().map(|entry| Arc::downgrade(&entry.member)).collect(),
-            first_tier,
             backends: entries.len(),
-        }
+            trials: on_trial.map(|entry| Trial::new(entry, serving)).collect(),
+            next_trial: AtomicU64::new(Moment::EPOCH.as_nanos()),
+            postponing: Mutex::default(),
+            clock,
+        };
+        roster.postpone();
+        roster
     }
 }
 
@@ -52,6 +78,57 @@ impl<S> Roster<S> {
     /// How many backends the fleet has, eligible or not.
     pub(crate) fn backends(&self) -> usize {
         self.backends
+    }
+
+    /// Is a backend to be probed now? Costs nothing while all circuits are closed, and a look at the clock otherwise.
+    #[inline]
+    pub(crate) fn is_trial_due(&self) -> bool {
+        !self.trials.is_empty() && self.is_time_up()
+    }
+
+    #[cold]
+    fn is_time_up(&self) -> bool {
+        self.clock.now().reached(Moment::from_nanos(self.next_trial.load(Ordering::Relaxed)))
+    }
+
+    /// Those whose time is up, highest priority first. One that has no permit left will say so itself.
+    pub(crate) fn trials(&self) -> impl Iterator<Item = Arc<Member<S>>> + '_ {
+        let now = self.clock.now();
+        self.postpone();
+        let due = move |trial: &&Trial<S>| trial.due && now.reached(trial.eligible_at());
+        self.trials.iter().filter(due).filter_map(|trial| trial.member.upgrade())
+    }
+
+    /// A permit came back, so that somebody may be due before the time that was said.
+    pub(super) fn reconsider(&self) {
+        let _alone = self.postponing.lock();
+        self.next_trial.store(Moment::EPOCH.as_nanos(), Ordering::Relaxed);
+    }
+
+    /// Puts off the next look until somebody may be due. The lock keeps a permit that comes back meanwhile from being
+    /// overlooked: it is either seen here, or reconsidered after.
+    fn postpone(&self) {
+        let _alone = self.postponing.lock();
+        let next = self.trials.iter().filter(|trial| trial.due).map(Trial::eligible_at).min();
+        self.next_trial.store(next.unwrap_or(Moment::NEVER).as_nanos(), Ordering::Relaxed);
+    }
+
+    /// After how long somebody may be eligible again, if anybody ever is by itself.
+    pub(crate) fn retry_after(&self) -> Option<Duration> {
+        let soonest = self.trials.iter().map(Trial::eligible_at).min().filter(|soonest| *soonest != Moment::NEVER);
+        soonest.map(|soonest| soonest.since(self.clock.now()))
+    }
+}
+
+impl<S> Trial<S> {
+    fn new(entry: &Entry<S>, serving: Option<i32>) -> Self {
+        let facts = Arc::clone(&entry.member.facts);
+        let due = serving.is_none_or(|serving| entry.priority >= serving);
+        Self { facts, member: Arc::downgrade(&entry.member), due }
+    }
+
+    fn eligible_at(&self) -> Moment {
+        self.facts.health.circuit().map_or(Moment::NEVER, |circuit| circuit.eligible_at())
     }
 }
 

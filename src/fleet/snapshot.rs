@@ -1,7 +1,7 @@
 use std::time::Duration;
 
 use super::{BackendId, Name, registry::Entry};
-use crate::health::Status;
+use crate::health::{Moment, State, Status};
 
 /// How one backend is at this moment.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -17,22 +17,25 @@ pub struct Snapshot {
     pub priority: i32,
     /// How long one attempt may take.
     pub timeout: Option<Duration>,
-    /// What is believed about it.
-    pub state: Status,
+    /// What the operator says of it.
+    pub status: Status,
+    /// What its circuit says of it: closed, where it has none.
+    pub state: State,
     /// Requests that run there, and instances that a door holds ready for its next request.
     pub in_flight: usize,
 }
 
-impl<S> From<&Entry<S>> for Snapshot {
-    fn from(entry: &Entry<S>) -> Self {
+impl Snapshot {
+    pub(super) fn new<S>(entry: &Entry<S>, now: Moment) -> Self {
         let facts = &entry.member.facts;
         Self {
             id: facts.id,
             name: facts.name.clone(),
             weight: entry.weight.get(),
             priority: entry.priority,
-            timeout: entry.member.timeout,
-            state: facts.health.status(),
+            timeout: entry.timeout,
+            status: facts.health.status(),
+            state: facts.health.circuit().map_or(State::Closed, |circuit| circuit.state(now)),
             in_flight: entry.in_flight(),
         }
     }

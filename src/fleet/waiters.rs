@@ -2,14 +2,14 @@ use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use futures::task::AtomicWaker;
 
-/// The tasks that found every eligible backend pending. A change of the fleet wakes them: somebody ready may have
-/// come, or the last one they wait for may have gone.
+/// Tasks that wait for somebody to become eligible: every backend was pending, or a circuit was open. Woken when
+/// something changed, they look again.
 #[derive(Default)]
-pub(super) struct Waiters(Mutex<Vec<Weak<AtomicWaker>>>);
+pub(crate) struct Waiters(Mutex<Vec<Weak<AtomicWaker>>>);
 
 impl Waiters {
     /// A place to wait: kept as long as the task waits, forgotten when it is dropped.
-    pub(super) fn join(&self) -> Arc<AtomicWaker> {
+    pub(crate) fn join(&self) -> Arc<AtomicWaker> {
         let place = Arc::new(AtomicWaker::new());
         let mut places = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if places.len() == places.capacity() {
@@ -20,7 +20,7 @@ impl Waiters {
         place
     }
 
-    pub(super) fn wake(&self) {
+    pub(crate) fn wake(&self) {
         let mut places = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         places.retain(|place| place.upgrade().inspect(|place| place.wake()).is_some());
     }

@@ -1,4 +1,6 @@
-use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
+
+use super::{Circuit, Moment, State};
 
 /// What the operator says of a backend.
 ///
@@ -29,6 +31,9 @@ impl std::fmt::Display for Status {
 #[derive(Debug, Default)]
 pub(crate) struct Health {
     status: AtomicU8,
+    circuit: Option<Circuit>,
+    /// Too many are out already: this one serves although its circuit is open.
+    spared: AtomicBool,
 }
 
 const HEALTHY: u8 = 0;
@@ -59,10 +64,42 @@ impl Health {
         self.status.store(RETIRED, Ordering::Release);
     }
 
-    /// May a request that has not started yet go there?
+    /// Nothing but a circuit keeps requests from it.
+    #[inline]
+    pub(crate) fn is_healthy(&self) -> bool {
+        self.status.load(Ordering::Acquire) == HEALTHY
+    }
+
+    /// May a request that has not started yet go there, as one of many?
     #[inline]
     pub(crate) fn eligible(&self) -> bool {
-        self.status.load(Ordering::Acquire) == HEALTHY
+        self.is_healthy() && (self.is_spared() || self.circuit.as_ref().is_none_or(Circuit::serves))
+    }
+
+    /// Its circuit, if it has one.
+    #[inline]
+    pub(crate) fn circuit(&self) -> Option<&Circuit> {
+        self.circuit.as_ref()
+    }
+
+    /// An open circuit that will be tried again by itself: one that nobody forced.
+    pub(crate) fn on_trial(&self) -> Option<&Circuit> {
+        let tried = |circuit: &&Circuit| matches!(circuit.state(Moment::EPOCH), State::Open | State::HalfOpen);
+        self.circuit.as_ref().filter(tried)
+    }
+
+    pub(crate) fn is_spared(&self) -> bool {
+        self.spared.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn spare(&self, spared: bool) {
+        self.spared.store(spared, Ordering::Relaxed);
+    }
+}
+
+impl From<Circuit> for Health {
+    fn from(circuit: Circuit) -> Self {
+        Self { circuit: Some(circuit), ..Self::default() }
     }
 }
 

@@ -9,11 +9,11 @@ use std::{
 use arc_swap::ArcSwap;
 
 use super::{Dice, Pick};
-use crate::fleet::{BackendId, Fleet, Member, Roster, Subscriber, Tier};
+use crate::fleet::{BackendId, Member, Roster, Shared, Subscriber, Tier};
 
 /// Where the doors of one layer get their backends: a fleet, and one strategy for all clones of a door.
 pub(crate) struct Desk<S, P> {
-    fleet: Fleet<S>,
+    fleet: Arc<Shared<S>>,
     plan: ArcSwap<Plan<S, P>>,
 }
 
@@ -43,18 +43,18 @@ impl<P: Pick> Dealer<P> {
 }
 
 impl<S: Send + Sync + 'static, P: Pick> Desk<S, P> {
-    pub(crate) fn open(fleet: Fleet<S>, pick: P) -> Arc<Self> {
+    pub(crate) fn open(fleet: &Arc<Shared<S>>, pick: P) -> Arc<Self> {
         fleet.subscribe(|roster| {
             let nobody = Arc::new(Dealer { tier: Tier::default(), pick });
             let dealer = nobody.next(roster.first_tier());
             let plan = ArcSwap::from_pointee(Plan { roster, dealer, retired: AtomicBool::new(false) });
-            Self { fleet: fleet.clone(), plan }
+            Self { fleet: Arc::clone(fleet), plan }
         })
     }
 }
 
 impl<S, P> Desk<S, P> {
-    pub(crate) fn fleet(&self) -> &Fleet<S> {
+    pub(crate) fn fleet(&self) -> &Shared<S> {
         &self.fleet
     }
 

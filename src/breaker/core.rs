@@ -1,0 +1,139 @@
+use std::{
+    sync::{Arc, Mutex, PoisonError, Weak},
+    time::Duration,
+};
+
+use futures::channel::mpsc;
+
+use super::CircuitOpen;
+
+use crate::{
+    clock::Clock,
+    fleet::{Name, Overseer, Waiters},
+    health::{Admission, Circuit, Health, Moment, Ticket, Transition, Verdict},
+    outcome::Outcome,
+    telemetry,
+};
+
+/// A circuit and those who are told what it does: shared by all services, clones and handles of one breaker.
+pub(crate) struct Core {
+    name: Name,
+    health: Arc<Health>,
+    clock: Clock,
+    /// Where the circuit belongs to a backend of a fleet.
+    fleet: Option<Weak<dyn Overseer>>,
+    /// Who waits for the circuit to admit somebody.
+    waiters: Waiters,
+    listeners: Mutex<Vec<mpsc::Sender<Transition>>>,
+}
+
+/// Why a call was not admitted.
+pub(super) struct Rejected {
+    pub(super) retry_after: Option<Duration>,
+}
+
+impl Rejected {
+    pub(super) fn by(self, name: &Name) -> CircuitOpen {
+        CircuitOpen::new(name.clone(), self.retry_after)
+    }
+}
+
+impl Core {
+    pub(super) fn new(name: Name, health: Arc<Health>, clock: Clock, fleet: Option<Weak<dyn Overseer>>) -> Self {
+        Self { name, health, clock, fleet, waiters: Waiters::default(), listeners: Mutex::default() }
+    }
+
+    pub(super) fn name(&self) -> &Name {
+        &self.name
+    }
+
+    pub(super) fn waiters(&self) -> &Waiters {
+        &self.waiters
+    }
+
+    #[inline]
+    pub(super) fn circuit(&self) -> &Circuit {
+        self.health.circuit().expect("a breaker is made around a circuit")
+    }
+
+    pub(super) fn clock(&self) -> Clock {
+        self.clock
+    }
+
+    /// Asks to serve a call. Without a ticket nobody asks what comes of it: the circuit is open, and spared.
+    #[inline]
+    pub(super) fn admit(&self) -> Result<Option<Ticket>, Rejected> {
+        match self.circuit().admit(|| self.clock.now()) {
+            Admission::Admitted(ticket, transition) => {
+                self.tell(transition);
+                Ok(Some(ticket))
+            }
+            Admission::Rejected { .. } if self.health.is_spared() => Ok(None),
+            Admission::Rejected { retry_after, .. } => Err(Rejected { retry_after }),
+        }
+    }
+
+    /// May a call be admitted now? Takes no permit.
+    pub(super) fn would_admit(&self) -> bool {
+        self.circuit().would_admit(|| self.clock.now()) || self.health.is_spared()
+    }
+
+    /// Rejects a call that nobody asked for admission, since it was not going to be admitted.
+    pub(super) fn rejected(&self) -> Rejected {
+        let eligible_at = Some(self.circuit().eligible_at()).filter(|at| *at != Moment::NEVER);
+        Rejected { retry_after: eligible_at.map(|at| at.since(self.clock.now())) }
+    }
+
+    #[inline]
+    pub(super) fn record(&self, ticket: Ticket, outcome: &Outcome) {
+        let verdict = match outcome {
+            Outcome::Success => Verdict::Success,
+            Outcome::Failure(_) => Verdict::Failure,
+            Outcome::Neutral => Verdict::Neutral,
+        };
+        let transition = self.circuit().record(ticket, verdict, || self.clock.now(), || fastrand::u64(..));
+        if transition.is_none() && ticket.is_probe() {
+            // Its permit is free again, and somebody may wait for one.
+            self.waiters.wake();
+            self.with_fleet(|fleet| fleet.permit_returned());
+        }
+        self.tell(transition);
+    }
+
+    /// Makes a transition known.
+    #[inline]
+    pub(super) fn tell(&self, transition: Option<Transition>) {
+        if let Some(transition) = transition {
+            self.announce(transition);
+        }
+    }
+
+    #[cold]
+    fn announce(&self, transition: Transition) {
+        // A fleet tells of it itself, with the view that follows from it.
+        match self.fleet {
+            Some(_) => self.with_fleet(|fleet| fleet.circuit_moved(&self.name, transition)),
+            None => telemetry::circuit_moved(&self.name, &transition),
+        }
+        let mut listeners = self.listeners.lock().unwrap_or_else(PoisonError::into_inner);
+        // A listener that sleeps misses what does not fit: the generations show the gap.
+        listeners.retain_mut(|listener| listener.try_send(transition).map_or_else(|error| error.is_full(), |()| true));
+        drop(listeners);
+        self.waiters.wake();
+    }
+
+    fn with_fleet(&self, tell: impl FnOnce(&dyn Overseer)) {
+        if let Some(fleet) = self.fleet.as_ref().and_then(Weak::upgrade) {
+            tell(&*fleet);
+        }
+    }
+
+    pub(super) fn listen(&self) -> mpsc::Receiver<Transition> {
+        let (sender, receiver) = mpsc::channel(BACKLOG);
+        self.listeners.lock().unwrap_or_else(PoisonError::into_inner).push(sender);
+        receiver
+    }
+}
+
+/// Transitions a listener may be behind.
+const BACKLOG: usize = 256;

@@ -1,0 +1,182 @@
+use std::{
+    fmt,
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll, ready},
+    time::Duration,
+};
+
+use futures::task::AtomicWaker;
+use tokio::time::Sleep;
+use tower::BoxError;
+use tower_service::Service;
+
+use super::{
+    CircuitOpen, Misconfigured, ResponseFuture, Switch,
+    core::Rejected,
+    duty::{Duty, Post},
+};
+use crate::outcome::Classify;
+
+/// Calls a service while it is well, and spares it, and its callers, while it is not. See [the module](super).
+pub struct CircuitBreaker<S, C> {
+    inner: S,
+    post: Arc<Post<C>>,
+    /// The post is also that of the instance this one was cloned from.
+    borrowed: bool,
+    mode: Mode,
+    timeout: Option<Duration>,
+    /// The inner service said that it is ready, and was not called since.
+    inner_ready: bool,
+    /// Admitted already, where that is asked before the call.
+    admitted: Option<Duty<C>>,
+    waiting: Option<Waiting>,
+    refused: Option<Misconfigured>,
+}
+
+/// What a circuit that admits nobody means to a caller.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) enum Mode {
+    /// Its call is answered with an error.
+    Reject,
+    /// It waits until it is ready.
+    Wait,
+    /// It is not ready, and may look elsewhere: what a fleet wants.
+    Refuse,
+}
+
+/// Until the circuit's time is up, or something happens to it.
+struct Waiting {
+    bell: Arc<AtomicWaker>,
+    // Boxed, since a service is not pinned, and only callers that have to wait get here.
+    time: Option<Pin<Box<Sleep>>>,
+}
+
+impl<S, C> CircuitBreaker<S, C> {
+    pub(super) fn new(
+        inner: S,
+        post: Arc<Post<C>>,
+        mode: Mode,
+        timeout: Option<Duration>,
+        refused: Option<Misconfigured>,
+    ) -> Self {
+        Self { inner, post, borrowed: false, mode, timeout, inner_ready: false, admitted: None, waiting: None, refused }
+    }
+
+    /// The handle of this circuit: it outlives clones, boxes and the service itself.
+    pub fn switch(&self) -> Switch {
+        Switch::new(Arc::clone(&self.post.core))
+    }
+
+    fn open(&self, rejected: Rejected) -> CircuitOpen {
+        rejected.by(self.post.core.name())
+    }
+
+    /// Admits the caller before its call, or waits for that.
+    fn poll_admission(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), CircuitOpen>> {
+        loop {
+            let rejected = match Duty::take_up(&self.post) {
+                Ok(duty) => {
+                    self.admitted = Some(duty);
+                    self.waiting = None;
+                    return Poll::Ready(Ok(()));
+                }
+                Err(rejected) => rejected,
+            };
+            if self.mode == Mode::Refuse {
+                return Poll::Ready(Err(self.open(rejected)));
+            }
+            let core = &self.post.core;
+            let waiting = self.waiting.get_or_insert_with(|| Waiting { bell: core.waiters().join(), time: None });
+            waiting.bell.register(cx.waker());
+            waiting.time = rejected.retry_after.map(|wait| Box::pin(tokio::time::sleep(wait)));
+            let time_is_up = waiting.time.as_mut().is_some_and(|time| time.as_mut().poll(cx).is_ready());
+            // Asked after the bell was set, so that what happens in between is not slept through.
+            if !time_is_up && !core.would_admit() {
+                return Poll::Pending;
+            }
+        }
+    }
+}
+
+impl<S, C: Clone> CircuitBreaker<S, C> {
+    /// The post to count references at. An instance that is called a second time is kept, and gets its own.
+    #[inline]
+    fn own_post(&mut self) -> &Arc<Post<C>> {
+        if self.borrowed {
+            self.own();
+        }
+        &self.post
+    }
+
+    #[cold]
+    fn own(&mut self) {
+        self.post = Arc::new(Post { core: Arc::clone(&self.post.core), classifier: self.post.classifier.clone() });
+        self.borrowed = false;
+    }
+}
+
+impl<S, C, Req> Service<Req> for CircuitBreaker<S, C>
+where
+    S: Service<Req>,
+    S::Error: Into<BoxError>,
+    C: Classify<Req, S::Response>,
+{
+    type Response = C::Watched;
+    type Error = BoxError;
+    type Future = ResponseFuture<S, C, Req>;
+
+    #[inline]
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), BoxError>> {
+        if self.mode == Mode::Reject {
+            // Whoever will be rejected need not wait for a service that is not called.
+            if !self.post.core.would_admit() {
+                return Poll::Ready(Ok(()));
+            }
+        } else if self.admitted.is_none() {
+            ready!(self.poll_admission(cx))?;
+        }
+        let ready = ready!(self.inner.poll_ready(cx)).map_err(Into::into);
+        self.inner_ready = ready.is_ok();
+        if ready.is_err() {
+            self.admitted = None;
+        }
+        Poll::Ready(ready)
+    }
+
+    #[inline]
+    fn call(&mut self, request: Req) -> ResponseFuture<S, C, Req> {
+        if let Some(refused) = &self.refused {
+            return ResponseFuture::rejected(refused.clone());
+        }
+        if !std::mem::take(&mut self.inner_ready) {
+            return ResponseFuture::rejected(self.open(self.post.core.rejected()));
+        }
+        let admitted = match self.admitted.take() {
+            Some(duty) => Ok(duty),
+            None => Duty::take_up(self.own_post()),
+        };
+        match admitted {
+            Ok(duty) => ResponseFuture::begin(&mut self.inner, request, self.timeout, duty),
+            Err(rejected) => {
+                // It stays ready for the call that is admitted.
+                self.inner_ready = true;
+                ResponseFuture::rejected(self.open(rejected))
+            }
+        }
+    }
+}
+
+/// A clone shares the circuit, and starts unready.
+impl<S: Clone, C> Clone for CircuitBreaker<S, C> {
+    fn clone(&self) -> Self {
+        let (inner, post, refused) = (self.inner.clone(), Arc::clone(&self.post), self.refused.clone());
+        Self { borrowed: true, ..Self::new(inner, post, self.mode, self.timeout, refused) }
+    }
+}
+
+impl<S, C> fmt::Debug for CircuitBreaker<S, C> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("CircuitBreaker").field("name", self.post.core.name()).finish_non_exhaustive()
+    }
+}

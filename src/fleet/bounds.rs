@@ -1,0 +1,52 @@
+use std::cmp::Reverse;
+
+use super::{Refused, registry::Entry};
+use crate::health::{Circuit, Moment};
+
+/// How far breakers may go in taking backends out. When too many fail, the fault may be elsewhere, and a crowd on the
+/// few that are left would take them down too.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Bounds {
+    /// At most this share is out; the latest to open serve on.
+    pub(super) most_ejected: f64,
+    /// With less than this share left, everybody serves.
+    pub(super) panic_below: f64,
+}
+
+impl Default for Bounds {
+    /// Both off: a backend that fails is out, whoever is left.
+    fn default() -> Self {
+        Self { most_ejected: 1.0, panic_below: 0.0 }
+    }
+}
+
+impl Bounds {
+    pub(super) fn checked(self) -> Result<Self, Refused> {
+        let settings = [("most_ejected", self.most_ejected), ("panic_below", self.panic_below)];
+        match settings.into_iter().find(|(_, share)| !(0.0..=1.0).contains(share)) {
+            Some((field, share)) => Err(Refused::setting(field, &share.to_string(), "must be a share from 0 to 1")),
+            None => Ok(self),
+        }
+    }
+
+    /// Says of everybody whether it serves although its circuit is open.
+    pub(super) fn spare<S>(&self, entries: &[Entry<S>]) {
+        let healthy = entries.iter().filter(|entry| entry.health().is_healthy()).count();
+        let opened = |entry: &&Entry<S>| entry.health().on_trial().map_or(Moment::EPOCH, Circuit::eligible_at);
+        let mut out: Vec<_> = entries.iter().filter(|entry| entry.health().on_trial().is_some()).collect();
+        out.sort_by_key(|entry| Reverse(opened(entry)));
+        let left = healthy.saturating_sub(out.len());
+        let spared = if (left as f64) < self.panic_below * healthy as f64 {
+            out.len()
+        } else {
+            // Rounded down: a bound is kept.
+            out.len().saturating_sub((self.most_ejected * healthy as f64 + 1e-9) as usize)
+        };
+        for entry in entries {
+            entry.health().spare(false);
+        }
+        for entry in &out[..spared] {
+            entry.health().spare(true);
+        }
+    }
+}

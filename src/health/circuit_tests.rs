@@ -1,0 +1,562 @@
+use std::{
+    cell::Cell,
+    sync::{
+        Barrier, Mutex,
+        atomic::{AtomicU32, Ordering},
+    },
+    thread,
+    time::Duration,
+};
+
+use super::*;
+
+const fn secs(seconds: u64) -> Duration {
+    Duration::from_secs(seconds)
+}
+
+/// Seconds after the epoch.
+const fn at(seconds: u64) -> Moment {
+    Moment::since_epoch(secs(seconds))
+}
+
+fn circuit(draft: Draft) -> Circuit {
+    Circuit::new(draft.build().unwrap())
+}
+
+fn admit(circuit: &Circuit, now: u64) -> Ticket {
+    match circuit.admit(|| at(now)) {
+        Admission::Admitted(ticket, _) => ticket,
+        rejected @ Admission::Rejected { .. } => panic!("{rejected:?} at {now}"),
+    }
+}
+
+fn rejected(circuit: &Circuit, now: u64) -> (State, Option<Duration>) {
+    match circuit.admit(|| at(now)) {
+        Admission::Rejected { state, retry_after } => (state, retry_after),
+        admitted @ Admission::Admitted(..) => panic!("{admitted:?} at {now}"),
+    }
+}
+
+fn record(circuit: &Circuit, ticket: Ticket, verdict: Verdict, now: u64) -> Option<State> {
+    let transition = circuit.record(ticket, verdict, || at(now), || 0);
+    transition.map(|transition| transition.to)
+}
+
+fn call(circuit: &Circuit, verdict: Verdict, now: u64) -> Option<State> {
+    record(circuit, admit(circuit, now), verdict, now)
+}
+
+fn no_clock() -> Moment {
+    panic!("the clock was read")
+}
+
+fn no_random() -> u64 {
+    panic!("randomness was asked for")
+}
+
+use Verdict::{Failure, Neutral, Success};
+
+#[test]
+fn a_default_circuit_opens_probes_and_closes() {
+    // C35, C36
+    let circuit = Circuit::new(Policy::default());
+    for second in 0..4 {
+        assert_eq!(call(&circuit, Failure, second), None);
+    }
+    assert_eq!(call(&circuit, Failure, 4), Some(State::Open));
+    assert_eq!(rejected(&circuit, 33), (State::Open, Some(secs(1))));
+    let probe = admit(&circuit, 34);
+    assert_eq!(rejected(&circuit, 34).0, State::HalfOpen);
+    assert_eq!(record(&circuit, probe, Success, 35), Some(State::Closed));
+    assert_eq!(call(&circuit, Success, 35), None);
+}
+
+#[test]
+fn a_customised_circuit_grows_and_wants_two_good_probes() {
+    // C36
+    let circuit = circuit(
+        Policy::draft().consecutive(2).open_for(secs(10)).growth(2.0).longest(secs(30)).probes(2).successes_to_close(2),
+    );
+    assert_eq!(call(&circuit, Failure, 0), None);
+    assert_eq!(call(&circuit, Failure, 0), Some(State::Open));
+    assert_eq!(call(&circuit, Failure, 10), Some(State::Open));
+    assert_eq!(rejected(&circuit, 10), (State::Open, Some(secs(20))));
+    assert_eq!(call(&circuit, Failure, 30), Some(State::Open));
+    assert_eq!(rejected(&circuit, 30), (State::Open, Some(secs(30))));
+    let probes = [admit(&circuit, 60), admit(&circuit, 60)];
+    assert_eq!(record(&circuit, probes[0], Success, 61), None);
+    assert_eq!(record(&circuit, probes[1], Success, 62), Some(State::Closed));
+}
+
+#[test]
+fn failures_count_in_a_sliding_window_whatever_succeeds_between() {
+    // C36
+    let circuit = Circuit::new(Policy::default());
+    for second in [0, 50, 55, 58] {
+        assert_eq!(call(&circuit, Failure, second), None);
+        for _ in 0..100 {
+            assert_eq!(call(&circuit, Success, second), None);
+        }
+    }
+    assert_eq!(call(&circuit, Failure, 61), None, "the first is 61 s old");
+    assert_eq!(call(&circuit, Failure, 110), Some(State::Open), "the second is 60 s old");
+}
+
+#[test]
+fn a_success_ends_a_streak() {
+    // C36
+    let circuit = circuit(Policy::draft().consecutive(3));
+    for _ in 0..10 {
+        assert_eq!(call(&circuit, Failure, 0), None);
+        assert_eq!(call(&circuit, Neutral, 0), None);
+        assert_eq!(call(&circuit, Failure, 0), None);
+        assert_eq!(call(&circuit, Success, 0), None);
+    }
+    assert_eq!(call(&circuit, Failure, 0), None);
+    assert_eq!(call(&circuit, Failure, 0), None);
+    assert_eq!(call(&circuit, Failure, 0), Some(State::Open));
+}
+
+#[test]
+fn a_failure_rate_opens() {
+    // C36
+    let circuit = circuit(Policy::draft().failure_rate(0.5, secs(10), 10));
+    for _ in 0..5 {
+        assert_eq!(call(&circuit, Success, 0), None);
+    }
+    for _ in 0..4 {
+        assert_eq!(call(&circuit, Failure, 1), None);
+        assert_eq!(call(&circuit, Neutral, 1), None);
+    }
+    assert_eq!(call(&circuit, Failure, 1), Some(State::Open));
+}
+
+#[test]
+fn slow_calls_open_and_a_slow_probe_opens_again() {
+    // C36
+    let circuit = circuit(Policy::draft().slow_calls(0.5, secs(2), secs(60), 4));
+    assert!(circuit.needs_clock());
+    for end in [2, 1] {
+        let ticket = admit(&circuit, 0);
+        assert_eq!(record(&circuit, ticket, Success, end), None, "not slower than 2 s");
+    }
+    let tickets = [admit(&circuit, 0), admit(&circuit, 0)];
+    assert_eq!(record(&circuit, tickets[0], Success, 3), None);
+    assert_eq!(record(&circuit, tickets[1], Success, 3), Some(State::Open));
+    let slow = admit(&circuit, 33);
+    assert_eq!(record(&circuit, slow, Success, 36), Some(State::Open));
+    let late_start = admit(&circuit, 66).started_at(at(68));
+    assert_eq!(record(&circuit, late_start, Success, 70), Some(State::Closed));
+}
+
+#[test]
+fn several_rules_open_by_any_one() {
+    // C36
+    let draft = || Policy::draft().failures(4).consecutive(2);
+    let streak = circuit(draft());
+    assert_eq!(call(&streak, Failure, 0), None);
+    assert_eq!(call(&streak, Failure, 0), Some(State::Open));
+    let spread = circuit(draft());
+    for second in 0..3 {
+        assert_eq!(call(&spread, Failure, second), None);
+        assert_eq!(call(&spread, Success, second), None);
+    }
+    assert_eq!(call(&spread, Failure, 3), Some(State::Open));
+}
+
+#[test]
+fn a_closed_success_reads_no_clock() {
+    for draft in [Policy::draft(), Policy::draft().consecutive(3)] {
+        let circuit = circuit(draft);
+        assert!(!circuit.needs_clock());
+        let Admission::Admitted(ticket, None) = circuit.admit(no_clock) else {
+            panic!("a closed circuit serves");
+        };
+        assert_eq!(circuit.record(ticket, Success, no_clock, no_random), None);
+        assert_eq!(circuit.record(ticket, Neutral, no_clock, no_random), None);
+        assert!(circuit.would_admit(no_clock));
+    }
+}
+
+#[test]
+fn a_closed_success_takes_no_lock() {
+    let circuit = circuit(Policy::draft().consecutive(3).failures(3));
+    let _held = circuit.lock();
+    let Admission::Admitted(ticket, None) = circuit.admit(no_clock) else {
+        panic!("a closed circuit serves");
+    };
+    assert_eq!(circuit.record(ticket, Success, no_clock, no_random), None);
+}
+
+#[test]
+fn an_open_circuit_rejects_without_the_lock() {
+    // C35
+    let circuit = circuit(Policy::draft().consecutive(1));
+    call(&circuit, Failure, 0);
+    let _held = circuit.lock();
+    assert_eq!(rejected(&circuit, 10), (State::Open, Some(secs(20))));
+    assert_eq!(circuit.state(at(10)), State::Open);
+    assert_eq!(circuit.eligible_at(), at(30));
+}
+
+#[test]
+fn an_idle_open_circuit_shows_half_open_once_its_time_is_up() {
+    // C40
+    let circuit = circuit(Policy::draft().consecutive(1));
+    call(&circuit, Failure, 0);
+    assert_eq!(circuit.state(at(29)), State::Open);
+    assert!(!circuit.would_admit(|| at(29)));
+    assert_eq!(circuit.state(at(30)), State::HalfOpen);
+    assert!(circuit.would_admit(|| at(30)));
+    assert_eq!(circuit.generation(), 1, "looking changes nothing");
+}
+
+#[test]
+fn the_end_of_time_neither_panics_nor_lets_everybody_in() {
+    // C40
+    let circuit = circuit(Policy::draft().consecutive(1));
+    let end = || Moment::from_nanos(u64::MAX);
+    let ticket = admit(&circuit, 0);
+    assert!(circuit.record(ticket, Failure, end, || 0).is_some());
+    let rejected = circuit.admit(end);
+    assert!(matches!(rejected, Admission::Rejected { retry_after: None, .. }), "{rejected:?}");
+    circuit.hasten(end());
+    assert!(matches!(circuit.admit(end), Admission::Admitted(..)));
+    assert!(matches!(circuit.admit(end), Admission::Rejected { .. }));
+    assert!(matches!(circuit.admit(|| at(0)), Admission::Rejected { .. }));
+}
+
+#[test]
+fn half_open_admits_one_probe() {
+    // C38
+    let circuit = circuit(Policy::draft().consecutive(1));
+    call(&circuit, Failure, 0);
+    let Admission::Admitted(probe, Some(transition)) = circuit.admit(|| at(30)) else {
+        panic!("its time is up");
+    };
+    assert!(probe.is_probe());
+    assert_eq!((transition.from, transition.to), (State::Open, State::HalfOpen));
+    assert_eq!((transition.at, transition.generation), (at(30), 2));
+    assert_eq!(rejected(&circuit, 40), (State::HalfOpen, Some(secs(50))));
+    assert_eq!(circuit.eligible_at(), at(90));
+}
+
+#[test]
+fn a_cancelled_probe_returns_its_permit_and_counts_nothing() {
+    // C37, C38
+    let circuit = circuit(Policy::draft().consecutive(1));
+    call(&circuit, Failure, 0);
+    for _ in 0..100 {
+        let probe = admit(&circuit, 30);
+        assert_eq!(circuit.record(probe, Neutral, no_clock, no_random), None);
+        assert_eq!(circuit.state(at(30)), State::HalfOpen);
+        assert_eq!(circuit.eligible_at(), Moment::EPOCH);
+    }
+}
+
+#[test]
+fn a_lost_permit_passes_on_and_its_late_holder_frees_nothing() {
+    // C38
+    let circuit = circuit(Policy::draft().consecutive(1).successes_to_close(2));
+    call(&circuit, Failure, 0);
+    let lost = admit(&circuit, 30);
+    assert_eq!(rejected(&circuit, 89).0, State::HalfOpen);
+    let second = admit(&circuit, 90);
+    assert_eq!(record(&circuit, lost, Neutral, 91), None);
+    assert_eq!(rejected(&circuit, 92), (State::HalfOpen, Some(secs(58))));
+    assert_eq!(record(&circuit, second, Success, 93), None);
+    assert_eq!(call(&circuit, Success, 94), Some(State::Closed));
+}
+
+#[test]
+fn probes_that_always_outlast_their_permit_still_close() {
+    // C38: or a backend whose calls take 90 s would stay half-open for ever.
+    let circuit = circuit(Policy::draft().consecutive(1));
+    call(&circuit, Failure, 0);
+    let slow = admit(&circuit, 30);
+    let next = admit(&circuit, 90);
+    assert_eq!(record(&circuit, slow, Success, 120), Some(State::Closed));
+    assert_eq!(record(&circuit, next, Failure, 180), None, "a late one (C39)");
+    assert_eq!(circuit.state(at(180)), State::Closed);
+}
+
+#[test]
+fn a_failed_probe_opens_again_and_the_others_are_late() {
+    // C39
+    let circuit = circuit(Policy::draft().consecutive(1).probes(3).growth(2.0));
+    call(&circuit, Failure, 0);
+    let probes = [admit(&circuit, 30), admit(&circuit, 30), admit(&circuit, 30)];
+    assert_eq!(record(&circuit, probes[0], Failure, 31), Some(State::Open));
+    assert_eq!(record(&circuit, probes[1], Success, 32), None);
+    assert_eq!(record(&circuit, probes[2], Failure, 33), None);
+    assert_eq!(rejected(&circuit, 34), (State::Open, Some(secs(57))));
+}
+
+#[test]
+fn calls_begun_before_the_opening_change_nothing() {
+    // C39
+    let circuit = circuit(Policy::draft().consecutive(1));
+    let early = [admit(&circuit, 0), admit(&circuit, 0), admit(&circuit, 0)];
+    call(&circuit, Failure, 0);
+    assert_eq!(record(&circuit, early[0], Success, 1), None);
+    let probe = admit(&circuit, 30);
+    assert_eq!(record(&circuit, early[1], Success, 31), None, "no probe, so it does not close");
+    assert_eq!(circuit.state(at(31)), State::HalfOpen);
+    assert_eq!(record(&circuit, probe, Success, 32), Some(State::Closed));
+    assert_eq!(record(&circuit, early[2], Failure, 33), None, "it belongs to the time before");
+}
+
+#[test]
+fn a_new_closed_time_knows_nothing_of_the_old_one() {
+    // C39
+    for draft in
+        [Policy::draft().failures(3), Policy::draft().consecutive(3), Policy::draft().failure_rate(0.5, secs(60), 3)]
+    {
+        let circuit = circuit(draft);
+        for _ in 0..2 {
+            assert_eq!(call(&circuit, Failure, 0), None);
+        }
+        assert_eq!(circuit.reset(at(0)), None, "it was closed");
+        for _ in 0..2 {
+            assert_eq!(call(&circuit, Failure, 0), None);
+        }
+        assert_eq!(call(&circuit, Failure, 0), Some(State::Open));
+        circuit.hasten(at(1));
+        assert_eq!(call(&circuit, Success, 1), Some(State::Closed));
+        assert_eq!(call(&circuit, Failure, 1), None);
+    }
+}
+
+#[test]
+fn openings_grow_while_it_flaps_and_are_forgiven_in_quiet() {
+    // C36
+    let circuit = circuit(Policy::draft().consecutive(1).open_for(secs(10)).growth(2.0));
+    let remaining = |now| rejected(&circuit, now).1.unwrap().as_secs();
+    assert_eq!(call(&circuit, Failure, 0), Some(State::Open));
+    assert_eq!(remaining(0), 10);
+    assert_eq!(call(&circuit, Success, 10), Some(State::Closed));
+    assert_eq!(call(&circuit, Failure, 69), Some(State::Open));
+    assert_eq!(remaining(69), 20, "closed for less than a quiet time");
+    assert_eq!(call(&circuit, Failure, 89), Some(State::Open));
+    assert_eq!(remaining(89), 40);
+    assert_eq!(call(&circuit, Success, 129), Some(State::Closed));
+    assert_eq!(call(&circuit, Failure, 189), Some(State::Open));
+    assert_eq!(remaining(189), 20, "three openings, halved once");
+    assert_eq!(call(&circuit, Success, 209), Some(State::Closed));
+    assert_eq!(call(&circuit, Failure, 10_000), Some(State::Open));
+    assert_eq!(remaining(10_000), 10, "forgiven altogether");
+}
+
+#[test]
+fn forced_states_ignore_outcomes_until_reset() {
+    // C41
+    let circuit = circuit(Policy::draft().consecutive(1));
+    let before = admit(&circuit, 0);
+    let forced = circuit.force_closed(at(0)).unwrap();
+    assert_eq!((forced.from, forced.to), (State::Closed, State::ForcedClosed));
+    assert_eq!(circuit.force_closed(at(0)), None, "it is already");
+    assert_eq!(record(&circuit, before, Failure, 0), None);
+    for _ in 0..10 {
+        assert_eq!(call(&circuit, Failure, 0), None);
+    }
+    assert_eq!(circuit.trip(at(0), no_random), None);
+    assert_eq!(circuit.state(at(0)), State::ForcedClosed);
+
+    assert_eq!(circuit.force_open(at(1)).unwrap().from, State::ForcedClosed);
+    assert_eq!(rejected(&circuit, u64::MAX), (State::ForcedOpen, None));
+    assert_eq!(circuit.hasten(at(2)), None);
+    assert_eq!(circuit.trip(at(2), no_random), None);
+    assert_eq!(circuit.eligible_at(), Moment::NEVER);
+    assert!(!circuit.would_admit(|| Moment::NEVER));
+
+    assert_eq!(circuit.reset(at(3)).unwrap().to, State::Closed);
+    assert_eq!(record(&circuit, before, Failure, 3), None, "from before it was forced");
+    assert_eq!(call(&circuit, Failure, 3), Some(State::Open));
+}
+
+#[test]
+fn a_tripped_circuit_recovers_in_the_usual_way() {
+    // C41
+    let circuit = Circuit::new(Policy::default());
+    assert_eq!(circuit.trip(at(0), || 0).unwrap().to, State::Open);
+    assert_eq!(circuit.trip(at(1), no_random), None);
+    assert_eq!(call(&circuit, Success, 30), Some(State::Closed));
+}
+
+#[test]
+fn a_hastened_circuit_probes_at_once() {
+    // C43
+    let circuit = circuit(Policy::draft().consecutive(1));
+    assert_eq!(circuit.hasten(at(0)), None, "it is closed");
+    call(&circuit, Failure, 0);
+    let transition = circuit.hasten(at(5)).unwrap();
+    assert_eq!((transition.from, transition.to), (State::Open, State::HalfOpen));
+    assert_eq!(circuit.hasten(at(5)), None);
+    assert!(circuit.would_admit(no_clock));
+    assert_eq!(call(&circuit, Success, 5), Some(State::Closed));
+}
+
+#[test]
+fn a_panicking_random_source_does_not_jam_the_circuit() {
+    // C58
+    let circuit = circuit(Policy::draft().consecutive(1).jitter(0.5));
+    let ticket = admit(&circuit, 0);
+    let panicked =
+        std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| circuit.record(ticket, Failure, || at(0), no_random)));
+    assert!(panicked.is_err());
+    assert_eq!(call(&circuit, Failure, 0), Some(State::Open));
+}
+
+#[test]
+fn a_thousand_callers_get_as_many_permits_as_there_are() {
+    // C38
+    for probes in [1, 3] {
+        let circuit = circuit(Policy::draft().consecutive(1).probes(probes));
+        for round in 0..50 {
+            let now = round * 1_000;
+            assert_eq!(call(&circuit, Failure, now), Some(State::Open));
+            let admitted = Mutex::new(Vec::new());
+            let transitions = Mutex::new(0);
+            let start = Barrier::new(8);
+            thread::scope(|scope| {
+                for _ in 0..8 {
+                    scope.spawn(|| {
+                        start.wait();
+                        for _ in 0..125 {
+                            if let Admission::Admitted(ticket, turned) = circuit.admit(|| at(now + 30)) {
+                                admitted.lock().unwrap().push(ticket);
+                                *transitions.lock().unwrap() += u32::from(turned.is_some());
+                            }
+                        }
+                    });
+                }
+            });
+            let admitted = admitted.into_inner().unwrap();
+            assert_eq!(admitted.len(), probes as usize);
+            assert_eq!(transitions.into_inner().unwrap(), 1);
+            assert_eq!(record(&circuit, admitted[0], Success, now + 31), Some(State::Closed));
+        }
+    }
+}
+
+#[test]
+fn probes_never_outnumber_their_permits() {
+    // C38
+    let never = u32::MAX;
+    let circuit = circuit(Policy::draft().probes(2).successes_to_close(never));
+    circuit.trip(at(0), || 0);
+    let running = AtomicU32::new(0);
+    thread::scope(|scope| {
+        for verdict in [Success, Neutral, Success, Neutral] {
+            let (circuit, running) = (&circuit, &running);
+            scope.spawn(move || {
+                for _ in 0..20_000 {
+                    if let Admission::Admitted(ticket, _) = circuit.admit(|| at(30)) {
+                        assert!(running.fetch_add(1, Ordering::SeqCst) < 2);
+                        running.fetch_sub(1, Ordering::SeqCst);
+                        record(circuit, ticket, verdict, 30);
+                    }
+                }
+            });
+        }
+    });
+    let left = [admit(&circuit, 30), admit(&circuit, 30)];
+    assert_ne!(left[0], left[1]);
+    assert_eq!(rejected(&circuit, 30).0, State::HalfOpen, "and none got lost");
+}
+
+#[test]
+fn any_value_and_any_time_is_survived() {
+    // C58: a clock that leaps to and fro is no clock, but must not panic.
+    let mut rng = fastrand::Rng::with_seed(58);
+    for _ in 0..5_000 {
+        let mut count = || [1, 2, 3, 1_000][rng.usize(..4)];
+        let (failures, consecutive, minimum) = (count(), count(), count());
+        let (probes, successes) = (count(), count());
+        let mut duration = || {
+            let nanos = [1, 31, 1_000, 2_592_000_000_000_000][rng.usize(..4)];
+            Duration::from_nanos(nanos)
+        };
+        let (within, window, slow) = (duration(), duration(), duration());
+        let (open_for, quiet, timeout) = (duration(), duration(), duration());
+        let mut float = || [f64::MIN_POSITIVE, 0.5, 1.0][rng.usize(..3)];
+        let draft = Policy::draft()
+            .failures(failures)
+            .within(within)
+            .consecutive(consecutive)
+            .failure_rate(float(), window, minimum)
+            .slow_calls(float(), slow, window, minimum)
+            .growth(float() / f64::MIN_POSITIVE)
+            .jitter(float())
+            .open_for(open_for)
+            .forgive_after(quiet)
+            .probes(probes)
+            .probe_timeout(timeout)
+            .successes_to_close(successes);
+        let circuit = circuit(draft);
+        for _ in 0..50 {
+            let now = Moment::from_nanos([0, 1, 1 << 40, u64::MAX - 1, u64::MAX][rng.usize(..5)]);
+            let random = rng.u64(..);
+            if let Admission::Admitted(ticket, _) = circuit.admit(|| now) {
+                let verdict = [Success, Failure, Failure, Neutral][rng.usize(..4)];
+                circuit.record(ticket, verdict, || now, || random);
+            }
+            match rng.u8(..40) {
+                0 => circuit.trip(now, || random),
+                1 => circuit.hasten(now),
+                2 => circuit.reset(now),
+                _ => None,
+            };
+            circuit.state(now);
+        }
+    }
+}
+
+#[test]
+fn every_transition_is_handed_out_once() {
+    // C41
+    let circuit = circuit(Policy::draft().consecutive(2).probes(2));
+    let seen = Mutex::new(Vec::new());
+    thread::scope(|scope| {
+        for seed in 0..4 {
+            let (circuit, seen) = (&circuit, &seen);
+            scope.spawn(move || {
+                let mut random = fastrand::Rng::with_seed(seed);
+                let clock = Cell::new(0);
+                let now = || {
+                    clock.set(clock.get() + 7);
+                    at(clock.get())
+                };
+                let mut mine = Vec::new();
+                for _ in 0..5_000 {
+                    if let Admission::Admitted(ticket, transition) = circuit.admit(now) {
+                        mine.extend(transition);
+                        let verdict = random.choice([Success, Failure, Neutral]).unwrap();
+                        mine.extend(circuit.record(ticket, verdict, now, || 0));
+                    }
+                    match random.u8(..) {
+                        0 => mine.extend(circuit.force_open(now())),
+                        1 => mine.extend(circuit.force_closed(now())),
+                        2..8 => mine.extend(circuit.hasten(now())),
+                        8..16 if circuit.state(now()).is_forced() => {
+                            mine.extend(circuit.reset(now()));
+                        }
+                        _ => {}
+                    }
+                }
+                seen.lock().unwrap().extend(mine);
+            });
+        }
+    });
+    let mut seen = seen.into_inner().unwrap();
+    seen.sort_by_key(|transition| transition.generation);
+    let mut state = State::Closed;
+    let mut resets = 0;
+    for (transition, place) in seen.iter().zip(1..) {
+        assert_eq!(transition.from, state, "{transition:?}");
+        // A reset that found the circuit closed by then begins a generation without being a transition.
+        resets = transition.generation - place;
+        state = transition.to;
+    }
+    assert!(seen.len() > 1_000 && resets < 100, "{} with {resets}", seen.len());
+}
