@@ -62,7 +62,7 @@ mod telemetry;
 
 #[doc(inline)]
 pub use crate::{
-    attempt::TimedOut,
+    attempt::{Limited, TimedOut},
     balance::{Balance, BalanceLayer},
     breaker::{CircuitBreaker, CircuitBreakerLayer},
     fleet::{Backend, Fleet},

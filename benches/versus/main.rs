@@ -8,6 +8,7 @@
 //! turn, several rounds over, and the fastest round of each counts: noise only ever adds.
 
 mod balance;
+mod breaker;
 mod row;
 
 fn main() {
@@ -15,10 +16,14 @@ fn main() {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().expect("a runtime");
     let mut rows = {
         let _inside = runtime.enter();
-        balance::rows()
+        balance::rows().into_iter().chain(breaker::rows()).collect::<Vec<_>>()
     };
     let words = || std::env::args().skip(1).filter(|word| !word.starts_with("--"));
     rows.retain(|row| words().all(|word| row.name.contains(&word)));
     row::measure(&runtime, &mut rows);
     row::print(&rows, json);
+    if !json && rows.iter().any(|row| row.group == "breaker") {
+        let (one, two) = breaker::threads();
+        println!("\none breaker: {:.1} M calls/s by one thread, {:.1} M by two", one / 1e6, two / 1e6);
+    }
 }

@@ -89,7 +89,7 @@ impl Row {
     }
 }
 
-async fn call<D: Service<()>>(door: &mut D, calls: u64) {
+pub(crate) async fn call<D: Service<()>>(door: &mut D, calls: u64) {
     for _ in 0..calls {
         let Ok(door) = door.ready().await else { unreachable!("every backend is ready") };
         let response = door.call(()).await;

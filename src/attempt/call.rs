@@ -29,7 +29,7 @@ pub(crate) enum Failed<E> {
 impl<F, S> Attempt<F, S> {
     #[inline]
     pub(super) fn new(call: F, member: Arc<Member<S>>) -> Self {
-        Self { call: Timed::new(call, member.timeout), member }
+        Self { call: Timed::new(call), member }
     }
 }
 
@@ -42,11 +42,18 @@ where
     #[inline]
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let this = self.project();
-        let name = || this.member.facts.name.clone();
-        Poll::Ready(match std::task::ready!(this.call.poll(cx)) {
-            Ok(Ok(response)) => Ok(response),
-            Ok(Err(error)) => Err(Failed::Error(name(), error)),
-            Err(limit) => Err(Failed::Timeout(TimedOut::new(name(), limit))),
-        })
+        match this.call.poll(cx, this.member.timeout) {
+            Poll::Pending => Poll::Pending,
+            Poll::Ready(Some(Ok(response))) => Poll::Ready(Ok(response)),
+            Poll::Ready(Some(Err(error))) => Poll::Ready(Err(Failed::Error(this.member.facts.name.clone(), error))),
+            Poll::Ready(None) => Poll::Ready(Err(this.member.timed_out())),
+        }
+    }
+}
+
+impl<S> Member<S> {
+    #[cold]
+    fn timed_out<E>(&self) -> Failed<E> {
+        Failed::Timeout(TimedOut::new(self.facts.name.clone(), self.timeout.unwrap_or_default()))
     }
 }

@@ -4,12 +4,13 @@
 //! what it held is free again.
 
 mod call;
+mod limited;
 mod seek;
 mod timed;
 
-pub use self::timed::TimedOut;
 pub(crate) use self::{
     call::{Attempt, Failed},
     seek::{Held, Seek, Unready},
     timed::Timed,
 };
+pub use self::{limited::Limited, timed::TimedOut};

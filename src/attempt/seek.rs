@@ -22,6 +22,8 @@ pub(crate) struct Seek<S, P> {
     desk: Arc<Desk<S, P>>,
     plan: Arc<Plan<S, P>>,
     waiting: Waiting<S>,
+    /// The one that was found last is to probe an open circuit.
+    probing: bool,
     dice: Dice,
 }
 
@@ -44,11 +46,12 @@ struct Asked<S> {
 pub(crate) struct Held<S> {
     member: Arc<Member<S>>,
     service: S,
-    /// Taken as a probe: its circuit does not serve.
-    trial: bool,
 }
 
-/// Why nobody is ready, and waiting would not help.
+/// What the search came to.
+pub(crate) type Found<S, E> = Result<Held<S>, Box<Unready<E>>>;
+
+/// Why nobody is ready, and waiting would not help. Handed out boxed, since every answer carries the room for it.
 pub(crate) enum Unready<E> {
     /// The fleet is empty.
     NoBackends,
@@ -70,7 +73,7 @@ impl<S> Held<S> {
 impl<S, P> Seek<S, P> {
     pub(crate) fn new(desk: Arc<Desk<S, P>>) -> Self {
         let plan = desk.plan();
-        Self { desk, plan, waiting: Waiting::new(), dice: Dice::new() }
+        Self { desk, plan, waiting: Waiting::new(), probing: false, dice: Dice::new() }
     }
 
     pub(crate) fn fleet(&self) -> &Shared<S> {
@@ -80,7 +83,7 @@ impl<S, P> Seek<S, P> {
     /// May a request that begins now still go to the one that was held for it?
     pub(crate) fn confirms(&self, held: &Held<S>) -> bool {
         let health = &held.member.facts.health;
-        !self.plan.is_retired() || if held.trial { health.is_healthy() } else { health.eligible() }
+        !self.plan.is_retired() || if self.probing { health.is_healthy() } else { health.eligible() }
     }
 
     fn plan(&mut self) -> Arc<Plan<S, P>> {
@@ -99,25 +102,26 @@ impl<S, P> Seek<S, P> {
 impl<S, P> Clone for Seek<S, P> {
     fn clone(&self) -> Self {
         let plan = if self.plan.is_retired() { self.desk.plan() } else { Arc::clone(&self.plan) };
-        Self { desk: Arc::clone(&self.desk), plan, waiting: Waiting::new(), dice: Dice::new() }
+        Self { desk: Arc::clone(&self.desk), plan, waiting: Waiting::new(), probing: false, dice: Dice::new() }
     }
 }
 
 impl<S: Clone + Send + Sync + 'static, P: Pick> Seek<S, P> {
     /// Ready with an instance to call, or with the reason why there is none. Pending only while everybody eligible is.
     #[inline]
-    pub(crate) fn poll<Req>(&mut self, cx: &mut Context<'_>) -> Poll<Result<Held<S>, Unready<S::Error>>>
+    pub(crate) fn poll<Req>(&mut self, cx: &mut Context<'_>) -> Poll<Found<S, S::Error>>
     where
         S: Service<Req>,
     {
         self.renew();
+        self.probing = false;
         if !self.waiting.asked.is_empty() || self.plan.roster().is_trial_due() {
             return self.search(cx, None);
         }
         let Some(member) = self.plan.choose(&mut self.dice) else { return self.search(cx, None) };
         let mut service = member.service.clone();
         match service.poll_ready(cx) {
-            Poll::Ready(Ok(())) => Poll::Ready(Ok(Held { member, service, trial: false })),
+            Poll::Ready(Ok(())) => Poll::Ready(Ok(Held { member, service })),
             Poll::Ready(Err(error)) => self.search(cx, Some((member, error))),
             Poll::Pending => {
                 self.waiting.asked.push(Asked::new(&member, service, false));
@@ -133,7 +137,7 @@ impl<S: Clone + Send + Sync + 'static, P: Pick> Seek<S, P> {
         &mut self,
         cx: &mut Context<'_>,
         refused: Option<(Arc<Member<S>>, S::Error)>,
-    ) -> Poll<Result<Held<S>, Unready<S::Error>>>
+    ) -> Poll<Found<S, S::Error>>
     where
         S: Service<Req>,
     {
@@ -154,7 +158,10 @@ impl<S: Clone + Send + Sync + 'static, P: Pick> Seek<S, P> {
                         let Asked { id, member, service, trial } = self.waiting.asked.remove(index);
                         let Some(member) = member.upgrade() else { continue };
                         match answer {
-                            Ok(()) => return self.waiting.over(Held { member, service, trial }),
+                            Ok(()) => {
+                                self.probing = trial;
+                                return self.waiting.over(Held { member, service });
+                            }
                             Err(error) => last_refusal = Some((id, member.facts.name.clone(), error)),
                         }
                     }
@@ -166,7 +173,7 @@ impl<S: Clone + Send + Sync + 'static, P: Pick> Seek<S, P> {
             for member in plan.order(unasked, &mut self.dice) {
                 let mut service = member.service.clone();
                 match service.poll_ready(cx) {
-                    Poll::Ready(Ok(())) => return self.waiting.over(Held { member, service, trial: false }),
+                    Poll::Ready(Ok(())) => return self.waiting.over(Held { member, service }),
                     Poll::Ready(Err(error)) => {
                         last_refusal = Some((member.facts.id, member.facts.name.clone(), error));
                     }
@@ -178,11 +185,11 @@ impl<S: Clone + Send + Sync + 'static, P: Pick> Seek<S, P> {
                 if plan.is_retired() {
                     continue;
                 }
-                return Poll::Ready(Err(match last_refusal {
+                return Poll::Ready(Err(Box::new(match last_refusal {
                     Some((_, name, error)) => Unready::Refused(name, error),
                     None if plan.roster().backends() == 0 => Unready::NoBackends,
                     None => Unready::NoneAvailable(plan.roster().backends(), plan.roster().retry_after()),
-                }));
+                })));
             }
             // In this order, so that a change in between is not slept through.
             self.waiting.bell.get_or_insert_with(|| self.desk.fleet().wait()).register(cx.waker());
@@ -206,7 +213,10 @@ impl<S: Clone + Send + Sync + 'static, P: Pick> Seek<S, P> {
             }
             let mut service = member.service.clone();
             match service.poll_ready(cx) {
-                Poll::Ready(Ok(())) => return Some(Held { member, service, trial: true }),
+                Poll::Ready(Ok(())) => {
+                    self.probing = true;
+                    return Some(Held { member, service });
+                }
                 Poll::Ready(Err(_)) => {}
                 // It keeps its permit while it is asked: giving it back at once would wake whoever waits, ourselves too.
                 Poll::Pending => self.waiting.asked.push(Asked::new(&member, service, true)),
@@ -221,7 +231,7 @@ impl<S> Waiting<S> {
         Self { asked: Vec::new(), bell: None }
     }
 
-    fn over<E>(&mut self, held: Held<S>) -> Poll<Result<Held<S>, Unready<E>>> {
+    fn over<E>(&mut self, held: Held<S>) -> Poll<Found<S, E>> {
         *self = Self::new();
         Poll::Ready(Ok(held))
     }

@@ -19,7 +19,6 @@ pin_project! {
     pub(crate) struct Timed<F> {
         #[pin]
         call: F,
-        limit: Option<Duration>,
         // Set only once the call was pending: a call that is done at once costs no timer.
         #[pin]
         timer: Option<Sleep>,
@@ -28,29 +27,28 @@ pin_project! {
 
 impl<F> Timed<F> {
     #[inline]
-    pub(crate) fn new(call: F, limit: Option<Duration>) -> Self {
-        Self { call, limit, timer: None }
+    pub(crate) fn new(call: F) -> Self {
+        Self { call, timer: None }
     }
 }
 
-impl<F: Future> Future for Timed<F> {
-    /// What the call came to, or the limit that it did not keep.
-    type Output = Result<F::Output, Duration>;
-
+impl<F: Future> Timed<F> {
+    /// What the call came to; none when it took longer than the limit.
     #[inline]
-    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+    pub(crate) fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>, limit: Option<Duration>) -> Poll<Option<F::Output>> {
         let mut this = self.project();
-        if let Poll::Ready(output) = this.call.poll(cx) {
-            return Poll::Ready(Ok(output));
+        match this.call.poll(cx) {
+            Poll::Ready(output) => return Poll::Ready(Some(output)),
+            Poll::Pending => {}
         }
-        let Some(limit) = *this.limit else { return Poll::Pending };
+        let Some(limit) = limit else { return Poll::Pending };
         if this.timer.is_none() {
             this.timer.set(Some(tokio::time::sleep(limit)));
         }
         if let Some(timer) = this.timer.as_mut().as_pin_mut() {
             ready!(timer.poll(cx));
         }
-        Poll::Ready(Err(limit))
+        Poll::Ready(None)
     }
 }
 

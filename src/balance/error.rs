@@ -69,10 +69,10 @@ impl Error {
     }
 }
 
-impl<E: Into<BoxError>> From<Unready<E>> for Error {
+impl<E: Into<BoxError>> From<Box<Unready<E>>> for Error {
     #[cold]
-    fn from(unready: Unready<E>) -> Self {
-        Self(Box::new(match unready {
+    fn from(unready: Box<Unready<E>>) -> Self {
+        Self(Box::new(match *unready {
             Unready::NoBackends => ErrorKind::NoBackends,
             Unready::NoneAvailable(backends, retry_after) => ErrorKind::NoneAvailable { backends, retry_after },
             Unready::Refused(backend, source) => ErrorKind::NotReady { backend, source: source.into() },

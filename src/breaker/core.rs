@@ -27,17 +27,6 @@ pub(crate) struct Core {
     listeners: Mutex<Vec<mpsc::Sender<Transition>>>,
 }
 
-/// Why a call was not admitted.
-pub(super) struct Rejected {
-    pub(super) retry_after: Option<Duration>,
-}
-
-impl Rejected {
-    pub(super) fn by(self, name: &Name) -> CircuitOpen {
-        CircuitOpen::new(name.clone(), self.retry_after)
-    }
-}
-
 impl Core {
     pub(super) fn new(name: Name, health: Arc<Health>, clock: Clock, fleet: Option<Weak<dyn Overseer>>) -> Self {
         Self { name, health, clock, fleet, waiters: Waiters::default(), listeners: Mutex::default() }
@@ -56,36 +45,53 @@ impl Core {
         self.health.circuit().expect("a breaker is made around a circuit")
     }
 
+    #[inline]
     pub(super) fn clock(&self) -> Clock {
         self.clock
     }
 
-    /// Asks to serve a call. Without a ticket nobody asks what comes of it: the circuit is open, and spared.
-    #[inline]
-    pub(super) fn admit(&self) -> Result<Option<Ticket>, Rejected> {
+    /// Asks to serve a call.
+    #[cold]
+    pub(super) fn admit(&self) -> Result<Ticket, CircuitOpen> {
         match self.circuit().admit(|| self.clock.now()) {
             Admission::Admitted(ticket, transition) => {
                 self.tell(transition);
-                Ok(Some(ticket))
+                Ok(ticket)
             }
-            Admission::Rejected { .. } if self.health.is_spared() => Ok(None),
-            Admission::Rejected { retry_after, .. } => Err(Rejected { retry_after }),
+            Admission::Rejected { .. } if self.health.is_spared() => Ok(Ticket::VOID),
+            Admission::Rejected { retry_after, .. } => Err(self.open(retry_after)),
         }
     }
 
     /// May a call be admitted now? Takes no permit.
+    #[inline]
     pub(super) fn would_admit(&self) -> bool {
+        self.circuit().serves() || self.would_admit_probe()
+    }
+
+    #[cold]
+    fn would_admit_probe(&self) -> bool {
         self.circuit().would_admit(|| self.clock.now()) || self.health.is_spared()
     }
 
-    /// Rejects a call that nobody asked for admission, since it was not going to be admitted.
-    pub(super) fn rejected(&self) -> Rejected {
+    /// The answer to a call that is not admitted, and does not ask.
+    pub(super) fn closed_to_calls(&self) -> CircuitOpen {
         let eligible_at = Some(self.circuit().eligible_at()).filter(|at| *at != Moment::NEVER);
-        Rejected { retry_after: eligible_at.map(|at| at.since(self.clock.now())) }
+        self.open(eligible_at.map(|at| at.since(self.clock.now())))
+    }
+
+    fn open(&self, retry_after: Option<Duration>) -> CircuitOpen {
+        CircuitOpen::new(self.name.clone(), retry_after)
     }
 
     #[inline]
     pub(super) fn record(&self, ticket: Ticket, outcome: &Outcome) {
+        if !(outcome.is_success() && self.circuit().expects_success(&ticket)) {
+            self.weigh(ticket, outcome);
+        }
+    }
+
+    fn weigh(&self, ticket: Ticket, outcome: &Outcome) {
         let verdict = match outcome {
             Outcome::Success => Verdict::Success,
             Outcome::Failure(_) => Verdict::Failure,

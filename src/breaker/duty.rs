@@ -1,9 +1,9 @@
 use std::sync::Arc;
 
-use super::core::{Core, Rejected};
+use super::{CircuitOpen, core::Core};
 use crate::{
     health::Ticket,
-    outcome::{self, FailureKind, Outcome, Record, Report},
+    outcome::{self, FailureKind, Outcome, Record, Report, Verdict},
 };
 
 /// What all calls of one instance have in common. Each kept clone has its own, so that threads do not count references
@@ -13,6 +13,17 @@ pub(super) struct Post<C> {
     pub(super) classifier: C,
 }
 
+impl<C> Post<C> {
+    /// Asks the circuit for admission.
+    pub(super) fn admit(self: &Arc<Self>) -> Result<Admitted<C>, CircuitOpen> {
+        let ticket = match self.core.circuit().pass() {
+            Some(ticket) => ticket,
+            None => self.core.admit()?,
+        };
+        Ok(Admitted { post: Arc::clone(self), ticket })
+    }
+}
+
 impl<C: Send + Sync> Record for Post<C> {
     #[inline]
     fn record(&self, ticket: outcome::Ticket, outcome: &Outcome) {
@@ -20,38 +31,64 @@ impl<C: Send + Sync> Record for Post<C> {
     }
 }
 
+/// Leave to make one call, with nothing owed for it yet.
+pub(super) struct Admitted<C> {
+    pub(super) post: Arc<Post<C>>,
+    pub(super) ticket: Ticket,
+}
+
+impl<C> Admitted<C> {
+    /// The call begins now, however long it waited since it was admitted.
+    #[inline]
+    pub(super) fn begun(mut self) -> Self {
+        if self.post.core.circuit().needs_clock() {
+            self.ticket = self.ticket.started_at(self.post.core.clock().now());
+        }
+        self
+    }
+}
+
+/// Says that a call panicked, unless it is forgotten.
+pub(super) struct Panic<'a, C> {
+    pub(super) post: &'a Post<C>,
+    pub(super) ticket: Ticket,
+}
+
+impl<C> Drop for Panic<'_, C> {
+    fn drop(&mut self) {
+        self.post.core.record(self.ticket, &FailureKind::Panic.into());
+    }
+}
+
 /// The duty to say what came of one admitted call. Dropped, it gives the permit back and says nothing of the backend:
 /// the caller left.
 pub(super) struct Duty<C> {
-    /// None once it was handed on.
+    /// None once it is done, or in other hands.
     post: Option<Arc<Post<C>>>,
-    /// None when nobody asks: the circuit is open, and spared. Or when it was said.
-    ticket: Option<Ticket>,
+    ticket: Ticket,
     /// The call is being polled. Found so when dropped, it has panicked, and the panic goes on its way.
     polling: bool,
 }
 
 impl<C> Duty<C> {
-    /// Asks the circuit for admission.
     #[inline]
-    pub(super) fn take_up(post: &Arc<Post<C>>) -> Result<Self, Rejected> {
-        let ticket = post.core.admit()?;
-        Ok(Self { post: Some(Arc::clone(post)), ticket, polling: false })
+    pub(super) fn new(post: Arc<Post<C>>, ticket: Ticket) -> Self {
+        Self { post: Some(post), ticket, polling: false }
     }
 
-    /// The call begins now, however long it waited since it was admitted.
-    #[inline]
-    pub(super) fn begin(&mut self) {
-        let core = &self.post().core;
-        if core.circuit().needs_clock() {
-            let now = core.clock().now();
-            self.ticket = self.ticket.map(|ticket| ticket.started_at(now));
-        }
+    /// Takes it up before the call, for which it is then redeemed.
+    pub(super) fn redeem(mut self) -> Option<Admitted<C>> {
+        self.post.take().map(|post| Admitted { post, ticket: self.ticket })
+    }
+
+    /// No duty: for a call that was not admitted.
+    pub(super) fn none() -> Self {
+        Self { post: None, ticket: Ticket::VOID, polling: false }
     }
 
     #[inline]
-    pub(super) fn post(&self) -> &Post<C> {
-        self.post.as_deref().expect("the post is left last")
+    pub(super) fn classifier(&self) -> &C {
+        &self.post.as_ref().expect("a call is classified before it is done").classifier
     }
 
     /// Runs a part of the call, which may panic.
@@ -63,21 +100,30 @@ impl<C> Duty<C> {
         done
     }
 
+    #[cold]
+    fn abandon(&mut self) {
+        self.fulfil(&if self.polling { FailureKind::Panic.into() } else { Outcome::Neutral });
+    }
+
     #[inline]
     pub(super) fn fulfil(&mut self, outcome: &Outcome) {
-        if let Some(ticket) = self.ticket.take() {
-            self.post().core.record(ticket, outcome);
+        if let Some(post) = self.post.take() {
+            post.core.record(self.ticket, outcome);
         }
     }
 }
 
 impl<C: Send + Sync + 'static> Duty<C> {
-    /// Hands the duty on to whoever sees the end of the response.
+    /// Says what the head of the response says, and hands the duty on to whoever sees its end.
     #[inline]
-    pub(super) fn hand_on(mut self) -> Report {
-        match (self.post.take(), self.ticket.take()) {
-            (Some(post), Some(ticket)) => Report::new(post, ticket.into()),
-            _ => Report::none(),
+    pub(super) fn hand_on(&mut self, verdict: &Verdict) -> Report {
+        let Some(post) = self.post.take() else { return Report::none() };
+        match verdict {
+            Verdict::AtEnd => Report::new(post, self.ticket.into()),
+            Verdict::Now(outcome) => {
+                post.core.record(self.ticket, outcome);
+                Report::said(post, self.ticket.into(), outcome)
+            }
         }
     }
 }
@@ -85,10 +131,8 @@ impl<C: Send + Sync + 'static> Duty<C> {
 impl<C> Drop for Duty<C> {
     #[inline]
     fn drop(&mut self) {
-        if self.polling {
-            self.fulfil(&FailureKind::Panic.into());
-        } else if self.ticket.is_some_and(|ticket| ticket.is_probe()) {
-            self.fulfil(&Outcome::Neutral);
+        if self.polling || self.ticket.is_probe() {
+            self.abandon();
         }
     }
 }

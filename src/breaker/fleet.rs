@@ -3,7 +3,10 @@
 use std::sync::Arc;
 
 use super::{CircuitBreaker, CircuitBreakerLayer, Switch, core::Core, service::Mode};
-use crate::fleet::{Entrance, Fleet, FleetBuilder, Newcomer};
+use crate::{
+    attempt::Limited,
+    fleet::{Entrance, Fleet, FleetBuilder, Newcomer},
+};
 
 impl<S: Send + Sync + 'static, R: 'static> FleetBuilder<S, R> {
     /// Gives each backend, those that are inserted later too, a circuit of its own. A backend whose circuit is open is
@@ -11,7 +14,7 @@ impl<S: Send + Sync + 'static, R: 'static> FleetBuilder<S, R> {
     ///
     /// The breaker keeps the backend's timeout, to count it as a failure. [`CircuitBreakerLayer::waiting`] and
     /// [`CircuitBreakerLayer::name`] mean nothing here.
-    pub fn circuit_breaker<C>(self, layer: CircuitBreakerLayer<C>) -> FleetBuilder<CircuitBreaker<S, C>, R>
+    pub fn circuit_breaker<C>(self, layer: CircuitBreakerLayer<C>) -> FleetBuilder<CircuitBreaker<Limited<S>, C>, R>
     where
         C: Clone + Send + Sync + 'static,
     {
@@ -32,12 +35,13 @@ struct Guarded<R, S, C> {
     layer: CircuitBreakerLayer<C>,
 }
 
-impl<R, S, C: Clone + Send + Sync> Entrance<R, CircuitBreaker<S, C>> for Guarded<R, S, C> {
-    fn enter(&self, backend: Newcomer<R>) -> CircuitBreaker<S, C> {
+impl<R, S, C: Clone + Send + Sync> Entrance<R, CircuitBreaker<Limited<S>, C>> for Guarded<R, S, C> {
+    fn enter(&self, backend: Newcomer<R>) -> CircuitBreaker<Limited<S>, C> {
         let Newcomer { name, timeout, health, clock, fleet, .. } = &backend;
         let core = Core::new(name.clone(), Arc::clone(health), *clock, Some(fleet.clone()));
-        let (post, timeout) = (self.layer.post(Arc::new(core)), *timeout);
-        CircuitBreaker::new(self.inner.enter(backend), post, Mode::Refuse, timeout, None)
+        let (name, timeout, post) = (name.clone(), *timeout, self.layer.post(Arc::new(core)));
+        let limited = Limited::new(self.inner.enter(backend), name, timeout);
+        CircuitBreaker::new(limited, post, Mode::Refuse, None)
     }
 
     fn keeps_time(&self) -> bool {

@@ -2,18 +2,14 @@ use std::{
     fmt,
     pin::Pin,
     task::{Context, Poll, ready},
-    time::Duration,
 };
 
 use pin_project_lite::pin_project;
 use tower::BoxError;
 use tower_service::Service;
 
-use super::duty::Duty;
-use crate::{
-    attempt::{Timed, TimedOut},
-    outcome::{Classify, FailureKind, Verdict},
-};
+use super::duty::{Admitted, Duty, Panic};
+use crate::outcome::Classify;
 
 pin_project! {
     /// The response to come of a call that was admitted, or the reason why it was not.
@@ -23,25 +19,14 @@ pin_project! {
         S: Service<Req>,
         C: Classify<Req, S::Response>,
     {
+        // None when the call was rejected.
         #[pin]
-        state: State<S::Future, C, C::Call>,
+        call: Option<S::Future>,
+        duty: Duty<C>,
+        // What the classifier remembers of the call, until it is over.
+        note: Option<C::Call>,
+        rejected: Option<Box<BoxError>>,
     }
-}
-
-pin_project! {
-    #[project = StateProjection]
-    enum State<F, C, K> {
-        // For the service's response.
-        Calling { #[pin] call: Timed<F>, part: Option<Part<C, K>> },
-        // For nothing: it is said when it is polled.
-        Rejected { error: Option<BoxError> },
-    }
-}
-
-/// Our part in a call: to say what came of it, as the classifier sees it.
-struct Part<C, K> {
-    duty: Duty<C>,
-    note: K,
 }
 
 impl<S, C, Req> ResponseFuture<S, C, Req>
@@ -51,16 +36,18 @@ where
 {
     /// Calls a service that is ready, as one who was admitted.
     #[inline]
-    pub(super) fn begin(service: &mut S, request: Req, timeout: Option<Duration>, mut duty: Duty<C>) -> Self {
-        duty.begin();
-        let note = duty.post().classifier.request(&request);
-        let call = duty.during(|| service.call(request));
-        Self { state: State::Calling { call: Timed::new(call, timeout), part: Some(Part { duty, note }) } }
+    pub(super) fn begin(service: &mut S, request: Req, admitted: Admitted<C>) -> Self {
+        let Admitted { post, ticket } = admitted;
+        let note = post.classifier.request(&request);
+        let in_case = Panic { post: &post, ticket };
+        let call = service.call(request);
+        std::mem::forget(in_case);
+        Self { call: Some(call), duty: Duty::new(post, ticket), note: Some(note), rejected: None }
     }
 
     #[cold]
     pub(super) fn rejected(error: impl Into<BoxError>) -> Self {
-        Self { state: State::Rejected { error: Some(error.into()) } }
+        Self { call: None, duty: Duty::none(), note: None, rejected: Some(Box::new(error.into())) }
     }
 }
 
@@ -75,31 +62,24 @@ where
     #[inline]
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         const AGAIN: &str = "polled after it was ready";
-        let (call, part) = match self.project().state.project() {
-            StateProjection::Rejected { error } => return Poll::Ready(Err(error.take().expect(AGAIN))),
-            StateProjection::Calling { call, part } => (call, part),
+        let this = self.project();
+        let (duty, note) = (this.duty, this.note);
+        let Some(call) = this.call.as_pin_mut() else {
+            return Poll::Ready(Err(*this.rejected.take().expect(AGAIN)));
         };
-        let result = ready!(part.as_mut().expect(AGAIN).duty.during(|| call.poll(cx)));
-        let Part { mut duty, mut note } = part.take().expect("it was there a line ago");
+        let result = ready!(duty.during(|| call.poll(cx)));
+        let mut note = note.take().expect(AGAIN);
         match result {
-            Ok(Ok(response)) => {
-                let classifier = duty.post().classifier.clone();
+            Ok(response) => {
+                let classifier = duty.classifier().clone();
                 let verdict = classifier.response(&mut note, &response);
-                let mut report = duty.hand_on();
-                if let Verdict::Now(outcome) = verdict {
-                    report.outcome(&outcome);
-                }
-                Poll::Ready(Ok(classifier.watch(note, response, report)))
+                Poll::Ready(Ok(classifier.watch(note, response, duty.hand_on(&verdict))))
             }
-            Ok(Err(error)) => {
+            Err(error) => {
                 let error = error.into();
-                let outcome = duty.post().classifier.error(note, &error);
+                let outcome = duty.classifier().error(note, &error);
                 duty.fulfil(&outcome);
                 Poll::Ready(Err(error))
-            }
-            Err(limit) => {
-                duty.fulfil(&FailureKind::Timeout.into());
-                Poll::Ready(Err(TimedOut::new(duty.post().core.name().clone(), limit).into()))
             }
         }
     }

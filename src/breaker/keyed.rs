@@ -14,10 +14,7 @@ use tower::BoxError;
 use tower_layer::Layer;
 use tower_service::Service;
 
-use super::{
-    CircuitBreakerLayer, Misconfigured, ResponseFuture, Switch,
-    duty::{Duty, Post},
-};
+use super::{CircuitBreakerLayer, Misconfigured, ResponseFuture, Switch, duty::Post};
 use crate::{fleet::Name, outcome::Classify};
 
 /// Puts a [`KeyedCircuitBreaker`] around a service; made by [`CircuitBreakerLayer::keyed`].
@@ -124,9 +121,9 @@ where
             Ok(post) => post,
             Err(refused) => return ResponseFuture::rejected(refused),
         };
-        match Duty::take_up(&post) {
-            Ok(duty) => ResponseFuture::begin(&mut self.inner, request, None, duty),
-            Err(rejected) => ResponseFuture::rejected(rejected.by(post.core.name())),
+        match post.admit() {
+            Ok(admitted) => ResponseFuture::begin(&mut self.inner, request, admitted.begun()),
+            Err(open) => ResponseFuture::rejected(open),
         }
     }
 }

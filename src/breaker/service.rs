@@ -3,7 +3,6 @@ use std::{
     pin::Pin,
     sync::Arc,
     task::{Context, Poll, ready},
-    time::Duration,
 };
 
 use futures::task::AtomicWaker;
@@ -13,8 +12,7 @@ use tower_service::Service;
 
 use super::{
     CircuitOpen, Misconfigured, ResponseFuture, Switch,
-    core::Rejected,
-    duty::{Duty, Post},
+    duty::{Admitted, Duty, Post},
 };
 use crate::outcome::Classify;
 
@@ -22,10 +20,8 @@ use crate::outcome::Classify;
 pub struct CircuitBreaker<S, C> {
     inner: S,
     post: Arc<Post<C>>,
-    /// The post is also that of the instance this one was cloned from.
-    borrowed: bool,
+    loan: Loan,
     mode: Mode,
-    timeout: Option<Duration>,
     /// The inner service said that it is ready, and was not called since.
     inner_ready: bool,
     /// Admitted already, where that is asked before the call.
@@ -45,6 +41,15 @@ pub(super) enum Mode {
     Refuse,
 }
 
+/// Whose post it is. An instance that is called a second time is kept, and gets its own; the clones that axum makes for
+/// one request each do without.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Loan {
+    Own,
+    Unused,
+    Used,
+}
+
 /// Until the circuit's time is up, or something happens to it.
 struct Waiting {
     bell: Arc<AtomicWaker>,
@@ -53,14 +58,8 @@ struct Waiting {
 }
 
 impl<S, C> CircuitBreaker<S, C> {
-    pub(super) fn new(
-        inner: S,
-        post: Arc<Post<C>>,
-        mode: Mode,
-        timeout: Option<Duration>,
-        refused: Option<Misconfigured>,
-    ) -> Self {
-        Self { inner, post, borrowed: false, mode, timeout, inner_ready: false, admitted: None, waiting: None, refused }
+    pub(super) fn new(inner: S, post: Arc<Post<C>>, mode: Mode, refused: Option<Misconfigured>) -> Self {
+        Self { inner, post, loan: Loan::Own, mode, inner_ready: false, admitted: None, waiting: None, refused }
     }
 
     /// The handle of this circuit: it outlives clones, boxes and the service itself.
@@ -68,28 +67,24 @@ impl<S, C> CircuitBreaker<S, C> {
         Switch::new(Arc::clone(&self.post.core))
     }
 
-    fn open(&self, rejected: Rejected) -> CircuitOpen {
-        rejected.by(self.post.core.name())
-    }
-
     /// Admits the caller before its call, or waits for that.
     fn poll_admission(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), CircuitOpen>> {
         loop {
-            let rejected = match Duty::take_up(&self.post) {
-                Ok(duty) => {
-                    self.admitted = Some(duty);
+            let open = match self.post.admit() {
+                Ok(Admitted { post, ticket }) => {
+                    self.admitted = Some(Duty::new(post, ticket));
                     self.waiting = None;
                     return Poll::Ready(Ok(()));
                 }
-                Err(rejected) => rejected,
+                Err(open) => open,
             };
             if self.mode == Mode::Refuse {
-                return Poll::Ready(Err(self.open(rejected)));
+                return Poll::Ready(Err(open));
             }
             let core = &self.post.core;
             let waiting = self.waiting.get_or_insert_with(|| Waiting { bell: core.waiters().join(), time: None });
             waiting.bell.register(cx.waker());
-            waiting.time = rejected.retry_after.map(|wait| Box::pin(tokio::time::sleep(wait)));
+            waiting.time = open.retry_after.map(|wait| Box::pin(tokio::time::sleep(wait)));
             let time_is_up = waiting.time.as_mut().is_some_and(|time| time.as_mut().poll(cx).is_ready());
             // Asked after the bell was set, so that what happens in between is not slept through.
             if !time_is_up && !core.would_admit() {
@@ -100,19 +95,21 @@ impl<S, C> CircuitBreaker<S, C> {
 }
 
 impl<S, C: Clone> CircuitBreaker<S, C> {
-    /// The post to count references at. An instance that is called a second time is kept, and gets its own.
+    /// The post to count references at.
     #[inline]
     fn own_post(&mut self) -> &Arc<Post<C>> {
-        if self.borrowed {
-            self.own();
+        match self.loan {
+            Loan::Own => {}
+            Loan::Unused => self.loan = Loan::Used,
+            Loan::Used => self.repay(),
         }
         &self.post
     }
 
     #[cold]
-    fn own(&mut self) {
+    fn repay(&mut self) {
         self.post = Arc::new(Post { core: Arc::clone(&self.post.core), classifier: self.post.classifier.clone() });
-        self.borrowed = false;
+        self.loan = Loan::Own;
     }
 }
 
@@ -146,23 +143,41 @@ where
 
     #[inline]
     fn call(&mut self, request: Req) -> ResponseFuture<S, C, Req> {
+        if self.inner_ready
+            && self.admitted.is_none()
+            && self.refused.is_none()
+            && let Some(ticket) = self.post.core.circuit().pass()
+        {
+            self.inner_ready = false;
+            let post = Arc::clone(self.own_post());
+            return ResponseFuture::begin(&mut self.inner, request, Admitted { post, ticket });
+        }
+        self.call_with_care(request)
+    }
+}
+
+impl<S, C> CircuitBreaker<S, C> {
+    /// The way of all calls but those that a closed circuit simply serves.
+    #[cold]
+    fn call_with_care<Req>(&mut self, request: Req) -> ResponseFuture<S, C, Req>
+    where
+        S: Service<Req>,
+        C: Classify<Req, S::Response>,
+    {
         if let Some(refused) = &self.refused {
             return ResponseFuture::rejected(refused.clone());
         }
-        if !std::mem::take(&mut self.inner_ready) {
-            return ResponseFuture::rejected(self.open(self.post.core.rejected()));
+        if !self.inner_ready {
+            return ResponseFuture::rejected(self.post.core.closed_to_calls());
         }
-        let admitted = match self.admitted.take() {
-            Some(duty) => Ok(duty),
-            None => Duty::take_up(self.own_post()),
-        };
-        match admitted {
-            Ok(duty) => ResponseFuture::begin(&mut self.inner, request, self.timeout, duty),
-            Err(rejected) => {
-                // It stays ready for the call that is admitted.
-                self.inner_ready = true;
-                ResponseFuture::rejected(self.open(rejected))
+        let admitted = self.admitted.take().and_then(Duty::redeem);
+        match admitted.map_or_else(|| self.post.admit(), Ok) {
+            Ok(admitted) => {
+                self.inner_ready = false;
+                ResponseFuture::begin(&mut self.inner, request, admitted.begun())
             }
+            // The service stays ready for the call that is admitted.
+            Err(open) => ResponseFuture::rejected(open),
         }
     }
 }
@@ -171,7 +186,7 @@ where
 impl<S: Clone, C> Clone for CircuitBreaker<S, C> {
     fn clone(&self) -> Self {
         let (inner, post, refused) = (self.inner.clone(), Arc::clone(&self.post), self.refused.clone());
-        Self { borrowed: true, ..Self::new(inner, post, self.mode, self.timeout, refused) }
+        Self { loan: Loan::Unused, ..Self::new(inner, post, self.mode, refused) }
     }
 }
 

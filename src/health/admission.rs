@@ -21,6 +21,9 @@ pub(crate) struct Ticket {
 }
 
 impl Ticket {
+    /// Of a call that the circuit did not admit, and whose outcome is nothing to it: no generation is this one.
+    pub(crate) const VOID: Self = Self { word: Word(u64::MAX), permit: None, started: Moment::EPOCH };
+
     /// Starts the call's clock anew, for callers that wait between admission and call.
     ///
     /// Without effect unless [`Circuit::needs_clock`](super::Circuit::needs_clock).
@@ -30,6 +33,7 @@ impl Ticket {
     }
 
     /// Whether it is a probe's: one of few, at a time.
+    #[inline]
     pub(crate) fn is_probe(&self) -> bool {
         self.permit.is_some()
     }
@@ -37,6 +41,7 @@ impl Ticket {
 
 /// For whoever keeps it for us meanwhile.
 impl From<Ticket> for outcome::Ticket {
+    #[inline]
     fn from(ticket: Ticket) -> Self {
         let permit = ticket.permit.map_or(0, Permit::serial);
         Self([ticket.word.0, permit, ticket.started.as_nanos()])

@@ -28,6 +28,8 @@ pub(crate) struct Circuit {
     streak: AtomicU64,
     /// A rate rule is set: successes count too.
     counts_every_call: bool,
+    /// The rule on slow calls is set.
+    times_calls: bool,
     policy: Policy,
     evidence: Apart<Mutex<Evidence>>,
 }
@@ -44,10 +46,29 @@ impl Circuit {
             word: AtomicU64::new(Word::FIRST.0),
             eligible_at: [AtomicU64::new(0), AtomicU64::new(0)],
             streak: AtomicU64::new(0),
+            times_calls: policy.slow_calls.is_some(),
             counts_every_call: policy.failure_rate.is_some() || policy.slow_calls.is_some(),
             evidence: Apart(Mutex::new(Evidence::new(&policy))),
             policy,
         }
+    }
+
+    /// Serves a call at once, with one load, if there is nothing to ask and nothing to time.
+    #[inline]
+    pub(crate) fn pass(&self) -> Option<Ticket> {
+        let word = self.word();
+        let ticket = Ticket { word, permit: None, started: Moment::EPOCH };
+        (word.state().serves() && !self.times_calls).then_some(ticket)
+    }
+
+    /// Whether a success of this call would change nothing.
+    #[inline]
+    pub(crate) fn expects_success(&self, ticket: &Ticket) -> bool {
+        // A streak begun by another thread at this very moment counts as begun after this success.
+        self.word() == ticket.word
+            && ticket.word.state().serves()
+            && !self.counts_every_call
+            && self.streak.load(Ordering::Relaxed) == 0
     }
 
     /// Asks to serve a call. The clock is read only when the circuit does not simply serve, or times its calls.
@@ -114,12 +135,7 @@ impl Circuit {
         }
         match (ticket.word.state(), verdict) {
             (State::Closed, Verdict::Neutral) => None,
-            // A streak begun by another thread at this very moment counts as begun after this success.
-            (State::Closed, Verdict::Success)
-                if !self.counts_every_call && self.streak.load(Ordering::Relaxed) == 0 =>
-            {
-                None
-            }
+            (State::Closed, Verdict::Success) if self.expects_success(&ticket) => None,
             (State::Closed, _) => self.count(ticket, verdict, now(), random),
             (State::HalfOpen, Verdict::Neutral) => self.cancel_probe(ticket),
             (State::HalfOpen, _) => self.weigh_probe(ticket, verdict, now(), random),
@@ -187,7 +203,7 @@ impl Circuit {
     /// Whether calls are timed: then [`admit`](Self::admit) reads the clock, and [`Ticket::started_at`] has a meaning.
     #[inline]
     pub(crate) fn needs_clock(&self) -> bool {
-        self.policy.slow_calls.is_some()
+        self.times_calls
     }
 
     /// Whether every call is served.
@@ -226,6 +242,7 @@ impl Circuit {
         self.word().generation()
     }
 
+    #[inline]
     fn word(&self) -> Word {
         Word(self.word.load(Ordering::Acquire))
     }

@@ -26,6 +26,7 @@ impl Moment {
     }
 
     /// Nanoseconds since the epoch.
+    #[inline]
     pub(crate) const fn as_nanos(self) -> u64 {
         self.0
     }

@@ -9,6 +9,7 @@ use super::moment::Moment;
 pub(super) struct Permit(NonZeroU64);
 
 impl Permit {
+    #[inline]
     pub(super) fn serial(self) -> u64 {
         self.0.get()
     }

@@ -63,6 +63,7 @@ impl<Req, Res> Classify<Req, Res> for () {
         Outcome::Neutral
     }
 
+    #[inline]
     fn watch(&self, (): (), response: Res, _: Report) -> Res {
         response
     }

@@ -58,6 +58,7 @@ pub enum FailureKind {
 
 impl Outcome {
     /// Whether the backend did its work.
+    #[inline]
     pub fn is_success(&self) -> bool {
         matches!(self, Self::Success)
     }

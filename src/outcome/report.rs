@@ -58,10 +58,23 @@ enum Said {
     Everything,
 }
 
+impl Said {
+    #[inline]
+    fn by(outcome: &Outcome) -> Self {
+        if outcome.is_success() { Self::Success } else { Self::Everything }
+    }
+}
+
 impl Report {
     /// The duty to report one call to `to`, under this ticket.
     pub fn new(to: Arc<dyn Record>, ticket: Ticket) -> Self {
         Self { to: Some(to), ticket, said: Said::Nothing }
+    }
+
+    /// A duty of which this much is done: the outcome was recorded by whoever had the duty before.
+    #[inline]
+    pub(crate) fn said(to: Arc<dyn Record>, ticket: Ticket, outcome: &Outcome) -> Self {
+        Self { to: Some(to), ticket, said: Said::by(outcome) }
     }
 
     /// No duty: for calls that nobody keeps a record of.
@@ -80,19 +93,21 @@ impl Report {
         if !says_more {
             return;
         }
-        self.said = if outcome.is_success() { Said::Success } else { Said::Everything };
+        self.said = Said::by(outcome);
         if let Some(to) = &self.to {
             to.record(self.ticket, outcome);
         }
     }
 
     /// Whether nothing was reported yet.
+    #[inline]
     pub fn is_due(&self) -> bool {
         self.said == Said::Nothing
     }
 }
 
 impl Drop for Report {
+    #[inline]
     fn drop(&mut self) {
         if self.is_due() {
             self.outcome(&Outcome::Neutral);

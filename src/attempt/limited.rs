@@ -1,0 +1,88 @@
+use std::{
+    fmt,
+    pin::Pin,
+    task::{Context, Poll},
+    time::Duration,
+};
+
+use pin_project_lite::pin_project;
+use tower::BoxError;
+use tower_service::Service;
+
+use super::{Timed, TimedOut};
+use crate::fleet::Name;
+
+/// The service of a backend under its timeout, inside a breaker that is to see when it is not kept.
+#[derive(Clone)]
+pub struct Limited<S> {
+    inner: S,
+    name: Name,
+    timeout: Option<Duration>,
+}
+
+impl<S> Limited<S> {
+    pub(crate) fn new(inner: S, name: Name, timeout: Option<Duration>) -> Self {
+        Self { inner, name, timeout }
+    }
+}
+
+impl<S, Req> Service<Req> for Limited<S>
+where
+    S: Service<Req>,
+    S::Error: Into<BoxError>,
+{
+    type Response = S::Response;
+    type Error = BoxError;
+    type Future = LimitedFuture<S::Future>;
+
+    #[inline]
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), BoxError>> {
+        self.inner.poll_ready(cx).map_err(Into::into)
+    }
+
+    #[inline]
+    fn call(&mut self, request: Req) -> LimitedFuture<S::Future> {
+        let call = Timed::new(self.inner.call(request));
+        LimitedFuture { call, name: self.name.clone(), timeout: self.timeout }
+    }
+}
+
+impl<S> fmt::Debug for Limited<S> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Limited").field("name", &self.name).field("timeout", &self.timeout).finish_non_exhaustive()
+    }
+}
+
+pin_project! {
+    /// The response of a [`Limited`] service, if it comes in time.
+    #[must_use = "futures do nothing unless polled"]
+    pub struct LimitedFuture<F> {
+        #[pin]
+        call: Timed<F>,
+        name: Name,
+        timeout: Option<Duration>,
+    }
+}
+
+impl<F, T, E> Future for LimitedFuture<F>
+where
+    F: Future<Output = Result<T, E>>,
+    E: Into<BoxError>,
+{
+    type Output = Result<T, BoxError>;
+
+    #[inline]
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let this = self.project();
+        this.call.poll(cx, *this.timeout).map(|output| match output {
+            Some(result) => result.map_err(Into::into),
+            None => Err(TimedOut::new(this.name.clone(), this.timeout.unwrap_or_default()).into()),
+        })
+    }
+}
+
+impl<F> fmt::Debug for LimitedFuture<F> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("LimitedFuture").finish_non_exhaustive()
+    }
+}
