@@ -52,6 +52,7 @@
 
 mod attempt;
 pub mod balance;
+pub mod body;
 pub mod breaker;
 mod clock;
 pub mod fleet;

@@ -1,0 +1,41 @@
+//! The service that [`ReplayLayer`] makes.
+
+use std::task::{Context, Poll};
+
+use http::Request;
+use http_body::Body;
+use tower_service::Service;
+
+use super::{Replay, ReplayBody, ReplayLayer};
+
+/// Hands requests on with bodies that can be replayed.
+#[derive(Debug, Clone)]
+pub struct ReplayService<S> {
+    inner: S,
+    layer: ReplayLayer,
+}
+
+impl<S> ReplayService<S> {
+    /// Wraps `inner`, with the bounds of `layer`.
+    pub const fn new(inner: S, layer: ReplayLayer) -> Self {
+        Self { inner, layer }
+    }
+}
+
+impl<S, B> Service<Request<B>> for ReplayService<S>
+where
+    S: Service<Request<ReplayBody<B>>>,
+    B: Body,
+{
+    type Response = S::Response;
+    type Error = S::Error;
+    type Future = S::Future;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
+        self.inner.poll_ready(cx)
+    }
+
+    fn call(&mut self, request: Request<B>) -> Self::Future {
+        self.inner.call(self.layer.keep(request))
+    }
+}

@@ -1,0 +1,279 @@
+//! Any interleaving of readers ends in the whole body or in an error.
+
+use std::sync::mpsc;
+use std::time::Duration;
+
+use fastrand::Rng;
+use http_body_util::{BodyExt, StreamBody};
+
+use super::*;
+
+/// What the source will say.
+struct Script {
+    items: Vec<Item>,
+    bytes: Vec<u8>,
+    trailers: bool,
+    fails: bool,
+}
+
+impl Script {
+    fn random(random: &mut Rng) -> Self {
+        let mut script = Self { items: Vec::new(), bytes: Vec::new(), trailers: false, fails: false };
+        for _ in 0..random.usize(0..12) {
+            let frame: Vec<u8> = (0..random.usize(0..40)).map(|_| random.u8(..)).collect();
+            script.bytes.extend_from_slice(&frame);
+            script.items.push(Ok(Frame::data(Bytes::from(frame))));
+        }
+        match random.usize(0..4) {
+            0 => {
+                script.fails = true;
+                script.items.push(Err("reset"));
+            }
+            1 | 2 => {
+                script.trailers = true;
+                script.items.push(Ok(Frame::trailers(trailers())));
+            }
+            _ => {}
+        }
+        script
+    }
+
+    /// Everything or an error, and in any case nothing but what the source said.
+    fn check(&self, seed: u64, read: &Read) {
+        assert!(self.bytes.starts_with(&read.bytes), "seed {seed}: {read:?}");
+        if read.ended {
+            assert!(!self.fails, "seed {seed}: a clean end of a body that failed");
+            assert_eq!(read.bytes, self.bytes, "seed {seed}");
+            assert_eq!(read.trailers.is_some(), self.trailers, "seed {seed}");
+            assert!(read.error.is_none(), "seed {seed}");
+        }
+        if let Some(ReplayError::Source(_)) = read.error {
+            assert!(self.fails, "seed {seed}");
+            assert_eq!(read.bytes, self.bytes, "seed {seed}: it failed at the end");
+        }
+    }
+}
+
+struct Runner {
+    body: ReplayBody<FedBody>,
+    flag: Arc<Flag>,
+    read: Read,
+    woken: bool,
+    /// What it was told to expect when it began.
+    hint: SizeHint,
+    /// Woken or not, it does not move any more.
+    stuck: bool,
+}
+
+impl Runner {
+    fn new(body: ReplayBody<FedBody>) -> Self {
+        let (hint, flag) = (body.size_hint(), Arc::default());
+        Self { body, flag, read: Read::default(), woken: true, hint, stuck: false }
+    }
+
+    fn is_over(&self) -> bool {
+        self.read.ended || self.read.error.is_some()
+    }
+
+    /// Polls as an executor does: only who was woken.
+    fn step(&mut self) -> bool {
+        self.woken |= self.flag.take() > 0;
+        if !self.woken || self.stuck || self.is_over() {
+            return false;
+        }
+        let ends = self.body.is_end_stream();
+        match poll_with(&mut self.body, &self.flag) {
+            Poll::Pending => self.woken = false,
+            Poll::Ready(item) => {
+                assert!(!ends || item.is_none(), "it said that it was at its end");
+                self.read.take(item);
+                self.check_hint();
+            }
+        }
+        true
+    }
+
+    fn check_hint(&self) {
+        let (now, read) = (self.body.size_hint(), self.read.bytes.len() as u64);
+        if self.read.ended {
+            assert_eq!(now.exact(), Some(0));
+            assert!(self.hint.lower() <= read && self.hint.upper().is_none_or(|upper| read <= upper));
+        } else if let (Some(whole), Some(left)) = (self.hint.exact(), now.exact()) {
+            assert_eq!(whole, read + left, "what is read and what is left make the whole");
+        }
+    }
+}
+
+/// Room for everything, or too little of one or the other.
+fn bounds(random: &mut Rng) -> (usize, ReplayMemory) {
+    let mut bound = |most| {
+        if random.bool() { ROOMY } else { random.usize(0..most) }
+    };
+    (bound(300), ReplayMemory::new(bound(1_500)))
+}
+
+fn simulate(seed: u64) -> Tally {
+    let random = &mut Rng::with_seed(seed);
+    let mut script = Script::random(random);
+    let (limit, memory) = bounds(random);
+    let fed = Fed::default();
+    let mut source = fed.body();
+    if random.bool() {
+        source = source.announced(script.bytes.len() as u64);
+    }
+    let mut original = Some(ReplayBody::bounded(source, limit, &memory));
+    let mut runners: Vec<Runner> = Vec::new();
+    let mut coming: VecDeque<Item> = script.items.drain(..).collect();
+    let mut done: Vec<Read> = Vec::new();
+
+    for _ in 0..200 {
+        match random.usize(0..12) {
+            0 => coming.pop_front().map_or_else(|| fed.end(), |item| fed.item(item)),
+            1 => {
+                if let Some(body) = &original {
+                    match body.again() {
+                        Ok(body) => runners.push(Runner::new(body)),
+                        Err(why) => assert_eq!(body.unreplayable(), Some(why), "seed {seed}"),
+                    }
+                }
+            }
+            2 if random.usize(0..8) == 0 => runners.extend(original.take().map(Runner::new)),
+            2 if random.usize(0..30) == 0 => original = None,
+            3 if !runners.is_empty() && random.usize(0..6) == 0 => {
+                let gone = runners.swap_remove(random.usize(0..runners.len()));
+                done.push(gone.read);
+            }
+            4 if !runners.is_empty() && random.usize(0..8) == 0 => {
+                let at = random.usize(0..runners.len());
+                runners[at].stuck = true;
+            }
+            _ if !runners.is_empty() => {
+                let at = random.usize(0..runners.len());
+                runners[at].step();
+            }
+            _ => {}
+        }
+        assert!(memory.used() <= memory.limit());
+    }
+    // The source says the rest, and everybody who is not stuck comes to an end without being asked
+    // twice.
+    runners.extend(original.take().map(Runner::new));
+    for item in coming {
+        fed.item(item);
+    }
+    fed.end();
+    while runners.iter_mut().any(Runner::step) {}
+    for runner in &runners {
+        assert!(runner.stuck || runner.is_over(), "seed {seed}: a lost wake-up");
+    }
+    done.extend(runners.into_iter().map(|runner| runner.read));
+    let mut tally = Tally::default();
+    for read in &done {
+        script.check(seed, read);
+        let outgrown = matches!(read.error, Some(ReplayError::NotKept(_)));
+        assert!(!outgrown || limit < ROOMY || memory.limit() < ROOMY, "seed {seed}: there was room");
+        tally.whole += usize::from(read.ended);
+        tally.outgrown += usize::from(outgrown);
+        tally.failed += usize::from(matches!(read.error, Some(ReplayError::Source(_))));
+    }
+    assert_eq!(memory.used(), 0, "seed {seed}");
+    assert!(fed.is_dropped(), "seed {seed}");
+    tally
+}
+
+/// How readers ended: a test in which all end alike proves little.
+#[derive(Default)]
+struct Tally {
+    whole: usize,
+    outgrown: usize,
+    failed: usize,
+}
+
+// C33
+#[test]
+fn every_reader_of_a_random_schedule_gets_the_body_or_an_error() {
+    let mut all = Tally::default();
+    for seed in 0..4_000 {
+        let tally = simulate(seed);
+        all.whole += tally.whole;
+        all.outgrown += tally.outgrown;
+        all.failed += tally.failed;
+    }
+    assert!(all.whole > 1_000 && all.outgrown > 500 && all.failed > 500);
+}
+
+/// Takes its time in every poll, so that the readers meet there.
+struct Lingering<B>(B);
+
+impl<B: Body + Unpin> Body for Lingering<B> {
+    type Data = B::Data;
+    type Error = B::Error;
+
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<B::Data>, B::Error>>> {
+        std::thread::yield_now();
+        let polled = Pin::new(&mut self.0).poll_frame(cx);
+        std::thread::yield_now();
+        polled
+    }
+}
+
+/// Runs on threads; what comes back is what each reader got.
+fn race(seed: u64, script: &mut Script, memory: &ReplayMemory, limit: usize) -> Vec<Read> {
+    let mut random = Rng::with_seed(seed);
+    let (mut sender, receiver) = futures::channel::mpsc::channel::<Item>(1);
+    let original = ReplayBody::bounded(Lingering(StreamBody::new(receiver)), limit, memory);
+    let (reads, results) = mpsc::channel();
+    let count = random.usize(1..4);
+    let mut bodies: Vec<_> = (0..count).map_while(|_| original.again().ok()).collect();
+    bodies.push(original);
+    let expected = bodies.len();
+    for (index, mut body) in bodies.into_iter().enumerate() {
+        let mut random = Rng::with_seed(seed.wrapping_mul(31).wrapping_add(index as u64));
+        let reads = reads.clone();
+        std::thread::spawn(move || {
+            let leaves_after = (random.usize(0..4) == 0).then(|| random.usize(0..6));
+            let read = futures::executor::block_on(async {
+                let mut read = Read::default();
+                let mut frames = 0;
+                while leaves_after != Some(frames) && read.take(body.frame().await) {
+                    frames += 1;
+                    if random.bool() {
+                        std::thread::yield_now();
+                    }
+                }
+                read
+            });
+            drop(body);
+            reads.send(read).unwrap();
+        });
+    }
+    let items: Vec<Item> = script.items.drain(..).collect();
+    std::thread::spawn(move || {
+        futures::executor::block_on(async {
+            use futures::SinkExt;
+            for item in items {
+                if random.bool() {
+                    std::thread::yield_now();
+                }
+                // Everybody may have left.
+                let _ = sender.send(item).await;
+            }
+        });
+    });
+    let wait = || results.recv_timeout(Duration::from_secs(60)).expect("a reader hangs");
+    (0..expected).map(|_| wait()).collect()
+}
+
+// C33
+#[test]
+fn every_reader_on_its_own_thread_gets_the_body_or_an_error() {
+    for seed in 0..300 {
+        let mut random = Rng::with_seed(seed);
+        let mut script = Script::random(&mut random);
+        let (limit, memory) = bounds(&mut random);
+        for read in race(seed, &mut script, &memory, limit) {
+            script.check(seed, &read);
+        }
+        assert_eq!(memory.used(), 0, "seed {seed}");
+    }
+}
