@@ -10,8 +10,9 @@ impl<S: Send + Sync + 'static> Fleet<S> {
     /// Lets a [`Discover`] say who is part of the fleet, for as long as the returned future is polled.
     ///
     /// `backend` makes a backend of what was discovered: its name, its weight and so on. A known key that comes again
-    /// replaces its backend. A backend that the fleet refuses is left out with a warning, and the rest goes on. The
-    /// future ends with the stream, or with the stream's error; the fleet then stays as it is.
+    /// replaces its backend. A backend that the fleet refuses is left out with a warning, what its key stood for before
+    /// stays, and the rest goes on. The future ends with the stream, or with the stream's error; the fleet then stays
+    /// as it is.
     ///
     /// ```
     /// # use tower_fleet::{Backend, Fleet};
@@ -78,24 +79,20 @@ fn follow_one<K: Hash + Eq, S: Send + Sync + 'static>(
     key: K,
     made: Option<Backend<S>>,
 ) {
-    let known = names.remove(&key);
     let Some(made) = made else {
-        known.map(|name| registry.remove(&name));
+        names.remove(&key).map(|name| registry.remove(&name));
         return;
     };
     let name = Arc::clone(&made.name);
-    let entered = match known {
-        Some(known) if known == name => registry.replace(made),
-        Some(known) => {
-            registry.remove(&known);
-            registry.insert(made)
-        }
-        None => registry.insert(made),
-    };
-    match entered {
+    let known = names.get(&key).cloned();
+    // The operator may have removed it meanwhile: then it comes back.
+    let same = known.as_ref() == Some(&name) && registry.knows(&name);
+    match if same { registry.replace(made) } else { registry.insert(made) } {
         Ok(()) => {
+            known.filter(|known| *known != name).map(|known| registry.remove(&known));
             names.insert(key, name);
         }
+        // What the key stood for before goes on, and can still be removed.
         Err(refused) => telemetry::discovered_backend_refused(&refused),
     }
 }
