@@ -237,3 +237,6 @@ impl<S> fmt::Debug for FleetBuilder<S> {
         f.debug_list().entries(&self.backends).finish()
     }
 }
+
+#[cfg(test)]
+mod tests;

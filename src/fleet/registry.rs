@@ -196,6 +196,11 @@ impl<S: Send + Sync + 'static> Registry<S> {
         self.listeners.push(listener);
     }
 
+    #[cfg(test)]
+    pub(super) fn listeners(&self) -> usize {
+        self.listeners.len()
+    }
+
     /// Puts the new view before everybody who works with one, and returns who left. After this no request that
     /// begins later can see the old view.
     pub(super) fn publish(&mut self) -> Vec<Arc<Member<S>>> {
