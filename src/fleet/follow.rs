@@ -13,8 +13,9 @@ impl<S: Send + Sync + 'static, R: 'static> Fleet<S, R> {
     /// Lets a [`Discover`] say who is part of the fleet, for as long as the returned future is polled.
     ///
     /// `backend` makes a backend of what was discovered: its name, its weight and so on. A known key that comes again
-    /// replaces its backend. A backend that the fleet refuses is left out with a warning, and the rest goes on. The
-    /// future ends with the stream, or with the stream's error; the fleet then stays as it is.
+    /// replaces its backend. A backend that the fleet refuses is left out with a warning, what its key stood for before
+    /// stays, and the rest goes on. The future ends with the stream, or with the stream's error; the fleet then stays
+    /// as it is.
     ///
     /// ```
     /// # use tower_fleet::{Backend, Fleet};
@@ -90,17 +91,18 @@ fn follow_one<K: Hash + Eq, S: Send + Sync + 'static>(
 ) -> Result<(), Refused> {
     // Who cannot come in does not cost the one who is there its place.
     let recruit = recruit.transpose()?;
-    let name = recruit.as_ref().map(|recruit| recruit.name.clone());
+    let Some(recruit) = recruit else {
+        names.remove(&key).map(|name| registry.remove(&name));
+        return Ok(());
+    };
+    let name = recruit.name.clone();
     let known = names.get(&key).cloned();
-    match recruit {
-        Some(recruit) if known == name => return registry.replace(recruit),
-        Some(recruit) => registry.insert(recruit)?,
-        None => {}
+    // The operator may have removed it meanwhile: then it comes back.
+    if known.as_ref() == Some(&name) && registry.knows(&name) {
+        return registry.replace(recruit);
     }
-    if let Some(known) = known {
-        registry.remove(&known);
-        names.remove(&key);
-    }
-    names.extend(name.map(|name| (key, name)));
+    registry.insert(recruit)?;
+    known.filter(|known| *known != name).map(|known| registry.remove(&known));
+    names.insert(key, name);
     Ok(())
 }

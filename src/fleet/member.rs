@@ -72,6 +72,17 @@ impl Candidate {
     }
 }
 
+#[cfg(test)]
+impl Candidate {
+    /// A candidate of no fleet, for the tests of the strategies.
+    pub(crate) fn alone(id: u64, position: u64, weight: u32) -> Self {
+        let name = Name(format!("backend-{id}").into());
+        let facts = Arc::new(Facts { id: BackendId(id), name, health: Arc::default() });
+        let weight = NonZeroU32::new(weight).expect("a weight");
+        Self { facts, weight, priority: 0, position, member: Weak::<()>::new() }
+    }
+}
+
 impl fmt::Debug for Candidate {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Candidate")

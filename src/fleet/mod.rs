@@ -265,3 +265,6 @@ impl<S: Send + Sync + 'static> fmt::Debug for Shared<S> {
         f.debug_list().entries(self.snapshot()).finish()
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -122,6 +122,10 @@ impl<S: Send + Sync + 'static> Registry<S> {
         self.entries.iter().position(|entry| entry.name() == name)
     }
 
+    pub(super) fn knows(&self, name: &str) -> bool {
+        self.find(name).is_some()
+    }
+
     fn known(&self, name: &str) -> Result<usize, Refused> {
         self.find(name).ok_or_else(|| Refused::unknown(name))
     }
@@ -162,8 +166,9 @@ impl<S: Send + Sync + 'static> Registry<S> {
     }
 
     pub(super) fn reweight(&mut self, name: &str, weight: u32) -> Result<(), Refused> {
-        let weight = checked_weight(name, weight)?;
+        // The name first: it is safe to show only once it is known.
         let index = self.known(name)?;
+        let weight = checked_weight(name, weight)?;
         let entry = &mut self.entries[index];
         if std::mem::replace(&mut entry.weight, weight) != weight {
             self.changes.push(Change::Reweighted(entry.name().clone(), weight.get()));
@@ -205,6 +210,11 @@ impl<S: Send + Sync + 'static> Registry<S> {
 
     pub(super) fn listen(&mut self, listener: Listener) {
         self.listeners.push(listener);
+    }
+
+    #[cfg(test)]
+    pub(super) fn listeners(&self) -> usize {
+        self.listeners.len()
     }
 
     /// Puts the new view before everybody who works with one, and returns who left. After this no request that

@@ -61,3 +61,6 @@ pub trait Pick: Send + Sync + 'static {
     /// An index beyond the candidates leaves the choice to chance.
     fn pick(&self, candidates: &[Candidate], dice: &mut Dice) -> usize;
 }
+
+#[cfg(test)]
+mod tests;

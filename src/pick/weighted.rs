@@ -23,8 +23,7 @@ use order::Order;
 pub struct Weighted {
     ticket: AtomicU64,
     order: Order,
-    /// What a backend is owed beside its place in the order, in requests. Also of those who are away, for when they
-    /// come back.
+    /// What a backend was owed when the order began, in requests. Also of those who are away, for when they come back.
     owed: HashMap<BackendId, f64>,
 }
 
@@ -37,7 +36,7 @@ impl Weighted {
     /// What everybody is owed at this point: its share so far, less what it got.
     fn accounts(&self, before: &[Candidate], ticket: u64) -> HashMap<BackendId, f64> {
         let mut owed = self.owed.clone();
-        for (candidate, lag) in before.iter().zip(self.order.lags(ticket, before.len())) {
+        for (candidate, lag) in before.iter().zip(self.order.lags(ticket)) {
             *owed.entry(candidate.id()).or_default() += lag;
         }
         owed
@@ -54,19 +53,20 @@ impl Pick for Weighted {
         }
         let weights: Vec<u32> = now.iter().map(|candidate| candidate.weight().get()).collect();
         let wanted: Vec<f64> = now.iter().map(|candidate| *owed.get(&candidate.id()).unwrap_or(&0.0)).collect();
-        let order = Order::new(&weights);
-        let start = order.closest(&wanted, ticket);
-        for (candidate, lag) in now.iter().zip(order.lags(start, now.len())) {
-            // What the order cannot express stays on the account: less than a request, and never more.
-            let rest = owed.entry(candidate.id()).or_default();
-            *rest = (*rest - lag).clamp(-1.0, 1.0);
-        }
-        Self { ticket: AtomicU64::new(start), order, owed }
+        Self { ticket: AtomicU64::new(0), order: Order::new(&weights, &wanted), owed }
     }
 
     #[inline]
     fn pick(&self, _: &[Candidate], _: &mut Dice) -> usize {
         self.order.at(self.ticket.fetch_add(1, Ordering::Relaxed))
+    }
+}
+
+#[cfg(test)]
+impl Weighted {
+    /// How many accounts are kept.
+    pub(super) fn remembers(&self) -> usize {
+        self.owed.len()
     }
 }
 

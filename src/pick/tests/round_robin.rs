@@ -1,0 +1,128 @@
+use proptest::prelude::*;
+
+use super::*;
+use crate::{health::Status, pick::RoundRobin};
+
+// C3
+#[test]
+fn goes_round_in_order() {
+    for backends in [1, 2, 3, 7, 100] {
+        let candidates = equals(backends);
+        let pick = made_for(RoundRobin::new(), &candidates);
+        let expected: Vec<_> = (0..backends).cycle().take(5 * backends + 1).collect();
+        assert_eq!(picks(&pick, &candidates, expected.len()), expected);
+    }
+}
+
+// C3
+#[test]
+fn counts_differ_by_one_at_most_with_eight_threads() {
+    for backends in [2, 3, 7, 1_000] {
+        let candidates = equals(backends);
+        let pick = made_for(RoundRobin::new(), &candidates);
+        let counts = counts(&picks_of_threads(&pick, &candidates, 10_001), backends);
+        let (least, most) = (counts.iter().min().unwrap(), counts.iter().max().unwrap());
+        assert!(most - least <= 1, "{least} to {most} among {backends}");
+    }
+}
+
+/// What the rotation promises, without an index: the next eligible one behind the last one chosen, else the first.
+struct Ring {
+    /// In the order of the fleet; its place there never changes, and a replaced one keeps it.
+    backends: Vec<(u64, String, bool)>,
+    last: u64,
+}
+
+impl Ring {
+    fn next(&mut self) -> Option<String> {
+        let eligible = || self.backends.iter().filter(|(.., eligible)| *eligible);
+        let (place, name, _) = eligible().find(|(place, ..)| *place > self.last).or_else(|| eligible().next())?;
+        self.last = *place;
+        Some(name.clone())
+    }
+}
+
+#[derive(Clone, Debug)]
+enum Step {
+    Pick,
+    Insert,
+    Remove(usize),
+    Replace(usize),
+    Reweight(usize),
+    SetStatus(usize, Status),
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    let status = prop_oneof![Just(Status::Healthy), Just(Status::Degraded), Just(Status::Draining)];
+    prop_oneof![
+        5 => Just(Step::Pick),
+        1 => Just(Step::Insert),
+        1 => any::<usize>().prop_map(Step::Remove),
+        1 => any::<usize>().prop_map(Step::Replace),
+        1 => any::<usize>().prop_map(Step::Reweight),
+        3 => (any::<usize>(), status).prop_map(|(which, status)| Step::SetStatus(which, status)),
+    ]
+}
+
+proptest! {
+    // C3
+    #[test]
+    fn goes_on_behind_the_last_one_chosen_whatever_changes(steps in prop::collection::vec(step(), 1..200)) {
+        let mut table = Table::set(&["b1", "b2", "b3"], RoundRobin::new());
+        let mut ring = Ring { backends: (1..=3).map(|place| (place, format!("b{place}"), true)).collect(), last: 0 };
+        let mut inserted = 3;
+        for step in steps {
+            let backends = ring.backends.len();
+            let fleet = &table.fleet;
+            match step {
+                Step::Pick => prop_assert_eq!(table.pick(), ring.next()),
+                Step::Insert => {
+                    inserted += 1;
+                    let name = format!("b{inserted}");
+                    fleet.insert(Backend::new(name.clone(), ())).unwrap();
+                    // A place is never given twice, and a replacement uses up an id as well.
+                    ring.backends.push((inserted, name, true));
+                }
+                _ if backends == 0 => {}
+                Step::Remove(which) => {
+                    let (_, name, _) = ring.backends.remove(which % backends);
+                    prop_assert!(fleet.remove(&name));
+                }
+                Step::Replace(which) => {
+                    let (_, name, eligible) = &mut ring.backends[which % backends];
+                    fleet.replace(Backend::new(name.clone(), ())).unwrap();
+                    *eligible = true;
+                }
+                Step::Reweight(which) => {
+                    let (_, name, _) = &ring.backends[which % backends];
+                    fleet.reweight(name, 1 + which as u32 % 7).unwrap();
+                }
+                Step::SetStatus(which, status) => {
+                    let (_, name, eligible) = &mut ring.backends[which % backends];
+                    fleet.set_status(name, status);
+                    *eligible = status == Status::Healthy;
+                }
+            }
+        }
+    }
+}
+
+// C3
+#[test]
+fn a_change_before_the_first_request_begins_with_the_first() {
+    let mut table = Table::set(&["a", "b", "c"], RoundRobin::new());
+    table.fleet.remove("a");
+    table.fleet.insert(Backend::new("d", ())).unwrap();
+    assert_eq!(table.picks(4), ["b", "c", "d", "b"]);
+}
+
+// C3
+#[test]
+fn a_time_with_nobody_to_choose_does_not_start_over() {
+    let mut table = Table::set(&["a", "b", "c"], RoundRobin::new());
+    assert_eq!(table.picks(1), ["a"]);
+    ["a", "b", "c"].iter().for_each(|name| assert!(table.fleet.drain(name)));
+    assert_eq!(table.pick(), None);
+    ["c", "b", "a"].iter().for_each(|name| assert!(table.fleet.set_status(name, Status::Healthy)));
+    assert_eq!(table.picks(3), ["b", "c", "a"]);
+}
