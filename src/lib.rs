@@ -55,6 +55,7 @@ pub mod balance;
 pub mod body;
 pub mod breaker;
 mod clock;
+pub mod failover;
 pub mod fleet;
 mod health;
 pub mod outcome;
@@ -66,6 +67,7 @@ pub use crate::{
     attempt::{Limited, TimedOut},
     balance::{Balance, BalanceLayer},
     breaker::{CircuitBreaker, CircuitBreakerLayer},
+    failover::{Failover, FailoverLayer},
     fleet::{Backend, Fleet},
     health::{State, Status, Transition},
 };

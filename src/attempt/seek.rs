@@ -62,6 +62,11 @@ pub(crate) enum Unready<E> {
 }
 
 impl<S> Held<S> {
+    /// The backend and its ready instance, for whoever makes the call otherwise.
+    pub(crate) fn into_parts(self) -> (Arc<Member<S>>, S) {
+        (self.member, self.service)
+    }
+
     pub(crate) fn call<Req>(mut self, request: Req) -> Attempt<S::Future, S>
     where
         S: Service<Req>,

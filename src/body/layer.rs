@@ -74,4 +74,8 @@ impl<B: Body> Replay<Request<B>> for ReplayLayer {
     fn unreplayable(&self, kept: &Self::Request) -> Option<Unreplayable> {
         kept.body().unreplayable()
     }
+
+    fn is_idempotent(&self, kept: &Self::Request) -> bool {
+        kept.method().is_idempotent()
+    }
 }

@@ -49,6 +49,12 @@ pub trait Replay<Req> {
         let _ = kept;
         None
     }
+
+    /// Whether sending it twice does no more than sending it once. True unless the protocol knows better.
+    fn is_idempotent(&self, kept: &Self::Request) -> bool {
+        let _ = kept;
+        true
+    }
 }
 
 /// Why no further copy of a request can be made.

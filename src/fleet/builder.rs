@@ -3,7 +3,7 @@ use std::{fmt, sync::Arc};
 use tower_layer::Layer;
 
 use super::{
-    Backend, Fleet, Refused, Shared,
+    Backend, Fleet, Name, Refused, Shared, UNNAMED,
     bounds::Bounds,
     entrance::{Bare, Entrance, Layered},
 };
@@ -12,6 +12,7 @@ use crate::health::Policy;
 /// The backends of a fleet before it serves, and what is around each of them.
 #[must_use = "a builder does nothing until it is built"]
 pub struct FleetBuilder<S, R = S> {
+    name: Arc<str>,
     backends: Vec<Backend<R>>,
     entrance: Arc<dyn Entrance<R, S>>,
     policy: Option<Policy>,
@@ -22,11 +23,17 @@ pub struct FleetBuilder<S, R = S> {
 impl<S: Send + Sync + 'static> FleetBuilder<S> {
     pub(super) fn new() -> Self {
         let (backends, entrance) = (Vec::new(), Arc::new(Bare));
-        Self { backends, entrance, policy: None, bounds: Bounds::default(), refused: None }
+        Self { name: Arc::from(UNNAMED), backends, entrance, policy: None, bounds: Bounds::default(), refused: None }
     }
 }
 
 impl<S: Send + Sync + 'static, R: 'static> FleetBuilder<S, R> {
+    /// What errors call the fleet. Default `fleet`.
+    pub fn name(mut self, name: impl Into<Arc<str>>) -> Self {
+        self.name = name.into();
+        self
+    }
+
     /// Adds a backend.
     pub fn backend(mut self, backend: Backend<R>) -> Self {
         self.backends.push(backend);
@@ -79,9 +86,10 @@ impl<S: Send + Sync + 'static, R: 'static> FleetBuilder<S, R> {
 
     /// The fleet, unless a backend has a bad or a taken name, or a value is bad.
     pub fn build(self) -> Result<Fleet<S, R>, Refused> {
-        let Self { backends, entrance, policy, bounds, refused } = self;
+        let Self { name, backends, entrance, policy, bounds, refused } = self;
         refused.map_or(Ok(()), Err)?;
-        let fleet = Fleet { shared: Arc::new(Shared::new(policy, bounds.checked()?)), entrance };
+        let name = Name::checked(&name)?.0;
+        let fleet = Fleet { shared: Arc::new(Shared::new(name, policy, bounds.checked()?)), entrance };
         let recruits = backends.into_iter().map(|backend| fleet.recruit(backend)).collect::<Result<Vec<_>, _>>()?;
         fleet.shared.edit(|registry| recruits.into_iter().try_for_each(|recruit| registry.insert(recruit)))?;
         Ok(fleet)
@@ -103,8 +111,8 @@ impl<S: Send + Sync + 'static, R: 'static> FleetBuilder<S, R> {
         self,
         entrance: impl FnOnce(Arc<dyn Entrance<R, S>>) -> Arc<dyn Entrance<R, T>>,
     ) -> FleetBuilder<T, R> {
-        let Self { backends, entrance: inner, policy, bounds, refused } = self;
-        FleetBuilder { backends, entrance: entrance(inner), policy, bounds, refused }
+        let Self { name, backends, entrance: inner, policy, bounds, refused } = self;
+        FleetBuilder { name, backends, entrance: entrance(inner), policy, bounds, refused }
     }
 }
 

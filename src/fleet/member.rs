@@ -14,7 +14,10 @@ use crate::health::Health;
 /// reference count is the in-flight gauge, and the last request of a removed backend frees it.
 pub(crate) struct Member<S> {
     pub(crate) service: S,
+    /// The timeout that is to be kept for it by whoever calls it.
     pub(crate) timeout: Option<Duration>,
+    /// The timeout that was set for it, whoever keeps it.
+    pub(crate) patience: Option<Duration>,
     pub(crate) facts: Arc<Facts>,
 }
 

@@ -77,8 +77,12 @@ pub struct Fleet<S, R = S> {
     entrance: Arc<dyn Entrance<R, S>>,
 }
 
+/// A fleet that nobody named.
+const UNNAMED: &str = "fleet";
+
 /// What a fleet, its doors and the circuits of its backends have in common.
 pub(crate) struct Shared<S> {
+    name: Arc<str>,
     registry: Mutex<Registry<S>>,
     waiters: Waiters,
     /// What the circuit of each backend goes by, if there are circuits.
@@ -89,7 +93,7 @@ pub(crate) struct Shared<S> {
 impl<S: Send + Sync + 'static> Fleet<S> {
     /// A fleet of nobody, to which backends are added while it serves.
     pub fn new() -> Self {
-        Self { shared: Arc::new(Shared::new(None, Bounds::default())), entrance: Arc::new(Bare) }
+        Self { shared: Arc::new(Shared::new(Arc::from(UNNAMED), None, Bounds::default())), entrance: Arc::new(Bare) }
     }
 
     /// Starts a fleet of known backends.
@@ -179,9 +183,24 @@ impl<S: Send + Sync + 'static, R> Fleet<S, R> {
 }
 
 impl<S: Send + Sync + 'static> Shared<S> {
-    fn new(policy: Option<Policy>, bounds: Bounds) -> Self {
+    fn new(name: Arc<str>, policy: Option<Policy>, bounds: Bounds) -> Self {
         let clock = Clock::start();
-        Self { registry: Mutex::new(Registry::new(bounds, clock)), waiters: Waiters::default(), policy, clock }
+        let registry = Mutex::new(Registry::new(bounds, clock));
+        Self { name, registry, waiters: Waiters::default(), policy, clock }
+    }
+
+    /// What errors call the fleet.
+    pub(crate) fn name(&self) -> &Arc<str> {
+        &self.name
+    }
+
+    /// Counts a failure that its circuit could not see: a call that was given up by whoever made it, for its slowness.
+    pub(crate) fn blame(&self, member: &Member<S>) {
+        let circuit = member.facts.health.circuit();
+        let transition = circuit.and_then(|circuit| circuit.blame(self.clock.now(), || fastrand::u64(..)));
+        if let Some(transition) = transition {
+            self.circuit_moved(&member.facts.name, transition);
+        }
     }
 
     fn health(&self) -> Health {

@@ -24,7 +24,6 @@ pub(super) struct Entry<S> {
     pub(super) member: Arc<Member<S>>,
     pub(super) weight: NonZeroU32,
     pub(super) priority: i32,
-    pub(super) timeout: Option<Duration>,
     position: u64,
 }
 
@@ -44,8 +43,8 @@ impl<S: Send + Sync + 'static> Entry<S> {
     fn new(recruit: Recruit<S>, id: BackendId, position: u64) -> Self {
         let Recruit { name, weight, priority, timeout, keeps_time, health, service } = recruit;
         let facts = Arc::new(Facts { id, name, health });
-        let member = Member { service, timeout: timeout.filter(|_| !keeps_time), facts };
-        Self { member: Arc::new(member), weight, priority, timeout, position }
+        let member = Member { service, timeout: timeout.filter(|_| !keeps_time), patience: timeout, facts };
+        Self { member: Arc::new(member), weight, priority, position }
     }
 
     pub(super) fn candidate(&self) -> Candidate {

@@ -70,6 +70,11 @@ impl<S> Roster<S> {
         &self.candidates[..self.first_tier]
     }
 
+    /// Everybody eligible, highest priority first.
+    pub(crate) fn candidates(&self) -> &[Candidate] {
+        &self.candidates
+    }
+
     /// The member behind a candidate, unless it left just now.
     pub(crate) fn member(&self, index: usize) -> Option<Arc<Member<S>>> {
         self.members.get(index)?.upgrade()

@@ -33,7 +33,7 @@ impl Snapshot {
             name: facts.name.clone(),
             weight: entry.weight.get(),
             priority: entry.priority,
-            timeout: entry.timeout,
+            timeout: entry.member.patience,
             status: facts.health.status(),
             state: facts.health.circuit().map_or(State::Closed, |circuit| circuit.state(now)),
             in_flight: entry.in_flight(),

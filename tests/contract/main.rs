@@ -8,10 +8,13 @@
 mod mock;
 mod suite;
 
+use std::time::Duration;
+
 use tower::Layer;
 use tower_fleet::{
-    BalanceLayer, Fleet,
-    pick::{Primary, pick_fn},
+    BalanceLayer, FailoverLayer, Fleet,
+    failover::Mode,
+    pick::{Primary, RoundRobin, pick_fn},
 };
 
 use mock::Mock;
@@ -39,5 +42,8 @@ doors! {
     primary => |fleet| BalanceLayer::new(Primary).layer(fleet);
     named => |fleet| BalanceLayer::named("round-robin".parse().unwrap()).unwrap().layer(fleet);
     closure => |fleet| BalanceLayer::new(pick_fn(|candidates, dice| dice.below(candidates.len()))).layer(fleet);
+    failover_race => |fleet| FailoverLayer::plain().layer(fleet);
+    failover_sequential => |fleet| FailoverLayer::plain().mode(Mode::Sequential).strategy(RoundRobin::new()).layer(fleet);
+    failover_hedged => |fleet| FailoverLayer::plain().mode(Mode::Hedged(Duration::from_secs(3600))).layer(fleet);
     out_of_range => |fleet| BalanceLayer::new(pick_fn(|_, _| usize::MAX)).layer(fleet);
 }

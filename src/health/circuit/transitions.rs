@@ -4,6 +4,7 @@ use std::sync::PoisonError;
 
 use super::{
     super::{
+        admission::{Ticket, Verdict},
         evidence::Evidence,
         moment::Moment,
         state::{State, Transition, Word},
@@ -20,6 +21,20 @@ impl Circuit {
         let mut evidence = self.lock();
         match self.word().state() {
             State::Closed | State::HalfOpen => Some(self.open(&mut evidence, now, random)),
+            State::Open | State::ForcedClosed | State::ForcedOpen => None,
+        }
+    }
+
+    /// Counts a failure of a call that has no ticket: among the others while closed, and as that of a probe while
+    /// half-open.
+    pub(crate) fn blame(&self, now: Moment, random: impl FnOnce() -> u64) -> Option<Transition> {
+        let word = self.word();
+        match word.state() {
+            State::Closed => {
+                let ticket = Ticket { word, permit: None, started: now };
+                self.record(ticket, Verdict::Failure, || now, random)
+            }
+            State::HalfOpen => self.trip(now, random),
             State::Open | State::ForcedClosed | State::ForcedOpen => None,
         }
     }

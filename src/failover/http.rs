@@ -1,0 +1,293 @@
+//! Terms for HTTP and gRPC.
+
+use std::{
+    collections::VecDeque,
+    fmt,
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll, ready},
+};
+
+use bytes::Buf;
+use http::{HeaderName, HeaderValue, Request, Response};
+use http_body::{Body, Frame, SizeHint};
+use pin_project_lite::pin_project;
+use tower::BoxError;
+
+use super::{Accept, Ledger, accept};
+use crate::{
+    body::{Replay, ReplayBody, ReplayLayer, Unreplayable},
+    outcome::{Classify, FailureKind, HttpClassifier, Outcome},
+};
+
+/// From which moment on a response is the answer. Until then a failure or a stall moves the request on; from then on
+/// nothing is sent again, and an error is the body's.
+#[derive(Clone, Default)]
+#[non_exhaustive]
+pub enum CommitPoint {
+    /// With its head.
+    #[default]
+    Head,
+    /// With the first frame of its body, or its end: for streams that are slow to begin.
+    FirstFrame,
+    /// When a predicate says so that looks at the beginning of the body.
+    Prelude(Prelude),
+}
+
+/// A predicate on the beginning of a body. See [`CommitPoint::prelude`].
+#[derive(Clone)]
+pub struct Prelude {
+    bound: usize,
+    decide: Arc<Decide>,
+}
+
+type Decide = dyn Fn(&[u8]) -> Decision + Send + Sync;
+
+/// What a predicate makes of the beginning of a body.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Decision {
+    /// It does not know yet.
+    Wait,
+    /// The response is the answer.
+    Accept,
+    /// The response is a failure, of this name.
+    Refuse(&'static str),
+}
+
+impl CommitPoint {
+    /// When `decide` accepts what has come of the body so far. Beyond the bound, or at the end of the body, a response
+    /// that is still waited for is accepted.
+    ///
+    /// ```
+    /// # use tower_fleet::failover::{CommitPoint, Decision};
+    /// // An event stream may open with a comment and go on with an error.
+    /// let point = CommitPoint::prelude(8 * 1024, |seen| {
+    ///     let text = String::from_utf8_lossy(seen);
+    ///     match text.split("\n\n").find(|event| !event.starts_with(':') && !event.is_empty()) {
+    ///         Some(event) if event.starts_with("event: error") => Decision::Refuse("error event"),
+    ///         Some(_) => Decision::Accept,
+    ///         None => Decision::Wait,
+    ///     }
+    /// });
+    /// # let _ = point;
+    /// ```
+    pub fn prelude(bound: usize, decide: impl Fn(&[u8]) -> Decision + Send + Sync + 'static) -> Self {
+        Self::Prelude(Prelude { bound, decide: Arc::new(decide) })
+    }
+}
+
+impl fmt::Debug for CommitPoint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Head => f.write_str("Head"),
+            Self::FirstFrame => f.write_str("FirstFrame"),
+            Self::Prelude(prelude) => prelude.fmt(f),
+        }
+    }
+}
+
+impl fmt::Debug for Prelude {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Prelude").field("bound", &self.bound).finish_non_exhaustive()
+    }
+}
+
+/// How HTTP requests are sent again, and which responses are good. The parts are set on the
+/// [`FailoverLayer`](super::FailoverLayer).
+#[derive(Clone, Debug)]
+pub struct HttpTerms<C = HttpClassifier> {
+    replay: ReplayLayer,
+    classifier: C,
+    commit: CommitPoint,
+    served_by: Option<HeaderName>,
+}
+
+impl HttpTerms {
+    /// Bodies up to 1 MiB are sent again, 429 and 5xx are failures, a response is the answer with its head.
+    pub fn new() -> Self {
+        Self {
+            replay: ReplayLayer::new(),
+            classifier: HttpClassifier::new(),
+            commit: CommitPoint::Head,
+            served_by: None,
+        }
+    }
+}
+
+impl Default for HttpTerms {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl<C> HttpTerms<C> {
+    pub(super) fn classify<D>(self, classifier: D) -> HttpTerms<D> {
+        let Self { replay, commit, served_by, .. } = self;
+        HttpTerms { replay, classifier, commit, served_by }
+    }
+
+    pub(super) fn commit(mut self, point: CommitPoint) -> Self {
+        self.commit = point;
+        self
+    }
+
+    pub(super) fn replay(mut self, replay: ReplayLayer) -> Self {
+        self.replay = replay;
+        self
+    }
+
+    pub(super) fn served_by(mut self, header: HeaderName) -> Self {
+        self.served_by = Some(header);
+        self
+    }
+}
+
+impl<B: Body, C> Replay<Request<B>> for HttpTerms<C> {
+    type Request = Request<ReplayBody<B>>;
+
+    fn keep(&self, request: Request<B>) -> Self::Request {
+        self.replay.keep(request)
+    }
+
+    fn again(&self, kept: &Self::Request) -> Result<Self::Request, Unreplayable> {
+        Replay::<Request<B>>::again(&self.replay, kept)
+    }
+
+    fn unreplayable(&self, kept: &Self::Request) -> Option<Unreplayable> {
+        Replay::<Request<B>>::unreplayable(&self.replay, kept)
+    }
+
+    fn is_idempotent(&self, kept: &Self::Request) -> bool {
+        Replay::<Request<B>>::is_idempotent(&self.replay, kept)
+    }
+}
+
+impl<B, C> Accept<Response<B>> for HttpTerms<C>
+where
+    B: Body + Unpin,
+    B::Error: Into<BoxError>,
+    C: Classify<(), Response<B>>,
+{
+    type Opening = Opening<B>;
+    type Response = Response<AnswerBody<B>>;
+
+    fn head(&self, response: &Response<B>) -> Outcome {
+        accept::head(&self.classifier, response)
+    }
+
+    fn error(&self, error: &BoxError) -> Outcome {
+        self.classifier.error(self.classifier.request(&()), error)
+    }
+
+    fn open(&self, response: Response<B>) -> Opening<B> {
+        Opening { response: response.map(AnswerBody::new), seen: Vec::new() }
+    }
+
+    fn poll_open(&self, opening: &mut Opening<B>, cx: &mut Context<'_>) -> Poll<Outcome> {
+        let Opening { response, seen } = opening;
+        let body = response.body_mut();
+        loop {
+            match &self.commit {
+                CommitPoint::Head => return Poll::Ready(Outcome::Success),
+                CommitPoint::FirstFrame if !body.read.is_empty() => return Poll::Ready(Outcome::Success),
+                CommitPoint::FirstFrame => {}
+                CommitPoint::Prelude(Prelude { bound, decide }) => match decide(seen) {
+                    Decision::Accept => return Poll::Ready(Outcome::Success),
+                    Decision::Refuse(name) => return Poll::Ready(FailureKind::Custom(name).into()),
+                    Decision::Wait if seen.len() >= *bound => return Poll::Ready(Outcome::Success),
+                    Decision::Wait => {}
+                },
+            }
+            match ready!(Pin::new(&mut body.rest).poll_frame(cx)) {
+                None => {
+                    body.ended = true;
+                    return Poll::Ready(Outcome::Success);
+                }
+                // Whatever broke, it broke before it was an answer.
+                Some(Err(_)) => return Poll::Ready(FailureKind::Body.into()),
+                Some(Ok(frame)) => {
+                    if let (Some(data), CommitPoint::Prelude(_)) = (frame.data_ref(), &self.commit) {
+                        seen.extend_from_slice(data.chunk());
+                    }
+                    // An empty frame says nothing yet, and nothing is lost with it.
+                    if frame.data_ref().is_none_or(|data| data.has_remaining()) {
+                        body.read.push_back(frame);
+                    }
+                }
+            }
+        }
+    }
+
+    fn hand_over(&self, opening: Opening<B>, ledger: Ledger) -> Self::Response {
+        let mut response = opening.response;
+        if let (Some(header), Some(backend)) = (&self.served_by, ledger.served())
+            && let Ok(value) = HeaderValue::from_str(backend)
+        {
+            response.headers_mut().insert(header.clone(), value);
+        }
+        response.extensions_mut().insert(ledger);
+        response
+    }
+}
+
+/// A response whose beginning is being looked at.
+pub struct Opening<B: Body> {
+    response: Response<AnswerBody<B>>,
+    /// What a predicate has seen of it.
+    seen: Vec<u8>,
+}
+
+pin_project! {
+    /// The body of a response that a failover passes on: what was read of it to see whether it is good, then the rest.
+    pub struct AnswerBody<B>
+    where
+        B: Body,
+    {
+        read: VecDeque<Frame<B::Data>>,
+        ended: bool,
+        #[pin]
+        rest: B,
+    }
+}
+
+impl<B: Body> AnswerBody<B> {
+    fn new(rest: B) -> Self {
+        Self { read: VecDeque::new(), ended: false, rest }
+    }
+}
+
+impl<B: Body> Body for AnswerBody<B> {
+    type Data = B::Data;
+    type Error = B::Error;
+
+    fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<B::Data>, B::Error>>> {
+        let this = self.project();
+        match this.read.pop_front() {
+            Some(frame) => Poll::Ready(Some(Ok(frame))),
+            None if *this.ended => Poll::Ready(None),
+            None => this.rest.poll_frame(cx),
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.read.is_empty() && (self.ended || self.rest.is_end_stream())
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        let read: u64 = self.read.iter().filter_map(Frame::data_ref).map(|data| data.remaining() as u64).sum();
+        let rest = if self.ended { SizeHint::with_exact(0) } else { self.rest.size_hint() };
+        let mut hint = SizeHint::new();
+        // In this order: the upper bound may not be below the lower one.
+        if let Some(upper) = rest.upper() {
+            hint.set_upper(upper.saturating_add(read));
+        }
+        hint.set_lower(rest.lower().saturating_add(read));
+        hint
+    }
+}
+
+impl<B: Body> fmt::Debug for AnswerBody<B> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("AnswerBody").field("frames_read", &self.read.len()).finish_non_exhaustive()
+    }
+}

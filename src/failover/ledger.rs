@@ -1,0 +1,118 @@
+use std::{fmt, time::Duration};
+
+use crate::{body::Unreplayable, fleet::Name, outcome::Outcome};
+
+/// What happened to one request: who was tried, in which order, why it was left, and who served.
+///
+/// In the extensions of a response, and in every error of a failover.
+#[derive(Clone, Debug, Default)]
+pub struct Ledger {
+    pub(super) attempts: Vec<Attempted>,
+    pub(super) stopped: Option<Stopped>,
+}
+
+/// One attempt.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct Attempted {
+    /// Who was tried.
+    pub backend: Name,
+    /// What it came to.
+    pub ending: Ending,
+    /// How long it took, from the moment the backend was ready; zero when it never was.
+    pub took: Duration,
+}
+
+/// What an attempt came to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Ending {
+    /// Its answer, response or error, went to the caller.
+    Served,
+    /// Its answer was not good enough.
+    #[non_exhaustive]
+    Tripped {
+        /// The name of the trigger that said so.
+        trigger: &'static str,
+        /// What it said it of.
+        outcome: Outcome,
+    },
+    /// The backend would not get ready, so that it was not called.
+    #[non_exhaustive]
+    NotReady {
+        /// What it said.
+        outcome: Outcome,
+    },
+    /// It was dropped: another was first, or time was up.
+    Dropped,
+}
+
+/// Why no further attempt was made, when there was somebody left to try.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Stopped {
+    /// The request cannot be sent again.
+    Unreplayable(Unreplayable),
+    /// Its method is not idempotent, and the backend may have begun to work on it.
+    NotIdempotent,
+    /// The retry budget is used up.
+    OverBudget,
+    /// No time was left.
+    OutOfTime,
+}
+
+impl Ledger {
+    /// The attempts, in the order they were begun.
+    pub fn attempts(&self) -> &[Attempted] {
+        &self.attempts
+    }
+
+    /// Who gave the answer.
+    pub fn served(&self) -> Option<&Name> {
+        let served = self.attempts.iter().find(|attempt| attempt.ending == Ending::Served);
+        served.map(|attempt| &attempt.backend)
+    }
+
+    /// Why nobody else was tried, if somebody might have been.
+    pub fn stopped(&self) -> Option<Stopped> {
+        self.stopped
+    }
+
+    /// The last failure that moved the request on, or ended it.
+    pub(super) fn last_failure(&self) -> Option<Outcome> {
+        self.attempts.iter().rev().find_map(|attempt| match attempt.ending {
+            Ending::Tripped { outcome, .. } | Ending::NotReady { outcome } => Some(outcome),
+            Ending::Served | Ending::Dropped => None,
+        })
+    }
+}
+
+/// `` `openai`: status 429, retry after 30s (112ms); `azure`: timeout (5s); `spare` served (80ms) ``
+impl fmt::Display for Ledger {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (index, Attempted { backend, ending, took }) in self.attempts.iter().enumerate() {
+            f.write_str(if index == 0 { "" } else { "; " })?;
+            match ending {
+                Ending::Served => write!(f, "`{backend}` served ({took:?})")?,
+                Ending::Tripped { outcome, .. } => write!(f, "`{backend}`: {outcome} ({took:?})")?,
+                Ending::NotReady { outcome } => write!(f, "`{backend}` not ready: {outcome}")?,
+                Ending::Dropped => write!(f, "`{backend}` dropped ({took:?})")?,
+            }
+        }
+        match self.stopped {
+            Some(stopped) => write!(f, "; {stopped}"),
+            None => Ok(()),
+        }
+    }
+}
+
+impl fmt::Display for Stopped {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Unreplayable(reason) => write!(f, "not sent again: {reason}"),
+            Self::NotIdempotent => f.write_str("not sent again: not idempotent"),
+            Self::OverBudget => f.write_str("not sent again: over the retry budget"),
+            Self::OutOfTime => f.write_str("not sent again: out of time"),
+        }
+    }
+}
