@@ -1,52 +1,73 @@
 //! Many backends, one dependable [`tower::Service`].
 //!
 //! ```text
-//!              Fleet                who is there; every change publishes one immutable view
-//!    near ─┐     │
-//!     far ─┤   view ──► Pick        who is next: one index, no lock, no allocation
-//!   spare ─┘     │        │
-//!                ▼        ▼
-//!   request ──► door ──► ready? ──► call ──► response, or an error that names the backend
-//!                │         │
-//!                │         └ no: the others of the tier, the first that is ready
-//!                └ Balance: one backend per request
+//!   Fleet                    who is there; every change publishes one immutable view
+//!    near ─┐
+//!     far ─┤ view ─► Pick   who is next: one index, no lock, no allocation
+//!   spare ─┘  ▲       │
+//!             │       ▼
+//!  request ───┼──► a door ──► ready? ──► attempt ──► Outcome ──► the answer
+//!             │                 │           │           │
+//!             │                 │           │           ├ Failover: trips? then the others, the first good one wins
+//!             │                 │           │           └ Balance: one backend per request
+//!             │                 │           └ a circuit breaker around each backend
+//!             │                 └ no: the others of the tier
+//!             └── Health ◄── what came of it, and what the operator says
 //! ```
 //!
 //! A [`Fleet`] is a handle on a set of [`Backend`]s, which may change while it serves. A door is a
 //! [`Service`](tower::Service) over a fleet: `Clone`, without a worker, a channel or a lock, so that axum, hyper and
 //! tonic take it as it is, and no `Buffer` is needed.
 //!
-//! ```
-//! # use tower_fleet::{Backend, BalanceLayer, Fleet};
-//! # use tower::{ServiceBuilder, ServiceExt, service_fn};
-//! # use std::time::Duration;
-//! # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Box<dyn std::error::Error>> {
-//! # let client = |name| service_fn(move |_: ()| async move { Ok::<_, std::convert::Infallible>(name) });
-//! # let (openai, azure, spare) = (client("openai"), client("azure"), client("spare"));
-//! let fleet = Fleet::builder()
-//!     .backend(Backend::new("openai", openai).weight(7))
-//!     .backend(Backend::new("azure", azure).weight(3).timeout(Duration::from_secs(30)))
-//!     .backend(Backend::new("spare", spare).priority(-1))
-//!     .build()?;
-//!
-//! let balanced = ServiceBuilder::new().layer(BalanceLayer::weighted()).service(fleet.clone());
-//! let response = balanced.clone().oneshot(()).await?;
-//! # assert_eq!(response, "openai");
-//!
-//! fleet.drain("openai");
-//! fleet.reweight("azure", 5)?;
-//! for backend in fleet.snapshot() {
-//!     println!("{} {} {} in flight", backend.name, backend.status, backend.in_flight);
-//! }
-//! # Ok(())
-//! # }
-//! ```
-//!
 //! | door | a request goes to | module |
 //! |---|---|---|
 //! | [`Balance`] | one eligible backend that is ready | [`balance`] |
+//! | [`Failover`] | the primary, and to others when it fails | [`failover`] |
+//! | [`CircuitBreaker`] | its one service, while that is well | [`breaker`] |
 //!
-//! Who is chosen is said by a strategy: see [`pick`]. Who may be chosen is said by the [`fleet`].
+//! ```
+//! # #[cfg(feature = "http")] {
+//! # use std::time::Duration;
+//! # use bytes::Bytes;
+//! # use http::{Request, Response};
+//! # use http_body_util::Full;
+//! # use tower_fleet::{Backend, BalanceLayer, CircuitBreakerLayer, FailoverLayer, Fleet, body::ReplayBody, failover::Ledger};
+//! # use tower::{ServiceBuilder, ServiceExt, service_fn};
+//! # tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap().block_on(async {
+//! # let client = || service_fn(|_: Request<ReplayBody<Full<Bytes>>>| async {
+//! #     Ok::<_, std::convert::Infallible>(Response::new(Full::new(Bytes::new())))
+//! # });
+//! # let (openai, azure, spare) = (client(), client(), client());
+//! # let request = Request::new(Full::<Bytes>::default());
+//! let fleet = Fleet::builder()
+//!     .backend(Backend::new("openai", openai).priority(10))
+//!     .backend(Backend::new("azure", azure).timeout(Duration::from_secs(30)))
+//!     .circuit_breaker(CircuitBreakerLayer::new().failures(5).within(Duration::from_secs(60)))
+//!     .build()?;
+//!
+//! // The primary, and on trouble everybody at once.
+//! let dependable = ServiceBuilder::new().layer(FailoverLayer::new()).service(fleet.clone());
+//! let response = dependable.oneshot(request).await?;
+//! println!("{}", response.extensions().get::<Ledger>().unwrap());
+//!
+//! // While it serves.
+//! fleet.insert(Backend::new("spare", spare).priority(-1))?;
+//! fleet.drain("openai");
+//! for backend in fleet.snapshot() {
+//!     println!("{} {} {} {} in flight", backend.name, backend.status, backend.state, backend.in_flight);
+//! }
+//! # Ok::<_, Box<dyn std::error::Error>>(())
+//! # }).unwrap();
+//! # }
+//! ```
+//!
+//! Who is chosen is said by a strategy: see [`pick`]. Who may be chosen is said by the [`fleet`]. What came of a call is
+//! said by a classifier: see [`outcome`]. How a request is sent again is said by [`body`], and what one backend needs of it
+//! by `shape`.
+//!
+//! # Features
+//!
+//! `http` (default): statuses, gRPC, `Retry-After`, bodies that are watched, replayed and shaped.
 #![forbid(unsafe_code)]
 #![warn(missing_docs)]
 
@@ -60,6 +81,8 @@ pub mod fleet;
 mod health;
 pub mod outcome;
 pub mod pick;
+#[cfg(feature = "http")]
+pub mod shape;
 mod telemetry;
 
 #[doc(inline)]

@@ -10,6 +10,8 @@ use std::{
 const HOUSE: &[(&str, &[&str])] = &[
     ("outcome", &[]),
     ("body", &[]),
+    // What a backend needs of a request: a layer, and nobody's business but its own.
+    ("shape", &[]),
     ("health", &["outcome"]),
     // The one place that reads the time, so that circuits and views get it as an argument.
     ("clock", &["health"]),
