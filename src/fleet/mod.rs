@@ -231,8 +231,8 @@ impl<S: Send + Sync + 'static> Shared<S> {
 }
 
 impl<S: Send + Sync + 'static> Overseer for Shared<S> {
-    fn circuit_moved(&self, backend: &Name, transition: Transition) {
-        self.edit(|registry| registry.circuit_moved(backend, transition));
+    fn circuit_moved(&self, backend: &Name, health: &Health, transition: Transition) {
+        self.edit(|registry| registry.circuit_moved(backend, health, transition));
     }
 
     fn permit_returned(&self) {
