@@ -44,8 +44,8 @@ struct Asked<S> {
 pub(crate) struct Held<S> {
     member: Arc<Member<S>>,
     service: S,
-    /// Taken as a probe: its circuit does not serve.
-    trial: bool,
+    /// Taken as a probe, since its circuit does not serve: in this generation of the circuit.
+    trial: Option<u64>,
 }
 
 /// Why nobody is ready, and waiting would not help.
@@ -59,6 +59,17 @@ pub(crate) enum Unready<E> {
 }
 
 impl<S> Held<S> {
+    fn new(member: Arc<Member<S>>, service: S, trial: bool) -> Self {
+        let trial = trial.then(|| member.facts.health.generation());
+        Self { member, service, trial }
+    }
+
+    /// May a request that begins now still go there, although something changed?
+    fn is_eligible(&self) -> bool {
+        let health = &self.member.facts.health;
+        self.trial.map_or_else(|| health.eligible(), |seen| health.is_healthy() && health.generation() == seen)
+    }
+
     pub(crate) fn call<Req>(mut self, request: Req) -> Attempt<S::Future, S>
     where
         S: Service<Req>,
@@ -79,8 +90,7 @@ impl<S, P> Seek<S, P> {
 
     /// May a request that begins now still go to the one that was held for it?
     pub(crate) fn confirms(&self, held: &Held<S>) -> bool {
-        let health = &held.member.facts.health;
-        !self.plan.is_retired() || if held.trial { health.is_healthy() } else { health.eligible() }
+        !self.plan.is_retired() || held.is_eligible()
     }
 
     fn plan(&mut self) -> Arc<Plan<S, P>> {
@@ -117,7 +127,7 @@ impl<S: Clone + Send + Sync + 'static, P: Pick> Seek<S, P> {
         let Some(member) = self.plan.choose(&mut self.dice) else { return self.search(cx, None) };
         let mut service = member.service.clone();
         match service.poll_ready(cx) {
-            Poll::Ready(Ok(())) => Poll::Ready(Ok(Held { member, service, trial: false })),
+            Poll::Ready(Ok(())) => Poll::Ready(Ok(Held::new(member, service, false))),
             Poll::Ready(Err(error)) => self.search(cx, Some((member, error))),
             Poll::Pending => {
                 self.waiting.asked.push(Asked::new(&member, service, false));
@@ -154,7 +164,7 @@ impl<S: Clone + Send + Sync + 'static, P: Pick> Seek<S, P> {
                         let Asked { id, member, service, trial } = self.waiting.asked.remove(index);
                         let Some(member) = member.upgrade() else { continue };
                         match answer {
-                            Ok(()) => return self.waiting.over(Held { member, service, trial }),
+                            Ok(()) => return self.waiting.over(Held::new(member, service, trial)),
                             Err(error) => last_refusal = Some((id, member.facts.name.clone(), error)),
                         }
                     }
@@ -166,7 +176,7 @@ impl<S: Clone + Send + Sync + 'static, P: Pick> Seek<S, P> {
             for member in plan.order(unasked, &mut self.dice) {
                 let mut service = member.service.clone();
                 match service.poll_ready(cx) {
-                    Poll::Ready(Ok(())) => return self.waiting.over(Held { member, service, trial: false }),
+                    Poll::Ready(Ok(())) => return self.waiting.over(Held::new(member, service, false)),
                     Poll::Ready(Err(error)) => {
                         last_refusal = Some((member.facts.id, member.facts.name.clone(), error));
                     }
@@ -206,7 +216,7 @@ impl<S: Clone + Send + Sync + 'static, P: Pick> Seek<S, P> {
             }
             let mut service = member.service.clone();
             match service.poll_ready(cx) {
-                Poll::Ready(Ok(())) => return Some(Held { member, service, trial: true }),
+                Poll::Ready(Ok(())) => return Some(Held::new(member, service, true)),
                 Poll::Ready(Err(_)) => {}
                 // It keeps its permit while it is asked: giving it back at once would wake whoever waits, ourselves too.
                 Poll::Pending => self.waiting.asked.push(Asked::new(&member, service, true)),

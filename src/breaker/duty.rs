@@ -49,6 +49,17 @@ impl<C> Duty<C> {
         }
     }
 
+    /// May a call that begins now still go by it? Not when the circuit moved on while it waited.
+    #[inline]
+    pub(super) fn is_current(&self) -> bool {
+        let core = &self.post().core;
+        self.ticket.is_some_and(|ticket| core.circuit().honours(ticket, || core.clock().now()))
+    }
+
+    pub(super) fn is_probe(&self) -> bool {
+        self.ticket.is_some_and(|ticket| ticket.is_probe())
+    }
+
     #[inline]
     pub(super) fn post(&self) -> &Post<C> {
         self.post.as_deref().expect("the post is left last")
@@ -87,7 +98,7 @@ impl<C> Drop for Duty<C> {
     fn drop(&mut self) {
         if self.polling {
             self.fulfil(&FailureKind::Panic.into());
-        } else if self.ticket.is_some_and(|ticket| ticket.is_probe()) {
+        } else if self.is_probe() {
             self.fulfil(&Outcome::Neutral);
         }
     }

@@ -72,6 +72,15 @@ impl<S, C> CircuitBreaker<S, C> {
         rejected.by(self.post.core.name())
     }
 
+    /// Is it admitted already? An admission of old is given back.
+    #[inline]
+    fn is_admitted(&mut self) -> bool {
+        if !self.admitted.as_ref().is_some_and(Duty::is_current) {
+            self.admitted = None;
+        }
+        self.admitted.is_some()
+    }
+
     /// Admits the caller before its call, or waits for that.
     fn poll_admission(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), CircuitOpen>> {
         loop {
@@ -133,7 +142,7 @@ where
             if !self.post.core.would_admit() {
                 return Poll::Ready(Ok(()));
             }
-        } else if self.admitted.is_none() {
+        } else if !self.is_admitted() {
             ready!(self.poll_admission(cx))?;
         }
         let ready = ready!(self.inner.poll_ready(cx)).map_err(Into::into);
@@ -153,8 +162,14 @@ where
             return ResponseFuture::rejected(self.open(self.post.core.rejected()));
         }
         let admitted = match self.admitted.take() {
-            Some(duty) => Ok(duty),
-            None => Duty::take_up(self.own_post()),
+            Some(duty) if duty.is_current() => Ok(duty),
+            // Its door made sure a moment ago: it was on its way already when the circuit opened.
+            Some(duty) if self.mode == Mode::Refuse && !duty.is_probe() => Duty::take_up(self.own_post()).or(Ok(duty)),
+            // An instance may have been left alone for long since it was ready.
+            stale => {
+                drop(stale);
+                Duty::take_up(self.own_post())
+            }
         };
         match admitted {
             Ok(duty) => ResponseFuture::begin(&mut self.inner, request, self.timeout, duty),
