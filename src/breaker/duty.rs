@@ -56,6 +56,15 @@ impl<C> Duty<C> {
         self.ticket.is_some_and(|ticket| core.circuit().honours(ticket, || core.clock().now()))
     }
 
+    /// The service said that it will never be ready. To a probe that is an answer; given back unsaid, its permit would
+    /// go from one who waits to the next without an end.
+    #[cold]
+    pub(super) fn refused(mut self) {
+        if self.is_probe() {
+            self.fulfil(&FailureKind::Other.into());
+        }
+    }
+
     pub(super) fn is_probe(&self) -> bool {
         self.ticket.is_some_and(|ticket| ticket.is_probe())
     }

@@ -147,8 +147,10 @@ where
         }
         let ready = ready!(self.inner.poll_ready(cx)).map_err(Into::into);
         self.inner_ready = ready.is_ok();
-        if ready.is_err() {
-            self.admitted = None;
+        if ready.is_err()
+            && let Some(duty) = self.admitted.take()
+        {
+            duty.refused();
         }
         Poll::Ready(ready)
     }
