@@ -145,6 +145,7 @@ where
         } else if !self.is_admitted() {
             ready!(self.poll_admission(cx))?;
         }
+        self.inner_ready = false;
         let ready = ready!(self.inner.poll_ready(cx)).map_err(Into::into);
         self.inner_ready = ready.is_ok();
         if ready.is_err()
