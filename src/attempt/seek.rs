@@ -147,12 +147,21 @@ impl<S: Clone + Send + Sync + 'static, P: Pick> Seek<S, P> {
     where
         S: Service<Req>,
     {
-        let mut last_refusal = refused.map(|(member, error)| (member.facts.id, member.facts.name.clone(), error));
+        let first = refused.as_ref().map(|(member, _)| member.facts.id);
+        let mut refusals = Refusals { last: None, outdated: false };
+        if let Some((member, error)) = refused {
+            refusals.note(&member, error);
+        }
+        // What it brings about itself is no news to it.
+        if let Some(bell) = &self.waiting.bell {
+            bell.take();
+        }
+        let mut is_listening = false;
         loop {
             let plan = self.plan();
             let mut unasked: HashMap<_, _> = plan.ids().collect();
-            if let Some((id, ..)) = &last_refusal {
-                unasked.remove(id);
+            if let Some(first) = first {
+                unasked.remove(&first);
             }
             // Those who left the tier are not waited for.
             self.waiting.asked.retain(|asked| unasked.remove(&asked.id).is_some() || asked.may_probe());
@@ -161,11 +170,11 @@ impl<S: Clone + Send + Sync + 'static, P: Pick> Seek<S, P> {
                 match self.waiting.asked[index].service.poll_ready(cx) {
                     Poll::Pending => index += 1,
                     Poll::Ready(answer) => {
-                        let Asked { id, member, service, trial } = self.waiting.asked.remove(index);
+                        let Asked { member, service, trial, .. } = self.waiting.asked.remove(index);
                         let Some(member) = member.upgrade() else { continue };
                         match answer {
                             Ok(()) => return self.waiting.over(Held::new(member, service, trial)),
-                            Err(error) => last_refusal = Some((id, member.facts.name.clone(), error)),
+                            Err(error) => refusals.note(&member, error),
                         }
                     }
                 }
@@ -177,26 +186,28 @@ impl<S: Clone + Send + Sync + 'static, P: Pick> Seek<S, P> {
                 let mut service = member.service.clone();
                 match service.poll_ready(cx) {
                     Poll::Ready(Ok(())) => return self.waiting.over(Held::new(member, service, false)),
-                    Poll::Ready(Err(error)) => {
-                        last_refusal = Some((member.facts.id, member.facts.name.clone(), error));
-                    }
+                    Poll::Ready(Err(error)) => refusals.note(&member, error),
                     Poll::Pending => self.waiting.asked.push(Asked::new(&member, service, false)),
                 }
             }
             if self.waiting.asked.is_empty() {
+                if refusals.outdated {
+                    self.desk.fleet().settle();
+                }
                 // The view may have changed while everybody was asked.
                 if plan.is_retired() {
                     continue;
                 }
-                return Poll::Ready(Err(match last_refusal {
-                    Some((_, name, error)) => Unready::Refused(name, error),
+                return Poll::Ready(Err(match refusals.last {
+                    Some((name, error)) => Unready::Refused(name, error),
                     None if plan.roster().backends() == 0 => Unready::NoBackends,
                     None => Unready::NoneAvailable(plan.roster().backends(), plan.roster().retry_after()),
                 }));
             }
-            // In this order, so that a change in between is not slept through.
+            // In this order, so that a change in between is not slept through, nor a permit that came back.
             self.waiting.bell.get_or_insert_with(|| self.desk.fleet().wait()).register(cx.waker());
-            if !plan.is_retired() {
+            let may_probe = !std::mem::replace(&mut is_listening, true) && plan.roster().is_trial_due();
+            if !plan.is_retired() && !may_probe {
                 return Poll::Pending;
             }
         }
@@ -223,6 +234,23 @@ impl<S: Clone + Send + Sync + 'static, P: Pick> Seek<S, P> {
             }
         }
         None
+    }
+}
+
+/// Who said that it will never be ready.
+struct Refusals<E> {
+    last: Option<(Name, E)>,
+    /// Somebody who is not eligible any more, so that another view is on its way.
+    outdated: bool,
+}
+
+impl<E> Refusals<E> {
+    fn note<S>(&mut self, member: &Member<S>, error: E) {
+        if member.facts.health.eligible() {
+            self.last = Some((member.facts.name.clone(), error));
+        } else {
+            self.outdated = true;
+        }
     }
 }
 

@@ -84,6 +84,10 @@ impl<S, C> CircuitBreaker<S, C> {
     /// Admits the caller before its call, or waits for that.
     fn poll_admission(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), CircuitOpen>> {
         loop {
+            if let Some(waiting) = &self.waiting {
+                // Its own admission is no news to it.
+                waiting.bell.take();
+            }
             let rejected = match Duty::take_up(&self.post) {
                 Ok(duty) => {
                     self.admitted = Some(duty);

@@ -224,6 +224,11 @@ impl<S: Send + Sync + 'static> Shared<S> {
         done
     }
 
+    /// Returns when the change that is being made, if one is, is published.
+    pub(crate) fn settle(&self) {
+        drop(self.registry());
+    }
+
     fn registry(&self) -> MutexGuard<'_, Registry<S>> {
         // A strategy that panicked while it was renewed does not take the fleet along.
         self.registry.lock().unwrap_or_else(PoisonError::into_inner)
