@@ -22,8 +22,8 @@ pub(crate) struct Seek<S, P> {
     desk: Arc<Desk<S, P>>,
     plan: Arc<Plan<S, P>>,
     waiting: Waiting<S>,
-    /// The one that was found last is to probe an open circuit.
-    probing: bool,
+    /// The one that was found last is to probe an open circuit, in this generation of it.
+    probing: Option<u64>,
     dice: Dice,
 }
 
@@ -78,7 +78,7 @@ impl<S> Held<S> {
 impl<S, P> Seek<S, P> {
     pub(crate) fn new(desk: Arc<Desk<S, P>>) -> Self {
         let plan = desk.plan();
-        Self { desk, plan, waiting: Waiting::new(), probing: false, dice: Dice::new() }
+        Self { desk, plan, waiting: Waiting::new(), probing: None, dice: Dice::new() }
     }
 
     pub(crate) fn fleet(&self) -> &Shared<S> {
@@ -87,8 +87,14 @@ impl<S, P> Seek<S, P> {
 
     /// May a request that begins now still go to the one that was held for it?
     pub(crate) fn confirms(&self, held: &Held<S>) -> bool {
-        let health = &held.member.facts.health;
-        !self.plan.is_retired() || if self.probing { health.is_healthy() } else { health.eligible() }
+        !self.plan.is_retired() || {
+            let health = &held.member.facts.health;
+            // A probe is for the generation that it was admitted in.
+            self.probing.map_or_else(
+                || health.eligible(),
+                |generation| health.is_healthy() && health.generation() == generation,
+            )
+        }
     }
 
     fn plan(&mut self) -> Arc<Plan<S, P>> {
@@ -107,7 +113,7 @@ impl<S, P> Seek<S, P> {
 impl<S, P> Clone for Seek<S, P> {
     fn clone(&self) -> Self {
         let plan = if self.plan.is_retired() { self.desk.plan() } else { Arc::clone(&self.plan) };
-        Self { desk: Arc::clone(&self.desk), plan, waiting: Waiting::new(), probing: false, dice: Dice::new() }
+        Self { desk: Arc::clone(&self.desk), plan, waiting: Waiting::new(), probing: None, dice: Dice::new() }
     }
 }
 
@@ -119,7 +125,7 @@ impl<S: Clone + Send + Sync + 'static, P: Pick> Seek<S, P> {
         S: Service<Req>,
     {
         self.renew();
-        self.probing = false;
+        self.probing = None;
         if !self.waiting.asked.is_empty() || self.plan.roster().is_trial_due() {
             return self.search(cx, None);
         }
@@ -146,12 +152,21 @@ impl<S: Clone + Send + Sync + 'static, P: Pick> Seek<S, P> {
     where
         S: Service<Req>,
     {
-        let mut last_refusal = refused.map(|(member, error)| (member.facts.id, member.facts.name.clone(), error));
+        let first = refused.as_ref().map(|(member, _)| member.facts.id);
+        let mut refusals = Refusals { last: None, outdated: false };
+        if let Some((member, error)) = refused {
+            refusals.note(&member, error);
+        }
+        // What it brings about itself is no news to it.
+        if let Some(bell) = &self.waiting.bell {
+            bell.take();
+        }
+        let mut is_listening = false;
         loop {
             let plan = self.plan();
             let mut unasked: HashMap<_, _> = plan.ids().collect();
-            if let Some((id, ..)) = &last_refusal {
-                unasked.remove(id);
+            if let Some(first) = first {
+                unasked.remove(&first);
             }
             // Those who left the tier are not waited for.
             self.waiting.asked.retain(|asked| unasked.remove(&asked.id).is_some() || asked.may_probe());
@@ -160,14 +175,14 @@ impl<S: Clone + Send + Sync + 'static, P: Pick> Seek<S, P> {
                 match self.waiting.asked[index].service.poll_ready(cx) {
                     Poll::Pending => index += 1,
                     Poll::Ready(answer) => {
-                        let Asked { id, member, service, trial } = self.waiting.asked.remove(index);
+                        let Asked { member, service, trial, .. } = self.waiting.asked.remove(index);
                         let Some(member) = member.upgrade() else { continue };
                         match answer {
                             Ok(()) => {
-                                self.probing = trial;
-                                return self.waiting.over(Held { member, service });
+                                let held = self.take(member, service, trial);
+                                return self.waiting.over(held);
                             }
-                            Err(error) => last_refusal = Some((id, member.facts.name.clone(), error)),
+                            Err(error) => refusals.note(&member, error),
                         }
                     }
                 }
@@ -179,29 +194,36 @@ impl<S: Clone + Send + Sync + 'static, P: Pick> Seek<S, P> {
                 let mut service = member.service.clone();
                 match service.poll_ready(cx) {
                     Poll::Ready(Ok(())) => return self.waiting.over(Held { member, service }),
-                    Poll::Ready(Err(error)) => {
-                        last_refusal = Some((member.facts.id, member.facts.name.clone(), error));
-                    }
+                    Poll::Ready(Err(error)) => refusals.note(&member, error),
                     Poll::Pending => self.waiting.asked.push(Asked::new(&member, service, false)),
                 }
             }
             if self.waiting.asked.is_empty() {
+                if refusals.outdated {
+                    self.desk.fleet().settle();
+                }
                 // The view may have changed while everybody was asked.
                 if plan.is_retired() {
                     continue;
                 }
-                return Poll::Ready(Err(Box::new(match last_refusal {
-                    Some((_, name, error)) => Unready::Refused(name, error),
+                return Poll::Ready(Err(Box::new(match refusals.last {
+                    Some((name, error)) => Unready::Refused(name, error),
                     None if plan.roster().backends() == 0 => Unready::NoBackends,
                     None => Unready::NoneAvailable(plan.roster().backends(), plan.roster().retry_after()),
                 })));
             }
-            // In this order, so that a change in between is not slept through.
+            // In this order, so that a change in between is not slept through, nor a permit that came back.
             self.waiting.bell.get_or_insert_with(|| self.desk.fleet().wait()).register(cx.waker());
-            if !plan.is_retired() {
+            let may_probe = !std::mem::replace(&mut is_listening, true) && plan.roster().is_trial_due();
+            if !plan.is_retired() && !may_probe {
                 return Poll::Pending;
             }
         }
+    }
+
+    fn take(&mut self, member: Arc<Member<S>>, service: S, trial: bool) -> Held<S> {
+        self.probing = trial.then(|| member.facts.health.generation());
+        Held { member, service }
     }
 
     /// A backend whose circuit lets this request probe it, if one is due and ready. Whoever has no permit left says so.
@@ -218,16 +240,30 @@ impl<S: Clone + Send + Sync + 'static, P: Pick> Seek<S, P> {
             }
             let mut service = member.service.clone();
             match service.poll_ready(cx) {
-                Poll::Ready(Ok(())) => {
-                    self.probing = true;
-                    return Some(Held { member, service });
-                }
+                Poll::Ready(Ok(())) => return Some(self.take(member, service, true)),
                 Poll::Ready(Err(_)) => {}
                 // It keeps its permit while it is asked: giving it back at once would wake whoever waits, ourselves too.
                 Poll::Pending => self.waiting.asked.push(Asked::new(&member, service, true)),
             }
         }
         None
+    }
+}
+
+/// Who said that it will never be ready.
+struct Refusals<E> {
+    last: Option<(Name, E)>,
+    /// Somebody who is not eligible any more, so that another view is on its way.
+    outdated: bool,
+}
+
+impl<E> Refusals<E> {
+    fn note<S>(&mut self, member: &Member<S>, error: E) {
+        if member.facts.health.eligible() {
+            self.last = Some((member.facts.name.clone(), error));
+        } else {
+            self.outdated = true;
+        }
     }
 }
 

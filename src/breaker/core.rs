@@ -118,7 +118,7 @@ impl Core {
     fn announce(&self, transition: Transition) {
         // A fleet tells of it itself, with the view that follows from it.
         match self.fleet {
-            Some(_) => self.with_fleet(|fleet| fleet.circuit_moved(&self.name, transition)),
+            Some(_) => self.with_fleet(|fleet| fleet.circuit_moved(&self.name, &self.health, transition)),
             None => telemetry::circuit_moved(&self.name, &transition),
         }
         let mut listeners = self.listeners.lock().unwrap_or_else(PoisonError::into_inner);

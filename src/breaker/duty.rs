@@ -76,14 +76,35 @@ impl<C> Duty<C> {
         Self { post: Some(post), ticket, polling: false }
     }
 
-    /// Takes it up before the call, for which it is then redeemed.
-    pub(super) fn redeem(mut self) -> Option<Admitted<C>> {
-        self.post.take().map(|post| Admitted { post, ticket: self.ticket })
+    /// The leave to call that was taken before the call.
+    pub(super) fn redeem(mut self) -> Admitted<C> {
+        let post = self.post.take().expect("a duty that was not used has its post");
+        Admitted { post, ticket: self.ticket }
     }
 
     /// No duty: for a call that was not admitted.
     pub(super) fn none() -> Self {
         Self { post: None, ticket: Ticket::VOID, polling: false }
+    }
+
+    /// May a call that begins now still go by it? Not when the circuit moved on while it waited.
+    #[inline]
+    pub(super) fn is_current(&self) -> bool {
+        let honoured = |post: &Arc<Post<C>>| post.core.circuit().honours(self.ticket, || post.core.clock().now());
+        self.post.as_ref().is_some_and(honoured)
+    }
+
+    /// The service said that it will never be ready. To a probe that is an answer; given back unsaid, its permit would
+    /// go from one who waits to the next without an end.
+    #[cold]
+    pub(super) fn refused(mut self) {
+        if self.is_probe() {
+            self.fulfil(&FailureKind::Other.into());
+        }
+    }
+
+    pub(super) fn is_probe(&self) -> bool {
+        self.ticket.is_probe()
     }
 
     #[inline]

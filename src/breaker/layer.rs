@@ -156,8 +156,8 @@ impl<C> CircuitBreakerLayer<C> {
         self
     }
 
-    /// One circuit per key of the request: a route, a model, a tenant. At most `most` are kept; beyond that one that is
-    /// closed and was not used for the longest is forgotten.
+    /// One circuit per key of the request: a route, a model, a tenant. At most `most` are kept; beyond that closed
+    /// ones that were not used of late are forgotten, and an open one only when all are open.
     ///
     /// ```
     /// # use tower_fleet::{CircuitBreakerLayer, outcome::ErrorsOnly};

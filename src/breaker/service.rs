@@ -14,7 +14,7 @@ use super::{
     CircuitOpen, Misconfigured, ResponseFuture, Switch,
     duty::{Admitted, Duty, Post},
 };
-use crate::outcome::Classify;
+use crate::{health::Ticket, outcome::Classify};
 
 /// Calls a service while it is well, and spares it, and its callers, while it is not. See [the module](super).
 pub struct CircuitBreaker<S, C> {
@@ -24,6 +24,8 @@ pub struct CircuitBreaker<S, C> {
     mode: Mode,
     /// The inner service said that it is ready, and was not called since.
     inner_ready: bool,
+    /// The circuit served when that was asked before the call.
+    passed: bool,
     /// Admitted already, where that is asked before the call.
     admitted: Option<Duty<C>>,
     waiting: Option<Waiting>,
@@ -59,7 +61,17 @@ struct Waiting {
 
 impl<S, C> CircuitBreaker<S, C> {
     pub(super) fn new(inner: S, post: Arc<Post<C>>, mode: Mode, refused: Option<Misconfigured>) -> Self {
-        Self { inner, post, loan: Loan::Own, mode, inner_ready: false, admitted: None, waiting: None, refused }
+        Self {
+            inner,
+            post,
+            loan: Loan::Own,
+            mode,
+            inner_ready: false,
+            passed: false,
+            admitted: None,
+            waiting: None,
+            refused,
+        }
     }
 
     /// The handle of this circuit: it outlives clones, boxes and the service itself.
@@ -67,9 +79,23 @@ impl<S, C> CircuitBreaker<S, C> {
         Switch::new(Arc::clone(&self.post.core))
     }
 
+    /// Is it admitted already? An admission of old is given back.
+    #[inline]
+    fn is_admitted(&mut self) -> bool {
+        if !self.admitted.as_ref().is_some_and(Duty::is_current) {
+            self.admitted = None;
+        }
+        self.admitted.is_some()
+    }
+
     /// Admits the caller before its call, or waits for that.
+    #[cold]
     fn poll_admission(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), CircuitOpen>> {
         loop {
+            if let Some(waiting) = &self.waiting {
+                // Its own admission is no news to it.
+                waiting.bell.take();
+            }
             let open = match self.post.admit() {
                 Ok(Admitted { post, ticket }) => {
                     self.admitted = Some(Duty::new(post, ticket));
@@ -130,13 +156,20 @@ where
             if !self.post.core.would_admit() {
                 return Poll::Ready(Ok(()));
             }
-        } else if self.admitted.is_none() {
-            ready!(self.poll_admission(cx))?;
+        } else {
+            // While it serves there is nothing to hold.
+            self.passed = self.post.core.circuit().serves();
+            if !self.passed && !self.is_admitted() {
+                ready!(self.poll_admission(cx))?;
+            }
         }
+        self.inner_ready = false;
         let ready = ready!(self.inner.poll_ready(cx)).map_err(Into::into);
         self.inner_ready = ready.is_ok();
-        if ready.is_err() {
-            self.admitted = None;
+        if ready.is_err()
+            && let Some(duty) = self.admitted.take()
+        {
+            duty.refused();
         }
         Poll::Ready(ready)
     }
@@ -170,11 +203,24 @@ impl<S, C> CircuitBreaker<S, C> {
         if !self.inner_ready {
             return ResponseFuture::rejected(self.post.core.closed_to_calls());
         }
-        let admitted = self.admitted.take().and_then(Duty::redeem);
-        match admitted.map_or_else(|| self.post.admit(), Ok) {
+        let admitted = match self.admitted.take() {
+            Some(duty) if duty.is_current() => Ok(duty.redeem()),
+            // An instance may have been left alone for long since it was ready.
+            stale => {
+                drop(stale);
+                self.post.admit()
+            }
+        };
+        match admitted {
             Ok(admitted) => {
                 self.inner_ready = false;
                 ResponseFuture::begin(&mut self.inner, request, admitted.begun())
+            }
+            // Its door made sure a moment ago: it was on its way already when the circuit opened.
+            Err(_) if self.mode == Mode::Refuse && self.passed => {
+                self.inner_ready = false;
+                let admitted = Admitted { post: Arc::clone(&self.post), ticket: Ticket::VOID };
+                ResponseFuture::begin(&mut self.inner, request, admitted)
             }
             // The service stays ready for the call that is admitted.
             Err(open) => ResponseFuture::rejected(open),

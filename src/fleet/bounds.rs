@@ -1,4 +1,4 @@
-use std::cmp::Reverse;
+use std::{cmp::Reverse, collections::HashSet};
 
 use super::{Refused, registry::Entry};
 use crate::health::{Circuit, Moment};
@@ -31,22 +31,24 @@ impl Bounds {
 
     /// Says of everybody whether it serves although its circuit is open.
     pub(super) fn spare<S>(&self, entries: &[Entry<S>]) {
-        let healthy = entries.iter().filter(|entry| entry.health().is_healthy()).count();
+        // Whom an operator took out, by status or by circuit, is no part of the sum.
+        let (mut out, left): (Vec<_>, Vec<_>) = entries
+            .iter()
+            .filter(|entry| entry.health().is_healthy() && !entry.health().is_forced_open())
+            .partition(|entry| entry.health().on_trial().is_some());
         let opened = |entry: &&Entry<S>| entry.health().on_trial().map_or(Moment::EPOCH, Circuit::eligible_at);
-        let mut out: Vec<_> = entries.iter().filter(|entry| entry.health().on_trial().is_some()).collect();
         out.sort_by_key(|entry| Reverse(opened(entry)));
-        let left = healthy.saturating_sub(out.len());
+        let (healthy, left) = (out.len() + left.len(), left.len());
         let spared = if (left as f64) < self.panic_below * healthy as f64 {
             out.len()
         } else {
             // Rounded down: a bound is kept.
             out.len().saturating_sub((self.most_ejected * healthy as f64 + 1e-9) as usize)
         };
+        let spared: HashSet<_> = out[..spared].iter().map(|entry| entry.member.facts.id).collect();
+        // Each is said once: one that stays spared is spared without a gap.
         for entry in entries {
-            entry.health().spare(false);
-        }
-        for entry in &out[..spared] {
-            entry.health().spare(true);
+            entry.health().spare(spared.contains(&entry.member.facts.id));
         }
     }
 }

@@ -35,7 +35,7 @@ pub(crate) struct Newcomer<R> {
 /// The fleet, as a circuit of one of its backends sees it.
 pub(crate) trait Overseer: Send + Sync {
     /// Another view may be due.
-    fn circuit_moved(&self, backend: &Name, transition: Transition);
+    fn circuit_moved(&self, backend: &Name, health: &Health, transition: Transition);
 
     /// An open circuit may admit somebody earlier than it said.
     fn permit_returned(&self);

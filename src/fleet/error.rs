@@ -54,6 +54,7 @@ impl fmt::Display for Refused {
         match field {
             Field::Name => write!(f, "backend name `{value}` {reason}"),
             Field::Weight => write!(f, "backend `{backend}`: weight {value} {reason}"),
+            Field::Fleet(field) if value.is_empty() => write!(f, "{field} {reason}"),
             Field::Fleet(field) => write!(f, "{field} {value} {reason}"),
             Field::Timeout => write!(f, "backend `{backend}`: timeout {value} {reason}"),
         }

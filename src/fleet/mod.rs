@@ -199,7 +199,7 @@ impl<S: Send + Sync + 'static> Shared<S> {
         let circuit = member.facts.health.circuit();
         let transition = circuit.and_then(|circuit| circuit.blame(self.clock.now(), || fastrand::u64(..)));
         if let Some(transition) = transition {
-            self.circuit_moved(&member.facts.name, transition);
+            self.circuit_moved(&member.facts.name, &member.facts.health, transition);
         }
     }
 
@@ -243,6 +243,11 @@ impl<S: Send + Sync + 'static> Shared<S> {
         done
     }
 
+    /// Returns when the change that is being made, if one is, is published.
+    pub(crate) fn settle(&self) {
+        drop(self.registry());
+    }
+
     fn registry(&self) -> MutexGuard<'_, Registry<S>> {
         // A strategy that panicked while it was renewed does not take the fleet along.
         self.registry.lock().unwrap_or_else(PoisonError::into_inner)
@@ -250,8 +255,8 @@ impl<S: Send + Sync + 'static> Shared<S> {
 }
 
 impl<S: Send + Sync + 'static> Overseer for Shared<S> {
-    fn circuit_moved(&self, backend: &Name, transition: Transition) {
-        self.edit(|registry| registry.circuit_moved(backend, transition));
+    fn circuit_moved(&self, backend: &Name, health: &Health, transition: Transition) {
+        self.edit(|registry| registry.circuit_moved(backend, health, transition));
     }
 
     fn permit_returned(&self) {

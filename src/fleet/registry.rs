@@ -1,6 +1,7 @@
 use std::{
     collections::HashSet,
     num::NonZeroU32,
+    ptr,
     sync::{Arc, Weak},
     time::Duration,
 };
@@ -194,9 +195,11 @@ impl<S: Send + Sync + 'static> Registry<S> {
         true
     }
 
-    /// Notes that a circuit moved, for a backend that is still here.
-    pub(super) fn circuit_moved(&mut self, name: &Name, transition: Transition) {
-        self.changes.push(Change::Circuit(name.clone(), transition));
+    /// Notes that a circuit moved, if it is that of a backend that is still here: another one may have its name.
+    pub(super) fn circuit_moved(&mut self, name: &Name, health: &Health, transition: Transition) {
+        if self.find(name).is_some_and(|index| ptr::eq(self.entries[index].health(), health)) {
+            self.changes.push(Change::Circuit(name.clone(), transition));
+        }
     }
 
     pub(super) fn roster(&self) -> Arc<Roster<S>> {

@@ -11,7 +11,10 @@ use super::{
     member::{Candidate, Facts, Member},
     registry::Entry,
 };
-use crate::{clock::Clock, health::Moment};
+use crate::{
+    clock::Clock,
+    health::{Circuit, Moment},
+};
 
 /// One immutable view of the fleet: who is eligible, highest priority first.
 ///
@@ -120,7 +123,10 @@ impl<S> Roster<S> {
 
     /// After how long somebody may be eligible again, if anybody ever is by itself.
     pub(crate) fn retry_after(&self) -> Option<Duration> {
-        let soonest = self.trials.iter().map(Trial::eligible_at).min().filter(|soonest| *soonest != Moment::NEVER);
+        // A circuit opens a moment before there is a view that says so.
+        let opening = self.candidates.iter().filter_map(|candidate| candidate.facts.health.on_trial());
+        let all = self.trials.iter().map(Trial::eligible_at).chain(opening.map(Circuit::eligible_at));
+        let soonest = all.min().filter(|soonest| *soonest != Moment::NEVER);
         soonest.map(|soonest| soonest.since(self.clock.now()))
     }
 }

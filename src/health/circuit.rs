@@ -118,6 +118,17 @@ impl Circuit {
         Admission::Admitted(ticket, transition)
     }
 
+    /// Whether an admission that was not used yet is still good: the circuit has not moved since, and a probe's permit
+    /// has not timed out.
+    #[inline]
+    pub(crate) fn honours(&self, ticket: Ticket, now: impl FnOnce() -> Moment) -> bool {
+        self.word() == ticket.word
+            && ticket.permit.is_none_or(|permit| {
+                let now = now();
+                self.lock_in(ticket.word).is_some_and(|evidence| evidence.holds_permit(permit, now))
+            })
+    }
+
     /// Tells what came of an admitted call. One whose generation is over changes nothing.
     ///
     /// The clock is read only when there is something to count, `random` (any 64 bits) only to shorten an opening by
@@ -237,7 +248,6 @@ impl Circuit {
     }
 
     /// Counts the transitions (and resets) so far. Unchanged, no state was left in between.
-    #[cfg(test)]
     pub(crate) fn generation(&self) -> u64 {
         self.word().generation()
     }

@@ -112,6 +112,10 @@ impl Evidence {
         self.permits.give_back(permit);
     }
 
+    pub(super) fn holds_permit(&self, permit: Permit, now: Moment) -> bool {
+        self.permits.holds(permit, now)
+    }
+
     /// When a permit may be taken next.
     pub(super) fn next_free(&self) -> Moment {
         self.permits.next_free()

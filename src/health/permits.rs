@@ -56,6 +56,11 @@ impl Permits {
         }
     }
 
+    /// Is it still the holder's own, and in time?
+    pub(super) fn holds(&self, permit: Permit, now: Moment) -> bool {
+        self.places.iter().any(|place| place.holder == Some(permit) && !now.reached(place.lapses))
+    }
+
     /// When the next one may be taken: the epoch while one is free.
     pub(super) fn next_free(&self) -> Moment {
         let lapses = self.places.iter().map(|place| place.lapses);

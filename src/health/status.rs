@@ -88,6 +88,16 @@ impl Health {
         self.circuit.as_ref().filter(tried)
     }
 
+    /// An operator holds its circuit open.
+    pub(crate) fn is_forced_open(&self) -> bool {
+        self.circuit.as_ref().is_some_and(|circuit| circuit.state(Moment::EPOCH) == State::ForcedOpen)
+    }
+
+    /// Rises with everything that happens to its circuit.
+    pub(crate) fn generation(&self) -> u64 {
+        self.circuit.as_ref().map_or(0, Circuit::generation)
+    }
+
     pub(crate) fn is_spared(&self) -> bool {
         self.spared.load(Ordering::Relaxed)
     }
