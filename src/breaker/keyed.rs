@@ -40,7 +40,7 @@ struct Keys<C> {
 
 struct Kept<C> {
     post: Arc<Post<C>>,
-    /// Asked for since the last time somebody had to go.
+    /// Asked for again since the last time somebody had to go.
     used: AtomicBool,
 }
 
@@ -67,7 +67,8 @@ impl<C: Clone> Keys<C> {
         if circuits.len() >= self.most.get() && !circuits.contains_key(key) {
             make_room(&mut circuits);
         }
-        let fresh = || Kept { post: self.layer.post(core), used: AtomicBool::new(true) };
+        // Not in use before it is asked for again: keys that come once only go before those that come back.
+        let fresh = || Kept { post: self.layer.post(core), used: AtomicBool::new(false) };
         Ok(Arc::clone(&circuits.entry(Arc::from(key)).or_insert_with(fresh).post))
     }
 }
