@@ -7,7 +7,10 @@ use crate::{
 
 /// A fleet has a new view.
 pub(crate) fn fleet_changed(change: &Change) {
-    tracing::info!(target: "tower_fleet", ?change, "fleet changed");
+    match change {
+        Change::Circuit(name, transition) => circuit_moved(name, transition),
+        change => tracing::info!(target: "tower_fleet", ?change, "fleet changed"),
+    }
 }
 
 /// Discovery found a backend that the fleet does not take.
@@ -15,7 +18,7 @@ pub(crate) fn discovered_backend_refused(refused: &Refused) {
     tracing::warn!(target: "tower_fleet", error = %refused, "discovered backend left out");
 }
 
-/// The circuit of a breaker that belongs to no fleet moved.
+/// A circuit moved.
 pub(crate) fn circuit_moved(name: &str, transition: &Transition) {
     tracing::info!(target: "tower_fleet", backend = name, from = ?transition.from, to = ?transition.to, "circuit moved");
 }

@@ -1,17 +1,19 @@
 use std::{
     collections::HashMap,
+    pin::Pin,
     sync::{Arc, Weak},
     task::{Context, Poll},
     time::Duration,
 };
 
 use futures::task::AtomicWaker;
+use tokio::time::Sleep;
 use tower_service::Service;
 
 use super::Attempt;
 use crate::{
     fleet::{BackendId, Member, Name, Shared},
-    pick::{Desk, Dice, Pick, Plan},
+    pick::{DEALT, Desk, Dice, Pick, Plan},
 };
 
 /// Looks for a backend that is ready now.
@@ -32,6 +34,8 @@ struct Waiting<S> {
     asked: Vec<Asked<S>>,
     /// Rings when the fleet changes.
     bell: Option<Arc<AtomicWaker>>,
+    /// Until an open circuit may be probed. Boxed, since a service is not pinned, and only who has to wait gets here.
+    time: Option<Pin<Box<Sleep>>>,
 }
 
 /// An instance that was asked and is not ready yet. It does not count as in flight.
@@ -152,8 +156,7 @@ impl<S: Clone + Send + Sync + 'static, P: Pick> Seek<S, P> {
     where
         S: Service<Req>,
     {
-        let first = refused.as_ref().map(|(member, _)| member.facts.id);
-        let mut refusals = Refusals { last: None, outdated: false };
+        let mut refusals = Refusals { of: Vec::new(), last: None, outdated: false };
         if let Some((member, error)) = refused {
             refusals.note(&member, error);
         }
@@ -161,12 +164,17 @@ impl<S: Clone + Send + Sync + 'static, P: Pick> Seek<S, P> {
         if let Some(bell) = &self.waiting.bell {
             bell.take();
         }
+        if self.waiting.asked.len() <= 1
+            && let Some(held) = self.deal(cx, &mut refusals)
+        {
+            return self.waiting.over(held);
+        }
         let mut is_listening = false;
         loop {
             let plan = self.plan();
             let mut unasked: HashMap<_, _> = plan.ids().collect();
-            if let Some(first) = first {
-                unasked.remove(&first);
+            for id in &refusals.of {
+                unasked.remove(id);
             }
             // Those who left the tier are not waited for.
             self.waiting.asked.retain(|asked| unasked.remove(&asked.id).is_some() || asked.may_probe());
@@ -175,7 +183,7 @@ impl<S: Clone + Send + Sync + 'static, P: Pick> Seek<S, P> {
                 match self.waiting.asked[index].service.poll_ready(cx) {
                     Poll::Pending => index += 1,
                     Poll::Ready(answer) => {
-                        let Asked { member, service, trial, .. } = self.waiting.asked.remove(index);
+                        let Asked { member, service, trial, .. } = self.waiting.asked.swap_remove(index);
                         let Some(member) = member.upgrade() else { continue };
                         match answer {
                             Ok(()) => {
@@ -215,10 +223,35 @@ impl<S: Clone + Send + Sync + 'static, P: Pick> Seek<S, P> {
             // In this order, so that a change in between is not slept through, nor a permit that came back.
             self.waiting.bell.get_or_insert_with(|| self.desk.fleet().wait()).register(cx.waker());
             let may_probe = !std::mem::replace(&mut is_listening, true) && plan.roster().is_trial_due();
-            if !plan.is_retired() && !may_probe {
+            if !plan.is_retired() && !may_probe && self.waiting.sleep(cx, plan.roster().until_trial()) {
                 return Poll::Pending;
             }
         }
+    }
+
+    /// Somebody who is ready, in a few tries: the whole tier need not be looked at while one of its backends is not.
+    fn deal<Req>(&mut self, cx: &mut Context<'_>, refusals: &mut Refusals<S::Error>) -> Option<Held<S>>
+    where
+        S: Service<Req>,
+    {
+        let plan = self.plan();
+        if let Some(held) = self.probe(cx, &plan) {
+            return Some(held);
+        }
+        for _ in 0..DEALT {
+            let member = plan.choose(&mut self.dice)?;
+            let id = member.facts.id;
+            if refusals.of.contains(&id) || self.waiting.asked.iter().any(|asked| asked.id == id) {
+                continue;
+            }
+            let mut service = member.service.clone();
+            match service.poll_ready(cx) {
+                Poll::Ready(Ok(())) => return Some(Held { member, service }),
+                Poll::Ready(Err(error)) => refusals.note(&member, error),
+                Poll::Pending => self.waiting.asked.push(Asked::new(&member, service, false)),
+            }
+        }
+        None
     }
 
     fn take(&mut self, member: Arc<Member<S>>, service: S, trial: bool) -> Held<S> {
@@ -252,6 +285,7 @@ impl<S: Clone + Send + Sync + 'static, P: Pick> Seek<S, P> {
 
 /// Who said that it will never be ready.
 struct Refusals<E> {
+    of: Vec<BackendId>,
     last: Option<(Name, E)>,
     /// Somebody who is not eligible any more, so that another view is on its way.
     outdated: bool,
@@ -259,6 +293,7 @@ struct Refusals<E> {
 
 impl<E> Refusals<E> {
     fn note<S>(&mut self, member: &Member<S>, error: E) {
+        self.of.push(member.facts.id);
         if member.facts.health.eligible() {
             self.last = Some((member.facts.name.clone(), error));
         } else {
@@ -269,7 +304,14 @@ impl<E> Refusals<E> {
 
 impl<S> Waiting<S> {
     fn new() -> Self {
-        Self { asked: Vec::new(), bell: None }
+        Self { asked: Vec::new(), bell: None, time: None }
+    }
+
+    /// False when there is nothing to sleep for: the time is up.
+    fn sleep(&mut self, cx: &mut Context<'_>, until: Option<Duration>) -> bool {
+        // A trial that is due and was refused is not asked again at once.
+        self.time = until.map(|until| Box::pin(tokio::time::sleep(until.max(Duration::from_millis(1)))));
+        self.time.as_mut().is_none_or(|time| time.as_mut().poll(cx).is_pending())
     }
 
     fn over<E>(&mut self, held: Held<S>) -> Poll<Found<S, E>> {

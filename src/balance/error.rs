@@ -5,12 +5,19 @@ use tower::BoxError;
 use crate::{
     attempt::{Failed, TimedOut, Unready},
     fleet::Name,
+    outcome::{Failure, FailureKind},
 };
 
 /// Why a request was not answered, and by whom.
 ///
 /// One pointer wide, since every response carries the room for it.
-pub struct Error(Box<ErrorKind>);
+pub struct Error(Box<Inner>);
+
+struct Inner {
+    kind: ErrorKind,
+    /// What it means to a breaker further out, where no cause says so.
+    failure: Failure,
+}
 
 /// What went wrong.
 #[derive(Debug)]
@@ -55,7 +62,7 @@ pub enum ErrorKind {
 impl Error {
     /// What went wrong.
     pub fn kind(&self) -> &ErrorKind {
-        &self.0
+        &self.0.kind
     }
 
     /// The backend at fault, if it was one.
@@ -69,21 +76,34 @@ impl Error {
     }
 }
 
+impl From<ErrorKind> for Error {
+    fn from(kind: ErrorKind) -> Self {
+        let failure = match &kind {
+            ErrorKind::Timeout { .. } => Failure::new(FailureKind::Timeout),
+            ErrorKind::NoneAvailable { retry_after, .. } => {
+                Failure::new(FailureKind::Overloaded).retry_after(*retry_after)
+            }
+            _ => Failure::new(FailureKind::Overloaded),
+        };
+        Self(Box::new(Inner { kind, failure }))
+    }
+}
+
 impl<E: Into<BoxError>> From<Box<Unready<E>>> for Error {
     #[cold]
     fn from(unready: Box<Unready<E>>) -> Self {
-        Self(Box::new(match *unready {
+        Self::from(match *unready {
             Unready::NoBackends => ErrorKind::NoBackends,
             Unready::NoneAvailable(backends, retry_after) => ErrorKind::NoneAvailable { backends, retry_after },
             Unready::Refused(backend, source) => ErrorKind::NotReady { backend, source: source.into() },
-        }))
+        })
     }
 }
 
 impl<E: Into<BoxError>> From<Failed<E>> for Error {
     #[cold]
     fn from(failed: Failed<E>) -> Self {
-        Self(Box::new(match failed {
+        Self::from(match failed {
             Failed::Timeout(TimedOut { backend, timeout, .. }) => ErrorKind::Timeout { backend, timeout },
             Failed::Error(backend, source) => {
                 let source = source.into();
@@ -93,7 +113,7 @@ impl<E: Into<BoxError>> From<Failed<E>> for Error {
                     None => ErrorKind::Failed { backend, source },
                 }
             }
-        }))
+        })
     }
 }
 
@@ -124,7 +144,9 @@ impl error::Error for Error {
     fn source(&self) -> Option<&(dyn error::Error + 'static)> {
         match self.kind() {
             ErrorKind::NotReady { source, .. } | ErrorKind::Failed { source, .. } => Some(&**source),
-            ErrorKind::NoBackends | ErrorKind::NoneAvailable { .. } | ErrorKind::Timeout { .. } => None,
+            ErrorKind::NoBackends | ErrorKind::NoneAvailable { .. } | ErrorKind::Timeout { .. } => {
+                Some(&self.0.failure)
+            }
         }
     }
 }

@@ -38,8 +38,8 @@ where
     #[inline]
     pub(super) fn begin(service: &mut S, request: Req, admitted: Admitted<C>) -> Self {
         let Admitted { post, ticket } = admitted;
-        let note = post.classifier.request(&request);
         let in_case = Panic { post: &post, ticket };
+        let note = post.classifier.request(&request);
         let call = service.call(request);
         std::mem::forget(in_case);
         Self { call: Some(call), duty: Duty::new(post, ticket), note: Some(note), rejected: None }

@@ -48,7 +48,8 @@ impl<S: Send + Sync + 'static, R: 'static> FleetBuilder<S, R> {
 
     /// Puts a layer around the service of each backend, those that are inserted later too: a limit, a header, a trace.
     ///
-    /// What is added first is innermost. For a single backend there is [`Backend::layer`].
+    /// What is added first is innermost. For a single backend there is [`Backend::layer`]. A breaker is outermost, so that
+    /// a fleet sees when it rejects: layers come before it.
     ///
     /// ```
     /// # use tower_fleet::{Backend, BalanceLayer, Fleet};
@@ -67,7 +68,11 @@ impl<S: Send + Sync + 'static, R: 'static> FleetBuilder<S, R> {
         L: Layer<S> + Send + Sync + 'static,
         L::Service: Send + Sync + 'static,
     {
-        self.through(|inner| Arc::new(Layered { inner, layer }))
+        let mut builder = self.through(|inner| Arc::new(Layered { inner, layer }));
+        if builder.policy.is_some() {
+            builder.refused = Some(Refused::setting("each", "after circuit_breaker", "must come before it"));
+        }
+        builder
     }
 
     /// At most this share of the healthy backends, from 0 to 1, is taken out by their circuits at a time; the latest to

@@ -59,6 +59,10 @@ impl Listener {
         (Self { sender, missed: 0 }, Changes(receiver))
     }
 
+    pub(super) fn is_heard(&self) -> bool {
+        !self.sender.is_closed()
+    }
+
     /// False when nobody listens any more.
     pub(super) fn tell(&mut self, change: &Change) -> bool {
         if self.missed > 0 && self.sender.try_send(Change::Missed(self.missed)).is_ok() {

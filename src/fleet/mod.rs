@@ -236,10 +236,10 @@ impl<S: Send + Sync + 'static> Shared<S> {
     fn edit<T>(&self, edit: impl FnOnce(&mut Registry<S>) -> T) -> T {
         let mut registry = self.registry();
         let done = edit(&mut registry);
-        let gone = registry.publish();
+        let after = registry.publish();
         drop(registry);
         self.waiters.wake();
-        drop(gone);
+        after.settle();
         done
     }
 

@@ -1,6 +1,8 @@
 use std::{
+    any::Any,
     collections::HashSet,
     num::NonZeroU32,
+    panic::{AssertUnwindSafe, catch_unwind, resume_unwind},
     ptr,
     sync::{Arc, Weak},
     time::Duration,
@@ -92,10 +94,7 @@ pub(super) struct Registry<S> {
     last_id: u64,
     subscribers: Vec<Weak<dyn Subscriber<S>>>,
     listeners: Vec<Listener>,
-    /// What was changed since the last view was published.
-    changes: Vec<Change>,
-    /// Who left since then: dropped outside the lock, since a service may do anything when it is dropped.
-    gone: Vec<Arc<Member<S>>>,
+    after: Aftermath<S>,
 }
 
 impl<S: Send + Sync + 'static> Registry<S> {
@@ -109,8 +108,7 @@ impl<S: Send + Sync + 'static> Registry<S> {
             last_id: 0,
             subscribers: Vec::new(),
             listeners: Vec::new(),
-            changes: Vec::new(),
-            gone: Vec::new(),
+            after: Aftermath::default(),
         }
     }
 
@@ -132,19 +130,27 @@ impl<S: Send + Sync + 'static> Registry<S> {
 
     pub(super) fn insert(&mut self, recruit: Recruit<S>) -> Result<(), Refused> {
         if !self.names.insert(recruit.name.clone()) {
-            return Err(Refused::taken(&recruit.name));
+            let refused = Refused::taken(&recruit.name);
+            self.after.refused.push(recruit.service);
+            return Err(refused);
         }
         self.last_id += 1;
-        self.changes.push(Change::Inserted(recruit.name.clone()));
+        self.after.changes.push(Change::Inserted(recruit.name.clone()));
         self.entries.push(Entry::new(recruit, BackendId(self.last_id), self.last_id));
         Ok(())
     }
 
     /// The new one keeps the place of the old one in the order, and nothing else.
     pub(super) fn replace(&mut self, recruit: Recruit<S>) -> Result<(), Refused> {
-        let index = self.known(&recruit.name)?;
+        let index = match self.known(&recruit.name) {
+            Ok(index) => index,
+            Err(refused) => {
+                self.after.refused.push(recruit.service);
+                return Err(refused);
+            }
+        };
         self.last_id += 1;
-        self.changes.push(Change::Replaced(recruit.name.clone()));
+        self.after.changes.push(Change::Replaced(recruit.name.clone()));
         let new = Entry::new(recruit, BackendId(self.last_id), self.entries[index].position);
         let old = std::mem::replace(&mut self.entries[index], new);
         self.retire(old);
@@ -155,14 +161,14 @@ impl<S: Send + Sync + 'static> Registry<S> {
         let Some(index) = self.find(name) else { return false };
         let entry = self.entries.remove(index);
         self.names.remove(entry.name());
-        self.changes.push(Change::Removed(entry.name().clone()));
+        self.after.changes.push(Change::Removed(entry.name().clone()));
         self.retire(entry);
         true
     }
 
     fn retire(&mut self, entry: Entry<S>) {
         entry.member.facts.health.retire();
-        self.gone.push(entry.member);
+        self.after.gone.push(entry.member);
     }
 
     pub(super) fn reweight(&mut self, name: &str, weight: u32) -> Result<(), Refused> {
@@ -171,7 +177,7 @@ impl<S: Send + Sync + 'static> Registry<S> {
         let weight = checked_weight(name, weight)?;
         let entry = &mut self.entries[index];
         if std::mem::replace(&mut entry.weight, weight) != weight {
-            self.changes.push(Change::Reweighted(entry.name().clone(), weight.get()));
+            self.after.changes.push(Change::Reweighted(entry.name().clone(), weight.get()));
         }
         Ok(())
     }
@@ -180,7 +186,7 @@ impl<S: Send + Sync + 'static> Registry<S> {
         let Some(index) = self.find(name) else { return false };
         let entry = &mut self.entries[index];
         if std::mem::replace(&mut entry.priority, priority) != priority {
-            self.changes.push(Change::Moved(entry.name().clone(), priority));
+            self.after.changes.push(Change::Moved(entry.name().clone(), priority));
         }
         true
     }
@@ -190,7 +196,7 @@ impl<S: Send + Sync + 'static> Registry<S> {
         let facts = &self.entries[index].member.facts;
         if facts.health.status() != status {
             facts.health.set_status(status);
-            self.changes.push(Change::Status(facts.name.clone(), status));
+            self.after.changes.push(Change::Status(facts.name.clone(), status));
         }
         true
     }
@@ -198,7 +204,7 @@ impl<S: Send + Sync + 'static> Registry<S> {
     /// Notes that a circuit moved, if it is that of a backend that is still here: another one may have its name.
     pub(super) fn circuit_moved(&mut self, name: &Name, health: &Health, transition: Transition) {
         if self.find(name).is_some_and(|index| ptr::eq(self.entries[index].health(), health)) {
-            self.changes.push(Change::Circuit(name.clone(), transition));
+            self.after.changes.push(Change::Circuit(name.clone(), transition));
         }
     }
 
@@ -207,10 +213,15 @@ impl<S: Send + Sync + 'static> Registry<S> {
     }
 
     pub(super) fn subscribe(&mut self, subscriber: Weak<dyn Subscriber<S>>) {
+        if self.subscribers.len() == self.subscribers.capacity() {
+            // Before it would grow, so that doors that were dropped cost no memory.
+            self.subscribers.retain(|subscriber| subscriber.strong_count() > 0);
+        }
         self.subscribers.push(subscriber);
     }
 
     pub(super) fn listen(&mut self, listener: Listener) {
+        self.listeners.retain(Listener::is_heard);
         self.listeners.push(listener);
     }
 
@@ -219,19 +230,52 @@ impl<S: Send + Sync + 'static> Registry<S> {
         self.listeners.len()
     }
 
-    /// Puts the new view before everybody who works with one, and returns who left. After this no request that
-    /// begins later can see the old view.
-    pub(super) fn publish(&mut self) -> Vec<Arc<Member<S>>> {
-        let changes = std::mem::take(&mut self.changes);
-        if !changes.is_empty() {
+    /// Puts the new view before everybody who works with one, and returns what is left to do outside the lock. After
+    /// this no request that begins later can see the old view.
+    pub(super) fn publish(&mut self) -> Aftermath<S> {
+        let mut after = std::mem::take(&mut self.after);
+        if !after.changes.is_empty() {
             self.bounds.spare(&self.entries);
             self.roster = Arc::new(Roster::new(&self.entries, self.clock));
             let roster = &self.roster;
-            self.subscribers
-                .retain(|subscriber| subscriber.upgrade().inspect(|subscriber| subscriber.publish(roster)).is_some());
-            self.listeners.retain_mut(|listener| changes.iter().all(|change| listener.tell(change)));
-            changes.iter().for_each(telemetry::fleet_changed);
+            self.subscribers.retain(|subscriber| {
+                let Some(subscriber) = subscriber.upgrade() else { return false };
+                // A strategy is the caller's code. When one panics the others still get the view.
+                if let Err(panic) = catch_unwind(AssertUnwindSafe(|| subscriber.publish(roster))) {
+                    after.panic.get_or_insert(panic);
+                }
+                true
+            });
+            self.listeners.retain_mut(|listener| after.changes.iter().all(|change| listener.tell(change)));
         }
-        std::mem::take(&mut self.gone)
+        after
+    }
+}
+
+/// What follows from a change, and may do anything: it is done outside the lock.
+pub(super) struct Aftermath<S> {
+    /// To be told.
+    changes: Vec<Change>,
+    /// To be dropped: who left.
+    gone: Vec<Arc<Member<S>>>,
+    /// To be dropped: who was not let in.
+    refused: Vec<S>,
+    /// To go on its way: a strategy's.
+    panic: Option<Box<dyn Any + Send>>,
+}
+
+impl<S> Default for Aftermath<S> {
+    fn default() -> Self {
+        Self { changes: Vec::new(), gone: Vec::new(), refused: Vec::new(), panic: None }
+    }
+}
+
+impl<S> Aftermath<S> {
+    pub(super) fn settle(self) {
+        self.changes.iter().for_each(telemetry::fleet_changed);
+        drop((self.gone, self.refused));
+        if let Some(panic) = self.panic {
+            resume_unwind(panic);
+        }
     }
 }

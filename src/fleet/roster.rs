@@ -99,6 +99,12 @@ impl<S> Roster<S> {
         self.clock.now().reached(Moment::from_nanos(self.next_trial.load(Ordering::Relaxed)))
     }
 
+    /// How long until a backend may have to be probed; none when no circuit is open.
+    pub(crate) fn until_trial(&self) -> Option<Duration> {
+        let next = Moment::from_nanos(self.next_trial.load(Ordering::Relaxed));
+        (!self.trials.is_empty() && next != Moment::NEVER).then(|| next.since(self.clock.now()))
+    }
+
     /// Those whose time is up, highest priority first. One that has no permit left will say so itself.
     pub(crate) fn trials(&self) -> impl Iterator<Item = Arc<Member<S>>> + '_ {
         let now = self.clock.now();

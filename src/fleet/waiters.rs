@@ -22,6 +22,10 @@ impl Waiters {
 
     pub(crate) fn wake(&self) {
         let mut places = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        places.retain(|place| place.upgrade().inspect(|place| place.wake()).is_some());
+        places.retain(|place| place.strong_count() > 0);
+        let waiting: Vec<_> = places.iter().filter_map(Weak::upgrade).collect();
+        drop(places);
+        // Outside the lock: a waker may drop the task, and what it held may wake others.
+        waiting.iter().for_each(|place| place.wake());
     }
 }

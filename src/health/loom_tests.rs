@@ -1,4 +1,4 @@
-//! Interleavings, all of them: `RUSTFLAGS="--cfg loom" cargo test --release --lib loom`.
+//! Interleavings, all of them: `RUSTFLAGS="--cfg fleet_loom" cargo test --release --lib loom`.
 
 use std::time::Duration;
 

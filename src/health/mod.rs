@@ -35,13 +35,13 @@ mod sync;
 mod window;
 
 #[cfg(test)]
-#[cfg(not(loom))]
+#[cfg(not(fleet_loom))]
 mod circuit_tests;
 #[cfg(test)]
-#[cfg(loom)]
+#[cfg(fleet_loom)]
 mod loom_tests;
 #[cfg(test)]
-#[cfg(not(loom))]
+#[cfg(not(fleet_loom))]
 mod reference_tests;
 
 pub(crate) use admission::{Admission, Ticket, Verdict};

@@ -1,11 +1,11 @@
-//! The atomics and the lock of this room, or loom's under `--cfg loom`.
+//! The atomics and the lock of this room, or loom's under `--cfg fleet_loom`.
 
-#[cfg(loom)]
+#[cfg(fleet_loom)]
 pub(super) use loom::sync::{
     Mutex, MutexGuard,
     atomic::{AtomicU64, Ordering},
 };
-#[cfg(not(loom))]
+#[cfg(not(fleet_loom))]
 pub(super) use std::sync::{
     Mutex, MutexGuard,
     atomic::{AtomicU64, Ordering},

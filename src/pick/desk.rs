@@ -105,32 +105,22 @@ impl<S, P: Pick> Plan<S, P> {
         (0..).zip(self.roster.tier()).map(|(index, candidate)| (candidate.id(), index))
     }
 
-    /// All of `left`, each once: as the strategy deals them while it deals new ones, then from a random one on, so
-    /// that what the first choice cannot take does not all fall on its neighbour.
+    /// All of `left`, each once, from a random one on, so that what some cannot take does not all fall on their
+    /// neighbour.
     pub(crate) fn order<'a>(
         &'a self,
         mut left: HashMap<BackendId, usize>,
-        dice: &'a mut Dice,
-    ) -> impl Iterator<Item = Arc<Member<S>>> + 'a {
+        dice: &mut Dice,
+    ) -> impl Iterator<Item = Arc<Member<S>>> + use<'a, S, P> {
         let tier = self.roster.tier();
-        let mut dealt = 0;
-        let mut rest = (0..tier.len()).cycle().skip(dice.below(tier.len())).take(tier.len());
-        std::iter::from_fn(move || {
-            while dealt < DEALT && !left.is_empty() {
-                dealt += 1;
-                let index = self.index(dice)?;
-                if left.remove(&tier[index].id()).is_some() {
-                    return Some(index);
-                }
-            }
-            rest.find(|index| left.remove(&tier[*index].id()).is_some())
-        })
-        .filter_map(|index| self.roster.member(index))
+        let all = (0..tier.len()).cycle().skip(dice.below(tier.len())).take(tier.len());
+        let fresh = all.filter(move |index| left.remove(&tier[*index].id()).is_some());
+        fresh.filter_map(|index| self.roster.member(index))
     }
 }
 
 /// How often the strategy is asked for somebody else before the rest is taken as it comes.
-const DEALT: usize = 8;
+pub(crate) const DEALT: usize = 8;
 
 /// Where further attempts of a request get their backends, whatever the strategy.
 pub(crate) trait Source<S>: Send + Sync {

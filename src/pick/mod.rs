@@ -31,7 +31,7 @@ mod shuffle;
 mod strategy;
 mod weighted;
 
-pub(crate) use self::desk::{Desk, Plan, Source};
+pub(crate) use self::desk::{DEALT, Desk, Plan, Source};
 pub use self::{
     custom::{PickFn, pick_fn},
     dice::Dice,

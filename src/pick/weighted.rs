@@ -1,5 +1,5 @@
 use std::{
-    collections::HashMap,
+    collections::{HashMap, HashSet},
     sync::atomic::{AtomicU64, Ordering},
 };
 
@@ -49,7 +49,8 @@ impl Pick for Weighted {
         let mut owed = self.accounts(before, ticket);
         if owed.len() > 2 * now.len() + REMEMBERED {
             // Backends that left for good: their ids never come back.
-            owed.retain(|id, _| now.iter().any(|candidate| candidate.id() == *id));
+            let present: HashSet<_> = now.iter().map(Candidate::id).collect();
+            owed.retain(|id, _| present.contains(id));
         }
         let weights: Vec<u32> = now.iter().map(|candidate| candidate.weight().get()).collect();
         let wanted: Vec<f64> = now.iter().map(|candidate| *owed.get(&candidate.id()).unwrap_or(&0.0)).collect();
