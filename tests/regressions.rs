@@ -1,0 +1,152 @@
+//! What went wrong once, in a reader's eyes or in practice, and must not again.
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+use std::{
+    convert::Infallible,
+    future::{Ready, ready},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicBool, AtomicUsize, Ordering},
+    },
+    task::{Context, Poll, Waker},
+    time::Duration,
+};
+
+use tokio_test::{assert_pending, task};
+use tower::{Layer, Service, ServiceExt};
+use tower_fleet::{
+    Backend, BalanceLayer, CircuitBreakerLayer, Fleet, State,
+    balance::ErrorKind,
+    outcome::{ErrorsOnly, FailureKind, inspect},
+    pick::{Candidate, Dice, Pick},
+};
+
+/// A service that is ready when it is told so, and does something when it is dropped.
+#[derive(Clone)]
+struct Told {
+    ready: Arc<(AtomicBool, Mutex<Vec<Waker>>)>,
+    on_drop: Option<Arc<dyn Fn() + Send + Sync>>,
+}
+
+impl Told {
+    fn new(ready: bool) -> Self {
+        Self { ready: Arc::new((AtomicBool::new(ready), Mutex::default())), on_drop: None }
+    }
+}
+
+impl Drop for Told {
+    fn drop(&mut self) {
+        if let Some(on_drop) = &self.on_drop {
+            on_drop();
+        }
+    }
+}
+
+impl Service<()> for Told {
+    type Response = ();
+    type Error = Infallible;
+    type Future = Ready<Result<(), Infallible>>;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        if self.ready.0.load(Ordering::SeqCst) {
+            return Poll::Ready(Ok(()));
+        }
+        self.ready.1.lock().unwrap().push(cx.waker().clone());
+        Poll::Pending
+    }
+
+    fn call(&mut self, (): ()) -> Self::Future {
+        ready(Ok(()))
+    }
+}
+
+// C10, C40
+#[tokio::test(start_paused = true)]
+async fn who_waits_for_a_pending_backend_sees_that_another_may_be_probed() {
+    let breaker = CircuitBreakerLayer::with_classifier(ErrorsOnly).open_for(Duration::from_secs(1));
+    let fleet = Fleet::builder()
+        .circuit_breaker(breaker)
+        .backend(Backend::new("pending", Told::new(false)))
+        .backend(Backend::new("open", Told::new(true)))
+        .build()
+        .unwrap();
+    fleet.switch("open").unwrap().trip();
+    let mut call = task::spawn(BalanceLayer::round_robin().layer(fleet.clone()).oneshot(()));
+    assert_pending!(call.poll());
+    tokio::time::advance(Duration::from_millis(1_001)).await;
+    assert!(call.is_woken(), "its time is up");
+    assert!(call.poll().is_ready());
+    assert_eq!(fleet.snapshot()[1].state, State::Closed);
+}
+
+// C11
+#[test]
+fn a_service_may_look_at_its_fleet_when_it_is_dropped() {
+    let fleet = Fleet::new();
+    fleet.insert(Backend::new("a", Told::new(true))).unwrap();
+    let looked = Arc::new(AtomicUsize::new(0));
+    let looks = || {
+        let (fleet, looked) = (fleet.clone(), Arc::clone(&looked));
+        let on_drop = move || {
+            looked.fetch_add(fleet.snapshot().len(), Ordering::SeqCst);
+        };
+        let mut told = Told::new(true);
+        told.on_drop = Some(Arc::new(on_drop));
+        told
+    };
+    assert!(fleet.insert(Backend::new("a", looks())).is_err(), "the name is taken");
+    assert!(fleet.replace(Backend::new("b", looks())).is_err(), "there is no such backend");
+    fleet.replace(Backend::new("a", looks())).unwrap();
+    fleet.replace(Backend::new("a", Told::new(true))).unwrap();
+    assert_eq!(looked.load(Ordering::SeqCst), 3);
+}
+
+/// Panics when the set changes.
+struct Frail(bool);
+
+impl Pick for Frail {
+    fn renew(&self, before: &[Candidate], _: &[Candidate]) -> Self {
+        assert!(before.is_empty(), "renewed");
+        Self(self.0)
+    }
+
+    fn pick(&self, _: &[Candidate], _: &mut Dice) -> usize {
+        0
+    }
+}
+
+// C11, C58
+#[tokio::test]
+async fn a_strategy_that_panics_keeps_no_view_from_other_doors() {
+    let fleet = Fleet::new();
+    for name in ["a", "b"] {
+        fleet.insert(Backend::new(name, Told::new(true))).unwrap();
+    }
+    let _frail = BalanceLayer::new(Frail(true)).layer(fleet.clone());
+    let sound = BalanceLayer::round_robin().layer(fleet.clone());
+    let removed = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| fleet.remove("a")));
+    assert!(removed.is_err(), "the panic goes on its way");
+    sound.clone().oneshot(()).await.unwrap();
+    fleet.drain("b");
+    let error = sound.oneshot(()).await.unwrap_err();
+    assert!(matches!(error.kind(), ErrorKind::NoneAvailable { backends: 1, .. }), "{error}");
+}
+
+// C27, C31
+#[tokio::test]
+async fn what_balance_says_means_something_to_a_breaker_further_out() {
+    let fleet = Fleet::<Told>::new();
+    let nobody = BalanceLayer::round_robin().layer(fleet.clone()).oneshot(()).await.unwrap_err();
+    assert_eq!(inspect(&nobody), FailureKind::Overloaded.into());
+}
+
+// C35
+#[test]
+fn a_breaker_in_a_fleet_is_outermost() {
+    let refused = Fleet::builder()
+        .circuit_breaker(CircuitBreakerLayer::with_classifier(ErrorsOnly))
+        .each(tower::layer::util::Identity::new())
+        .backend(Backend::new("a", Told::new(true)))
+        .build();
+    assert!(refused.unwrap_err().to_string().contains("each"));
+}
