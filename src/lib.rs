@@ -94,3 +94,8 @@ pub use crate::{
     fleet::{Backend, Fleet},
     health::{State, Status, Transition},
 };
+
+/// The example of the README, which is to run too.
+#[cfg(all(doctest, feature = "http"))]
+#[doc = include_str!("../README.md")]
+struct Readme;
