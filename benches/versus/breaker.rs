@@ -10,7 +10,7 @@ use failsafe::{
     futures::{CircuitBreaker as _, ResponseFuture},
 };
 use tower::{Layer, Service};
-use tower_fleet::{CircuitBreakerLayer, outcome::ErrorsOnly};
+use tower_fleet::{Backend, BalanceLayer, CircuitBreakerLayer, FailoverLayer, Fleet, outcome::ErrorsOnly};
 use tower_resilience_circuitbreaker::CircuitBreakerLayer as Resilience;
 
 use crate::{
@@ -35,6 +35,22 @@ pub(crate) fn rows() -> Vec<Row> {
         Row::kept(GROUP, "peer", "tower-resilience, consecutive", 1, 1, resilience.layer(Unit)),
         Row::kept(GROUP, "peer", "failsafe, consecutive", 1, 1, Failsafe(Config::new().failure_policy(policy).build())),
         Row::kept(GROUP, "peer", "failsafe, default", 1, 1, Failsafe(Config::new().build())),
+    ]
+}
+
+/// The doors over a fleet of three: what breakers around the backends add, and what it costs to be able to go on.
+pub(crate) fn fleets() -> Vec<Row> {
+    let plain = || ["a", "b", "c"].map(|name| Backend::new(name, Unit));
+    let fleet = Fleet::builder().backends(plain()).build().expect("a valid fleet");
+    let layer = CircuitBreakerLayer::with_classifier(ErrorsOnly);
+    let guarded = Fleet::builder().circuit_breaker(layer).backends(plain()).build().expect("a valid fleet");
+    let group = "fleet";
+    vec![
+        Row::kept(group, "floor", "bare service", 1, 1, Unit),
+        Row::kept(group, "ours", "round robin", 3, 1, BalanceLayer::round_robin().layer(fleet.clone())),
+        Row::kept(group, "ours", "round robin over breakers", 3, 1, BalanceLayer::round_robin().layer(guarded.clone())),
+        Row::kept(group, "ours", "failover", 3, 1, FailoverLayer::plain().layer(fleet)),
+        Row::kept(group, "ours", "failover over breakers", 3, 1, FailoverLayer::plain().layer(guarded)),
     ]
 }
 

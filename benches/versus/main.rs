@@ -16,7 +16,7 @@ fn main() {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().expect("a runtime");
     let mut rows = {
         let _inside = runtime.enter();
-        balance::rows().into_iter().chain(breaker::rows()).collect::<Vec<_>>()
+        balance::rows().into_iter().chain(breaker::rows()).chain(breaker::fleets()).collect::<Vec<_>>()
     };
     let words = || std::env::args().skip(1).filter(|word| !word.starts_with("--"));
     rows.retain(|row| words().all(|word| row.name.contains(&word)));

@@ -1,6 +1,7 @@
 use std::{
     fmt,
     pin::Pin,
+    sync::Arc,
     task::{Context, Poll},
     time::Duration,
 };
@@ -16,13 +17,19 @@ use crate::fleet::Name;
 #[derive(Clone)]
 pub struct Limited<S> {
     inner: S,
+    // None without a timeout, which then costs nothing.
+    limit: Option<Arc<Limit>>,
+}
+
+#[derive(Debug)]
+struct Limit {
     name: Name,
-    timeout: Option<Duration>,
+    timeout: Duration,
 }
 
 impl<S> Limited<S> {
     pub(crate) fn new(inner: S, name: Name, timeout: Option<Duration>) -> Self {
-        Self { inner, name, timeout }
+        Self { inner, limit: timeout.map(|timeout| Arc::new(Limit { name, timeout })) }
     }
 }
 
@@ -43,13 +50,13 @@ where
     #[inline]
     fn call(&mut self, request: Req) -> LimitedFuture<S::Future> {
         let call = Timed::new(self.inner.call(request));
-        LimitedFuture { call, name: self.name.clone(), timeout: self.timeout }
+        LimitedFuture { call, limit: self.limit.clone() }
     }
 }
 
 impl<S> fmt::Debug for Limited<S> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Limited").field("name", &self.name).field("timeout", &self.timeout).finish_non_exhaustive()
+        f.debug_struct("Limited").field("limit", &self.limit).finish_non_exhaustive()
     }
 }
 
@@ -59,8 +66,7 @@ pin_project! {
     pub struct LimitedFuture<F> {
         #[pin]
         call: Timed<F>,
-        name: Name,
-        timeout: Option<Duration>,
+        limit: Option<Arc<Limit>>,
     }
 }
 
@@ -74,9 +80,11 @@ where
     #[inline]
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let this = self.project();
-        this.call.poll(cx, *this.timeout).map(|output| match output {
-            Some(result) => result.map_err(Into::into),
-            None => Err(TimedOut::new(this.name.clone(), this.timeout.unwrap_or_default()).into()),
+        let limit = this.limit.as_deref();
+        this.call.poll(cx, limit.map(|limit| limit.timeout)).map(|output| match (output, limit) {
+            (Some(result), _) => result.map_err(Into::into),
+            (None, Some(Limit { name, timeout })) => Err(TimedOut::new(name.clone(), *timeout).into()),
+            (None, None) => unreachable!("without a limit no time is up"),
         })
     }
 }

@@ -233,7 +233,7 @@ impl<S, C: Clone> Layer<S> for CircuitBreakerLayer<C> {
             Some(shared) => Arc::clone(shared.get_or_init(|| fresh)),
             None => fresh,
         };
-        CircuitBreaker::new(inner, self.post(core), self.mode, refused)
+        CircuitBreaker::new(inner, self.post(core), self.mode, refused.map(Box::new))
     }
 }
 

@@ -29,7 +29,8 @@ pub struct CircuitBreaker<S, C> {
     /// Admitted already, where that is asked before the call.
     admitted: Option<Duty<C>>,
     waiting: Option<Waiting>,
-    refused: Option<Misconfigured>,
+    // Boxed, since it is nearly never there and goes along with every clone.
+    refused: Option<Box<Misconfigured>>,
 }
 
 /// What a circuit that admits nobody means to a caller.
@@ -60,7 +61,7 @@ struct Waiting {
 }
 
 impl<S, C> CircuitBreaker<S, C> {
-    pub(super) fn new(inner: S, post: Arc<Post<C>>, mode: Mode, refused: Option<Misconfigured>) -> Self {
+    pub(super) fn new(inner: S, post: Arc<Post<C>>, mode: Mode, refused: Option<Box<Misconfigured>>) -> Self {
         Self {
             inner,
             post,
@@ -198,7 +199,7 @@ impl<S, C> CircuitBreaker<S, C> {
         C: Classify<Req, S::Response>,
     {
         if let Some(refused) = &self.refused {
-            return ResponseFuture::rejected(refused.clone());
+            return ResponseFuture::rejected(Misconfigured::clone(refused));
         }
         if !self.inner_ready {
             return ResponseFuture::rejected(self.post.core.closed_to_calls());
