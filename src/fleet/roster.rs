@@ -13,7 +13,7 @@ use super::{
 };
 use crate::{
     clock::Clock,
-    health::{Circuit, Moment},
+    health::{Moment, State},
 };
 
 /// One immutable view of the fleet: who is eligible, highest priority first.
@@ -131,11 +131,20 @@ impl<S> Roster<S> {
     pub(crate) fn retry_after(&self) -> Option<Duration> {
         // A circuit opens a moment before there is a view that says so.
         let opening = self.candidates.iter().filter_map(|candidate| candidate.facts.health.on_trial());
-        let all = self.trials.iter().map(Trial::eligible_at).chain(opening.map(Circuit::eligible_at));
-        let soonest = all.min().filter(|soonest| *soonest != Moment::NEVER);
-        soonest.map(|soonest| soonest.since(self.clock.now()))
+        let now = self.clock.now();
+        let circuits = self.trials.iter().filter_map(|trial| trial.facts.health.circuit()).chain(opening);
+        let after = circuits.filter_map(|circuit| match (circuit.state(now), circuit.eligible_at()) {
+            (_, Moment::NEVER) => None,
+            // Its probe may be back long before its permit lapses.
+            (State::HalfOpen, eligible_at) => Some(eligible_at.since(now).min(PROBE)),
+            (_, eligible_at) => Some(eligible_at.since(now)),
+        });
+        after.min()
     }
 }
+
+/// How long a probe is worth waiting for, when one is under way.
+const PROBE: Duration = Duration::from_secs(1);
 
 impl<S> Trial<S> {
     fn new(entry: &Entry<S>, serving: Option<i32>) -> Self {

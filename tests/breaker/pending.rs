@@ -54,7 +54,7 @@ async fn with_nobody_else_one_request_waits_with_its_permit_and_the_others_do_no
     assert_eq!(wakes.count(), 0, "waiting wakes nobody");
     for _ in 0..100 {
         let error = ask(&other).now_or_never().expect("at once").unwrap_err();
-        assert_eq!(none_available(&error), Some(secs(60)));
+        assert_eq!(none_available(&error), Some(secs(1)));
     }
     assert_eq!(wakes.count(), 0);
     remotes[0].say(Readiness::Ready);
