@@ -1,0 +1,8 @@
+//! Failover against scripted backends: time is paused, nothing leaves the process.
+#![cfg(feature = "http")]
+#![allow(clippy::unwrap_used, missing_docs)]
+
+mod ledger;
+mod mock;
+mod modes;
+mod requests;
