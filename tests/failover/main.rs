@@ -2,7 +2,9 @@
 #![cfg(feature = "http")]
 #![allow(clippy::unwrap_used, missing_docs)]
 
+mod commits;
 mod ledger;
 mod mock;
 mod modes;
 mod requests;
+mod triggers;

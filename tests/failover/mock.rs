@@ -5,7 +5,7 @@ use std::{
     convert::Infallible,
     sync::{
         Arc, Mutex,
-        atomic::{AtomicUsize, Ordering},
+        atomic::{AtomicBool, AtomicUsize, Ordering},
     },
     task::{Context, Poll},
     time::Duration,
@@ -164,6 +164,7 @@ pub(crate) struct Remote {
     running: AtomicUsize,
     cut_off: AtomicUsize,
     ready_at: Mutex<Option<Instant>>,
+    panics_when_asked: AtomicBool,
 }
 
 impl Remote {
@@ -180,6 +181,10 @@ impl Remote {
     /// It is not ready before that.
     pub(crate) fn ready_after(&self, millis: u64) {
         *self.ready_at.lock().unwrap() = Some(Instant::now() + Duration::from_millis(millis));
+    }
+
+    pub(crate) fn panic_when_asked(&self) {
+        self.panics_when_asked.store(true, Ordering::SeqCst);
     }
 
     pub(crate) fn calls(&self) -> usize {
@@ -238,6 +243,7 @@ impl Service<Request<ReplayBody<Body>>> for Mock {
     type Future = LocalBoxFuture<'static, Result<Response<Body>, BoxError>>;
 
     fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), BoxError>> {
+        assert!(!self.remote.panics_when_asked.load(Ordering::SeqCst), "scripted");
         let ready_at = *self.remote.ready_at.lock().unwrap();
         if let Some(at) = ready_at.filter(|at| *at > Instant::now()) {
             let wait = self.wait.insert(Box::pin(tokio::time::sleep_until(at)));
@@ -311,6 +317,7 @@ pub(crate) fn mock(name: &'static str) -> (Mock, Arc<Remote>) {
         running: AtomicUsize::new(0),
         cut_off: AtomicUsize::new(0),
         ready_at: Mutex::default(),
+        panics_when_asked: AtomicBool::new(false),
     });
     (Mock { remote: Arc::clone(&remote), ready: false, wait: None }, remote)
 }
