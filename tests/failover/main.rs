@@ -6,5 +6,7 @@ mod commits;
 mod ledger;
 mod mock;
 mod modes;
+mod refusals;
 mod requests;
+mod times;
 mod triggers;

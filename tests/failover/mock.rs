@@ -165,6 +165,7 @@ pub(crate) struct Remote {
     cut_off: AtomicUsize,
     ready_at: Mutex<Option<Instant>>,
     panics_when_asked: AtomicBool,
+    never_ready: AtomicBool,
 }
 
 impl Remote {
@@ -185,6 +186,11 @@ impl Remote {
 
     pub(crate) fn panic_when_asked(&self) {
         self.panics_when_asked.store(true, Ordering::SeqCst);
+    }
+
+    /// It will never be ready, and says so.
+    pub(crate) fn close(&self) {
+        self.never_ready.store(true, Ordering::SeqCst);
     }
 
     pub(crate) fn calls(&self) -> usize {
@@ -244,6 +250,9 @@ impl Service<Request<ReplayBody<Body>>> for Mock {
 
     fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), BoxError>> {
         assert!(!self.remote.panics_when_asked.load(Ordering::SeqCst), "scripted");
+        if self.remote.never_ready.load(Ordering::SeqCst) {
+            return Poll::Ready(Err("closed for good".into()));
+        }
         let ready_at = *self.remote.ready_at.lock().unwrap();
         if let Some(at) = ready_at.filter(|at| *at > Instant::now()) {
             let wait = self.wait.insert(Box::pin(tokio::time::sleep_until(at)));
@@ -318,6 +327,7 @@ pub(crate) fn mock(name: &'static str) -> (Mock, Arc<Remote>) {
         cut_off: AtomicUsize::new(0),
         ready_at: Mutex::default(),
         panics_when_asked: AtomicBool::new(false),
+        never_ready: AtomicBool::new(false),
     });
     (Mock { remote: Arc::clone(&remote), ready: false, wait: None }, remote)
 }

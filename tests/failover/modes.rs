@@ -333,3 +333,34 @@ async fn with_breakers_an_open_primary_is_left_out_and_then_probed() {
     assert_eq!(a.calls(), 3);
     assert_idle(&fleet);
 }
+
+// C10, C15: who will never be ready is left out, and the race is the called one's.
+#[tokio::test(start_paused = true)]
+async fn a_backend_that_is_never_ready_is_left_out_of_the_race() {
+    let (fleet, [a, b, c]) = fleet();
+    a.close();
+    b.then([status(503)]);
+    b.usually(status(200).after(10));
+    c.usually(hang());
+    let answer = ask(&FailoverLayer::new(), &fleet, get()).await;
+    assert_eq!(story(&answer), "a:not ready b:status(status 503) b:served c:dropped");
+    assert_eq!((a.calls(), b.calls(), c.calls()), (0, 2, 1));
+}
+
+// C1, C19: a total outage with circuits on trial leaves nobody untried.
+#[tokio::test(start_paused = true)]
+async fn those_who_are_to_be_probed_are_somebody_to_try() {
+    let (a, b) = (mock("a").1, mock("b").1);
+    let fleet = Fleet::builder()
+        .backends([backend(&a), backend(&b)])
+        .circuit_breaker(CircuitBreakerLayer::new().consecutive(1).open_for(millis(100)))
+        .build()
+        .unwrap();
+    let door = FailoverLayer::new().mode(Mode::Sequential).layer(fleet.clone());
+    a.then([status(503), status(503)]);
+    b.then([status(503)]);
+    assert_eq!(door.clone().oneshot(get()).await.unwrap().status(), 503);
+    tokio::time::advance(millis(100)).await;
+    assert_eq!(door.clone().oneshot(get()).await.unwrap().status(), 200);
+    assert_eq!((a.calls(), b.calls()), (2, 2));
+}
