@@ -28,6 +28,9 @@ use tower_layer::Layer;
 pub(crate) type Body = UnsyncBoxBody<Bytes, BoxError>;
 pub(crate) type Answer = Result<Response<AnswerBody<Body>>, Error>;
 
+/// A request body as a backend read it.
+type Read = Result<(Vec<u8>, Option<HeaderMap>), String>;
+
 /// A part of a body.
 #[derive(Clone, Debug)]
 pub(crate) enum Piece {
@@ -160,7 +163,7 @@ pub(crate) struct Remote {
     script: Mutex<VecDeque<Reply>>,
     usual: Mutex<Reply>,
     seen: Mutex<Vec<Seen>>,
-    bodies: Mutex<Vec<Result<(Vec<u8>, Option<HeaderMap>), String>>>,
+    bodies: Mutex<Vec<Read>>,
     running: AtomicUsize,
     cut_off: AtomicUsize,
     ready_at: Mutex<Option<Instant>>,
@@ -212,7 +215,7 @@ impl Remote {
     }
 
     /// The request bodies that were read to their end, good or bad.
-    pub(crate) fn bodies(&self) -> Vec<Result<(Vec<u8>, Option<HeaderMap>), String>> {
+    pub(crate) fn bodies(&self) -> Vec<Read> {
         self.bodies.lock().unwrap().clone()
     }
 

@@ -120,6 +120,22 @@ async fn losers_are_gone_before_the_winner_is_handed_out() {
     }
 }
 
+// C17: so it is when the first of them wins after all.
+#[tokio::test(start_paused = true)]
+async fn hedges_are_gone_before_the_primary_is_handed_out() {
+    let (fleet, [a, b, c]) = fleet();
+    a.usually(status(200).after(100));
+    b.usually(hang());
+    c.usually(hang());
+    let mut door = FailoverLayer::new().mode(Mode::Hedged(millis(20))).layer(fleet.clone());
+    let door = door.ready().await.unwrap();
+    let mut future = pin!(door.call(get()));
+    let answer = poll_fn(|cx| future.as_mut().poll(cx)).await;
+    assert_eq!((b.cut_off(), c.cut_off()), (1, 1));
+    assert_idle(&fleet);
+    assert_eq!(told(answer).await, (200, "a".into()));
+}
+
 // C16
 #[tokio::test(start_paused = true)]
 async fn a_race_is_over_after_five_seconds() {
@@ -363,4 +379,30 @@ async fn those_who_are_to_be_probed_are_somebody_to_try() {
     tokio::time::advance(millis(100)).await;
     assert_eq!(door.clone().oneshot(get()).await.unwrap().status(), 200);
     assert_eq!((a.calls(), b.calls()), (2, 2));
+}
+
+// C57
+#[tokio::test(start_paused = true)]
+async fn a_hundred_at_once_outlive_the_primary() {
+    for mode in [Mode::Race, Mode::Sequential, Mode::Hedged(millis(20))] {
+        for fault in [status(429), status(503), fail("reset").after(30), panics().after(15), hang()] {
+            let (fleet, [a, b, c]) = fleet();
+            a.then(vec![status(200).after(10); 20]);
+            a.usually(fault);
+            b.usually(status(200).after(10));
+            c.usually(status(500).after(5));
+            let door = FailoverLayer::new().mode(mode).timeout(millis(500)).layer(fleet.clone());
+            let one = async |id: u64| {
+                tokio::time::sleep(millis(id % 7)).await;
+                told(door.clone().oneshot(post(full(&id.to_string()))).await).await
+            };
+            let began = Instant::now();
+            for (code, name) in futures::future::join_all((0..100).map(one)).await {
+                assert_eq!(code, 200, "{mode:?}");
+                assert!(name == "a" || name == "b");
+            }
+            assert!(began.elapsed() < Duration::from_secs(2));
+            assert_idle(&fleet);
+        }
+    }
 }
