@@ -61,7 +61,10 @@ impl Backoff {
         let cap = self.cap.as_secs_f64();
         let grown = (self.base.as_secs_f64() * self.factor.powi(retry.min(i32::MAX as u32) as i32)).min(cap);
         let share = self.jitter * (dice.roll() >> 11) as f64 / (1_u64 << 53) as f64;
-        Duration::from_secs_f64((grown * (1.0 + share)).min(cap)).max(last)
+        // The longest cap is, rounded to a float, more than a duration can hold.
+        Duration::try_from_secs_f64((grown * (1.0 + share)).min(cap))
+            .map_or(self.cap, |pause| pause.min(self.cap))
+            .max(last)
     }
 }
 
@@ -89,7 +92,10 @@ mod tests {
             last = pause;
         }
         let wild = Backoff::new(Duration::from_nanos(1), Duration::MAX).factor(f64::MAX).jitter(1.0);
-        assert!(wild.checked().is_ok());
+        let wild = wild.checked().unwrap();
+        for retry in [0, 1, u32::MAX] {
+            assert!(wild.pause(retry, Duration::ZERO, &mut dice) <= Duration::MAX, "{retry}");
+        }
     }
 
     // C58

@@ -74,6 +74,7 @@ where
             {
                 this.first.set(None);
                 settled = true;
+                schedule.take_time(None);
                 if let Some(answer) = schedule.settle(finish, &member) {
                     // The losers are gone before the answer is handed out.
                     schedule.others = None;
@@ -83,6 +84,7 @@ where
             while !settled && let Some(others) = schedule.others.as_mut() {
                 let Poll::Ready(Some((finish, member))) = Pin::new(others).poll_next(cx) else { break };
                 settled = true;
+                schedule.take_time(this.first.as_ref().as_pin_ref());
                 if let Some(answer) = schedule.settle(finish, &member) {
                     this.first.set(None);
                     schedule.others = None;
@@ -137,6 +139,7 @@ where
             if let Some(bound) = this.bound.as_mut().as_pin_mut() {
                 ready!(bound.poll(cx));
             }
+            schedule.take_time(this.first.as_ref().as_pin_ref());
             this.first.set(None);
             schedule.others = None;
             schedule.ledger.stopped.get_or_insert(Stopped::OutOfTime);

@@ -3,6 +3,7 @@
 use std::{
     collections::VecDeque,
     fmt,
+    io::IoSlice,
     pin::Pin,
     sync::Arc,
     task::{Context, Poll, ready},
@@ -203,11 +204,14 @@ where
                     body.ended = true;
                     return Poll::Ready(Outcome::Success);
                 }
-                // Whatever broke, it broke before it was an answer.
-                Some(Err(_)) => return Poll::Ready(FailureKind::Body.into()),
+                // Whatever broke, it broke before it was an answer. Should it trip nothing, the caller gets it.
+                Some(Err(error)) => {
+                    body.broken = Some(error);
+                    return Poll::Ready(FailureKind::Body.into());
+                }
                 Some(Ok(frame)) => {
                     if let (Some(data), CommitPoint::Prelude(_)) = (frame.data_ref(), &self.commit) {
-                        seen.extend_from_slice(data.chunk());
+                        see(data, seen);
                     }
                     // An empty frame says nothing yet, and nothing is lost with it.
                     if frame.data_ref().is_none_or(|data| data.has_remaining()) {
@@ -237,6 +241,13 @@ pub struct Opening<B: Body> {
     seen: Vec<u8>,
 }
 
+/// Copies the data of a frame, which stays whole, in whatever pieces it is.
+fn see(data: &impl Buf, seen: &mut Vec<u8>) {
+    let mut pieces = [IoSlice::new(&[]); 16];
+    let filled = data.chunks_vectored(&mut pieces);
+    pieces[..filled].iter().for_each(|piece| seen.extend_from_slice(piece));
+}
+
 pin_project! {
     /// The body of a response that a failover passes on: what was read of it to see whether it is good, then the rest.
     pub struct AnswerBody<B>
@@ -244,6 +255,7 @@ pin_project! {
         B: Body,
     {
         read: VecDeque<Frame<B::Data>>,
+        broken: Option<B::Error>,
         ended: bool,
         #[pin]
         rest: B,
@@ -252,7 +264,7 @@ pin_project! {
 
 impl<B: Body> AnswerBody<B> {
     fn new(rest: B) -> Self {
-        Self { read: VecDeque::new(), ended: false, rest }
+        Self { read: VecDeque::new(), broken: None, ended: false, rest }
     }
 }
 
@@ -265,12 +277,16 @@ impl<B: Body> Body for AnswerBody<B> {
         match this.read.pop_front() {
             Some(frame) => Poll::Ready(Some(Ok(frame))),
             None if *this.ended => Poll::Ready(None),
+            None if this.broken.is_some() => {
+                *this.ended = true;
+                Poll::Ready(this.broken.take().map(Err))
+            }
             None => this.rest.poll_frame(cx),
         }
     }
 
     fn is_end_stream(&self) -> bool {
-        self.read.is_empty() && (self.ended || self.rest.is_end_stream())
+        self.read.is_empty() && self.broken.is_none() && (self.ended || self.rest.is_end_stream())
     }
 
     fn size_hint(&self) -> SizeHint {

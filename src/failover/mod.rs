@@ -77,6 +77,7 @@ mod future;
 mod http;
 mod layer;
 mod ledger;
+mod order;
 mod racer;
 mod schedule;
 mod service;

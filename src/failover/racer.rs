@@ -77,8 +77,8 @@ pub(super) enum End<O> {
     Response(O, Outcome),
     /// No response.
     Error(Option<BoxError>, Outcome),
-    /// It took longer than its limit.
-    Timeout,
+    /// It took longer than this limit.
+    Timeout(Duration),
 }
 
 impl<S, H, Req> Racer<S, H, Req>
@@ -99,7 +99,13 @@ where
         Self { line, member, run: Arc::clone(run), began, limit, timer: None, stage }
     }
 
-    fn took(&self) -> Duration {
+    /// Its line in the ledger.
+    pub(super) fn line(&self) -> usize {
+        self.line
+    }
+
+    /// How long it has taken so far.
+    pub(super) fn took(&self) -> Duration {
         self.began.map_or(Duration::ZERO, |began| began.elapsed())
     }
 
@@ -140,8 +146,6 @@ where
                     let opening = opening.take().expect("it was there a line ago");
                     return Poll::Ready(match outcome.failure() {
                         None => End::Answer(opening),
-                        // A body that broke off is nothing to pass on.
-                        Some(failure) if failure.kind() == FailureKind::Body => End::Error(None, outcome),
                         Some(_) => End::Response(opening, outcome),
                     });
                 }
@@ -155,7 +159,7 @@ where
         if let Some(timer) = this.timer.as_mut().as_pin_mut() {
             ready!(timer.poll(cx));
         }
-        Poll::Ready(End::Timeout)
+        Poll::Ready(End::Timeout(limit))
     }
 }
 

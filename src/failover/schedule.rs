@@ -1,4 +1,6 @@
 use std::{
+    panic::{AssertUnwindSafe, catch_unwind},
+    pin::Pin,
     sync::Arc,
     task::{Context, Poll},
     time::Duration,
@@ -15,7 +17,7 @@ use super::{
     racer::{End, Entrant, Finish, Racer},
 };
 use crate::{
-    attempt::Held,
+    attempt::{Held, TimedOut},
     body::Replay,
     fleet::{BackendId, Member},
     outcome::{FailureKind, Outcome},
@@ -34,15 +36,18 @@ where
     pub(super) others: Option<FuturesUnordered<Racer<S, H, Req>>>,
     pub(super) ledger: Ledger,
     /// The backend of each line of the ledger.
-    tried: Vec<BackendId>,
+    pub(super) tried: Vec<BackendId>,
     pub(super) next: Next,
     /// When all of it has to be over.
     pub(super) ends: Option<Instant>,
-    racing: bool,
+    /// Who began the race, once there is one.
+    pub(super) race: Option<BackendId>,
+    /// The next attempt of a sequence is at the same backend as the one before.
+    pub(super) stay: bool,
     last: Option<Last<H::Opening>>,
     pauses: u32,
     last_pause: Duration,
-    dice: Dice,
+    pub(super) dice: Dice,
 }
 
 /// When the next attempt starts.
@@ -82,7 +87,8 @@ where
             others: None,
             ledger: Ledger::default(),
             tried: Vec::new(),
-            racing: false,
+            race: None,
+            stay: false,
             last: None,
             pauses: 0,
             last_pause: Duration::ZERO,
@@ -100,13 +106,13 @@ where
         self.enter(member, service, true)
     }
 
-    fn settings(&self) -> &Settings {
+    pub(super) fn settings(&self) -> &Settings {
         &self.run.settings
     }
 
     /// Makes an attempt at this backend, if there is a request to send.
     fn enter(&mut self, member: Arc<Member<S>>, service: S, ready: bool) -> Option<Racer<S, H, Req>> {
-        let last_one = self.is_last_try(&member);
+        let last_one = self.is_last_try(member.facts.id);
         let request = self.copy(last_one)?;
         let limit = self.limit(&member, last_one);
         let line = self.ledger.attempts.len();
@@ -141,24 +147,21 @@ where
         }
     }
 
-    /// Whether no attempt can follow the one at this backend, as far as is known now.
-    fn is_last_try(&self, member: &Member<S>) -> bool {
-        let id = member.facts.id;
-        let asked = self.tried.iter().filter(|tried| **tried == id).count() as u32 + 1;
-        let again = !self.racing && asked < self.settings().attempts_per_backend;
-        !again && !self.run.source.has_other(id, &self.tried)
-    }
-
     /// How long an attempt at this backend may take: what was set for it, or for all, or its share of what is left.
     fn limit(&self, member: &Member<S>, last_one: bool) -> Option<Duration> {
         let patience = member.patience.or(self.settings().timeout);
         let left = self.ends.map(|ends| ends.saturating_duration_since(Instant::now()));
+        let beside_others = match self.settings().mode {
+            Mode::Race => self.race.is_some(),
+            Mode::Sequential => false,
+            Mode::Hedged(_) => self.may_hedge(),
+        };
         match (patience, left) {
             (patience, None) => patience,
-            (Some(patience), Some(left)) => Some(patience.min(left)),
-            // With others to come it may take half of it, so that there is time for them.
-            (None, Some(left)) if !last_one && !self.racing => Some(left / 2),
-            (None, Some(left)) => Some(left),
+            (Some(patience), Some(left)) if patience < left => Some(patience),
+            // With others to come after it, it may take half of what is left, so that there is time for them.
+            (_, Some(left)) if !last_one && !beside_others => Some(left / 2),
+            (_, Some(left)) => Some(left),
         }
     }
 
@@ -173,35 +176,32 @@ where
         let mut waiting = None;
         let mut asked = self.excluded();
         let entrant = loop {
-            let Some(member) = self.run.source.next(&asked, &mut self.dice) else { break waiting };
+            let Some(member) = self.candidate(&asked) else { break waiting };
             let mut service = member.service.clone();
-            match service.poll_ready(cx) {
-                Poll::Ready(Ok(())) => break Some((member, service, true)),
-                Poll::Pending => _ = waiting.get_or_insert((Arc::clone(&member), service, false)),
-                Poll::Ready(Err(error)) => {
-                    // Out for this request; what it says is all we know if everybody says so.
+            match catch_unwind(AssertUnwindSafe(|| service.poll_ready(cx))) {
+                Ok(Poll::Ready(Ok(()))) => break Some((member, service, true)),
+                Ok(Poll::Pending) => _ = waiting.get_or_insert((Arc::clone(&member), service, false)),
+                // Out for this request; what it says is all we know if everybody says so.
+                Ok(Poll::Ready(Err(error))) => {
                     let error = error.into();
                     let outcome = self.run.terms.error(&error);
                     self.note(&member, &outcome);
                     self.last.get_or_insert(Last::Error(error));
                 }
+                Err(_) => self.note(&member, &FailureKind::Panic.into()),
             }
             asked.push(member.facts.id);
         };
         let (member, service, ready) = entrant?;
-        if !self.ledger.attempts.is_empty() && !self.tried.is_empty() && !self.affords_another() {
+        if self.has_called() && !self.affords_another() {
             return None;
         }
         self.enter(member, service, ready)
     }
 
-    /// Whom not to ask: those who were asked as often as may be. In a race everybody is asked once, the one that began
-    /// it a second time.
-    fn excluded(&self) -> Vec<BackendId> {
-        let most = self.settings().attempts_per_backend as usize;
-        let often = |id: &BackendId| self.tried.iter().filter(|tried| *tried == id).count();
-        let primary = self.tried.first().filter(|primary| self.racing && often(primary) == 1);
-        self.tried.iter().filter(|id| Some(*id) != primary && (often(id) >= most || self.racing)).copied().collect()
+    /// Whether an attempt was made already: a backend that would not get ready had none.
+    fn has_called(&self) -> bool {
+        self.ledger.attempts.iter().any(|attempt| !matches!(attempt.ending, Ending::NotReady { .. }))
     }
 
     /// A backend that would not get ready is in the ledger too.
@@ -225,6 +225,20 @@ where
         affordable
     }
 
+    /// Takes note of how long those who run have taken, since they may be dropped next.
+    pub(super) fn take_time(&mut self, first: Option<Pin<&Racer<S, H, Req>>>) {
+        let others = self.others.iter().flat_map(|others| Pin::new(others).iter_pin_ref());
+        for racer in first.into_iter().chain(others) {
+            self.ledger.attempts[racer.line()].took = racer.took();
+        }
+    }
+
+    /// Nothing is kept any longer than the answer takes.
+    fn over(&mut self) -> Ledger {
+        (self.kept, self.last) = (None, None);
+        std::mem::take(&mut self.ledger)
+    }
+
     /// Takes note of how an attempt ended. Some when that is the answer.
     pub(super) fn settle(
         &mut self,
@@ -236,15 +250,16 @@ where
         let (outcome, last) = match end {
             End::Answer(opening) => {
                 self.ledger.attempts[line].ending = Ending::Served;
-                let ledger = std::mem::take(&mut self.ledger);
+                let ledger = self.over();
                 return Some(Ok(self.run.terms.hand_over(opening, ledger)));
             }
-            End::Timeout => {
+            End::Timeout(limit) => {
                 // Its circuit cannot see that it was given up. A deadline of the caller's is no fault of its own.
                 if member.patience.or(self.settings().timeout).is_some_and(|patience| took >= patience) {
                     self.run.source.fleet().blame(member);
                 }
-                (FailureKind::Timeout.into(), None)
+                let error = TimedOut::new(member.facts.name.clone(), limit);
+                (FailureKind::Timeout.into(), Some(Last::Error(error.into())))
             }
             End::Response(opening, outcome) => (outcome, Some(Last::Response(opening, line))),
             End::Error(error, outcome) => (outcome, error.map(Last::Error)),
@@ -253,8 +268,10 @@ where
             return self.answer_as_it_is(line, outcome, last);
         };
         self.ledger.attempts[line].ending = Ending::Tripped { trigger, outcome };
-        // A response says more than an error, and the later one is the news.
+        let broken = outcome.failure().is_some_and(|failure| failure.kind() == FailureKind::Body);
+        // A response says more than an error, unless it broke off, and the later one is the news.
         match (&self.last, last) {
+            (_, Some(Last::Response(..))) if broken => {}
             (Some(Last::Response(..)), Some(Last::Error(_))) | (_, None) => {}
             (_, last) => self.last = last,
         }
@@ -270,11 +287,14 @@ where
         last: Option<Last<H::Opening>>,
     ) -> Option<Result<<H as Accept<S::Response>>::Response, Error>> {
         self.ledger.attempts[line].ending = Ending::Served;
-        let ledger = std::mem::take(&mut self.ledger);
+        let ledger = self.over();
         Some(match last {
             Some(Last::Response(opening, _)) => Ok(self.run.terms.hand_over(opening, ledger)),
             Some(Last::Error(source)) => Err(Error::new(ErrorKind::Failed { source }, ledger)),
-            None => Err(Error::new(ErrorKind::Failed { source: outcome.to_string().into() }, ledger)),
+            None => {
+                let failure = outcome.failure().copied().unwrap_or(FailureKind::Other.into());
+                Err(Error::new(ErrorKind::Failed { source: failure.into() }, ledger))
+            }
         })
     }
 
@@ -287,9 +307,11 @@ where
         }
         self.next = match self.settings().mode {
             _ if self.kept.is_none() => Next::Never,
-            Mode::Race if self.racing => Next::Later,
+            Mode::Race if self.race.is_some() => Next::Later,
+            // What may be done only once is sent to one at a time.
+            Mode::Race if !self.may_hedge() => Next::Now,
             Mode::Race => {
-                self.racing = true;
+                self.race = self.tried.last().copied();
                 let bound = Instant::now().checked_add(self.settings().race_bound);
                 self.ends = self.ends.into_iter().chain(bound).min();
                 Next::All
@@ -302,14 +324,13 @@ where
     /// The pause before the next attempt of a sequence.
     fn pause(&mut self, outcome: &Outcome) -> Next {
         let settings = &self.run.settings;
-        let same = self.tried.last().is_some_and(|last| !self.excluded().contains(last));
-        let retry_after = outcome.failure().and_then(|failure| failure.retry_delay()).unwrap_or_default();
+        let same = self.same().map(|member| member.facts.id);
+        self.stay = same.is_some();
+        let asked_for = outcome.failure().and_then(|failure| failure.retry_delay()).unwrap_or_default();
+        let asked_for = asked_for.min(settings.retry_after_cap);
         let mut pause = match settings.backoff {
-            Some(backoff) => {
-                let pause = backoff.pause(self.pauses, self.last_pause, &mut self.dice);
-                pause.max(retry_after.min(settings.retry_after_cap))
-            }
-            None if same => settings.same_backend_delay.max(retry_after.min(settings.retry_after_cap)),
+            Some(backoff) => backoff.pause(self.pauses, self.last_pause, &mut self.dice).max(asked_for),
+            None if self.stay => settings.same_backend_delay.max(asked_for),
             None => Duration::ZERO,
         };
         if self.settings().backoff.is_some() {
@@ -317,6 +338,12 @@ where
         }
         let left = self.ends.map(|ends| ends.saturating_duration_since(Instant::now()));
         if left.is_some_and(|left| pause >= left) {
+            // There is no time to wait for this one, but there may be for another.
+            let other = same.filter(|_| self.settings().backoff.is_none());
+            if other.is_some_and(|same| self.run.source.has_other(same, &self.tried)) {
+                self.stay = false;
+                return Next::Now;
+            }
             self.ledger.stopped = Some(Stopped::OutOfTime);
             return Next::Never;
         }

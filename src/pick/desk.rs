@@ -131,7 +131,10 @@ pub(crate) trait Source<S>: Send + Sync {
     /// of the fleet, and at last one whose circuit wants a probe.
     fn next(&self, tried: &[BackendId], dice: &mut Dice) -> Option<Arc<Member<S>>>;
 
-    /// Is there somebody eligible beside this one, of whom `tried` does not know? Asks no strategy.
+    /// This one once more, if it is eligible.
+    fn again(&self, id: BackendId) -> Option<Arc<Member<S>>>;
+
+    /// Is there somebody beside this one, eligible or to be probed, of whom `tried` does not know? Asks no strategy.
     fn has_other(&self, than: BackendId, tried: &[BackendId]) -> bool;
 
     /// Why there is nobody: how many backends there are, and after how long one may be eligible.
@@ -156,8 +159,18 @@ impl<S: Send + Sync + 'static, P: Pick> Source<S> for Desk<S, P> {
         dealt.and_then(|index| roster.member(index)).or_else(in_order).or_else(on_trial)
     }
 
+    fn again(&self, id: BackendId) -> Option<Arc<Member<S>>> {
+        let plan = self.plan.load();
+        let index = plan.roster().candidates().iter().position(|one| one.id() == id)?;
+        plan.roster().member(index)
+    }
+
     fn has_other(&self, than: BackendId, tried: &[BackendId]) -> bool {
-        self.plan.load().roster().candidates().iter().any(|one| one.id() != than && !tried.contains(&one.id()))
+        let plan = self.plan.load();
+        let roster = plan.roster();
+        let other = |id: BackendId| id != than && !tried.contains(&id);
+        roster.candidates().iter().any(|one| other(one.id()))
+            || (roster.is_trial_due() && roster.trials().any(|member| other(member.facts.id)))
     }
 
     fn absence(&self) -> (usize, Option<Duration>) {

@@ -1,0 +1,207 @@
+//! From which moment on a response is the answer.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::HeaderMap;
+use http_body::Body as _;
+use http_body_util::BodyExt;
+use tokio::time::Instant;
+use tower_fleet::{
+    FailoverLayer,
+    failover::{CommitPoint, Decision, ErrorKind, HttpTerms, Mode, Trigger},
+};
+
+use crate::mock::*;
+
+const MODES: [Mode; 3] = [Mode::Race, Mode::Sequential, Mode::Hedged(Duration::from_secs(1_000))];
+
+fn first_frame() -> FailoverLayer<HttpTerms> {
+    FailoverLayer::new().mode(Mode::Sequential).commit(CommitPoint::FirstFrame)
+}
+
+/// Comments and pings may come first; an error event is a failure.
+fn events(bound: usize) -> FailoverLayer<HttpTerms> {
+    let point = CommitPoint::prelude(bound, |seen| {
+        let text = String::from_utf8_lossy(seen);
+        let Some((events, _)) = text.rsplit_once("\n\n") else { return Decision::Wait };
+        match events.split("\n\n").find(|event| !event.starts_with(':') && !event.is_empty()) {
+            Some(event) if event.starts_with("event: error") => Decision::Refuse("error event"),
+            Some(_) => Decision::Accept,
+            None => Decision::Wait,
+        }
+    });
+    FailoverLayer::new().mode(Mode::Sequential).commit(point)
+}
+
+// C32
+#[tokio::test(start_paused = true)]
+async fn by_default_the_head_is_the_answer() {
+    for mode in MODES {
+        let (fleet, [a, b]) = fleet();
+        a.usually(status(200).body(vec![Piece::Wait(60_000), Piece::Error("broke")]));
+        let began = Instant::now();
+        let answer = ask(&FailoverLayer::new().mode(mode), &fleet, get()).await.unwrap();
+        assert_took(began, 0);
+        assert_eq!(answer.into_body().collect().await.unwrap_err().to_string(), "broke");
+        assert_eq!((a.calls(), b.calls()), (1, 0), "{mode:?}");
+    }
+}
+
+// C32
+#[tokio::test(start_paused = true)]
+async fn the_first_frame_is_put_back_in_front() {
+    let (fleet, [a, b]) = fleet();
+    a.usually(status(200).body(vec![
+        data(""),
+        Piece::Wait(30),
+        data("one "),
+        Piece::Wait(30),
+        data("two"),
+        Piece::Trailer("x-sum", "42"),
+    ]));
+    let began = Instant::now();
+    let mut answer = ask(&first_frame(), &fleet, get()).await.unwrap();
+    assert_took(began, 30);
+    assert_eq!(answer.body_mut().frame().await.unwrap().unwrap().into_data().unwrap(), "one ");
+    let rest = answer.into_body().collect().await.unwrap();
+    assert_eq!(rest.trailers(), Some(&HeaderMap::from_iter([("x-sum".parse().unwrap(), "42".parse().unwrap())])));
+    assert_eq!(rest.to_bytes(), "two");
+    assert_eq!(b.calls(), 0);
+}
+
+// C32
+#[tokio::test(start_paused = true)]
+async fn a_stall_or_an_error_before_the_first_frame_moves_on() {
+    for mode in MODES {
+        for beginning in [vec![Piece::Stall], vec![Piece::Error("reset")], vec![Piece::Wait(50), Piece::Error("reset")]]
+        {
+            let (fleet, [a, b]) = fleet();
+            a.usually(status(200).body(beginning));
+            let answer = ask(&first_frame().mode(mode).timeout(millis(200)), &fleet, get()).await;
+            assert_eq!(told(answer).await, (200, "b".into()), "{mode:?}");
+            assert_eq!(b.calls(), 1);
+            assert_idle(&fleet);
+        }
+    }
+}
+
+// C14, C32
+#[tokio::test(start_paused = true)]
+async fn a_body_that_breaks_and_trips_nothing_is_the_answer_unchanged() {
+    let (fleet, [a, b]) = fleet();
+    a.usually(status(200).header("x-a", "1").body(vec![Piece::Wait(5), Piece::Error("reset")]));
+    let answer = ask(&first_frame().triggers([Trigger::status()]), &fleet, get()).await.unwrap();
+    assert_eq!(answer.headers()["x-a"], "1");
+    assert!(!answer.body().is_end_stream());
+    assert_eq!(answer.into_body().collect().await.unwrap_err().to_string(), "reset");
+    assert_eq!(b.calls(), 0);
+}
+
+// C19, C32
+#[tokio::test(start_paused = true)]
+async fn a_body_that_broke_off_is_not_passed_through() {
+    let (fleet, [a, b]) = fleet();
+    a.usually(status(200).body(vec![Piece::Error("reset")]));
+    b.usually(status(200).body(vec![Piece::Error("reset")]));
+    let failed = ask(&first_frame(), &fleet, get()).await.unwrap_err();
+    assert!(matches!(failed.kind(), ErrorKind::Exhausted { source: Some(_), .. }), "{failed:?}");
+    assert!(failed.to_string().contains("`a`: body broken off"), "{failed}");
+
+    a.usually(status(503));
+    assert_eq!(told(ask(&first_frame(), &fleet, get()).await).await, (503, "a".into()));
+}
+
+// C32
+#[tokio::test(start_paused = true)]
+async fn an_empty_body_is_an_answer_too() {
+    for pieces in [vec![], vec![Piece::Wait(10)], vec![data("")], vec![Piece::Trailer("x-sum", "0")]] {
+        let (fleet, [a, b]) = fleet();
+        a.usually(status(204).body(pieces));
+        assert_eq!(told(ask(&first_frame(), &fleet, get()).await).await, (204, String::new()));
+        assert_eq!(b.calls(), 0);
+    }
+}
+
+// C32
+#[tokio::test(start_paused = true)]
+async fn after_the_commit_nothing_is_sent_again() {
+    for mode in MODES {
+        let (fleet, [a, b]) = fleet();
+        a.usually(status(200).body(vec![data("half"), Piece::Wait(60_000), Piece::Error("broke")]));
+        let mut answer = ask(&first_frame().mode(mode).timeout(Duration::from_secs(9)), &fleet, get()).await.unwrap();
+        assert_eq!(answer.body_mut().frame().await.unwrap().unwrap().into_data().unwrap(), "half");
+        assert_eq!(answer.body_mut().frame().await.unwrap().unwrap_err().to_string(), "broke");
+        assert!(answer.body_mut().frame().await.is_none());
+        assert_eq!((a.calls(), b.calls()), (1, 0), "{mode:?}");
+    }
+}
+
+// C32
+#[tokio::test(start_paused = true)]
+async fn a_comment_and_then_an_error_event_still_fails_over() {
+    for mode in MODES {
+        let (fleet, [a, b]) = fleet();
+        a.usually(status(200).body(vec![
+            data(": hello\n\n"),
+            Piece::Wait(10),
+            data("event: er"),
+            data("ror\ndata: overloaded\n\n"),
+            Piece::Stall,
+        ]));
+        let stream = [": hi\n\n", "data: 1\n\n", "data: 2\n\n"];
+        let [hi, one, two] = stream.map(data);
+        b.usually(status(200).body(vec![hi, Piece::Wait(20), one, Piece::Wait(900), two, Piece::Trailer("x", "y")]));
+        let answer = ask(&events(4_096).mode(mode), &fleet, get()).await;
+        let story = story(&answer);
+        assert!(story.starts_with("a:custom(error event)") && story.ends_with("b:served"), "{story}");
+        let whole = answer.unwrap().into_body().collect().await.unwrap();
+        assert_eq!(whole.trailers().unwrap()["x"], "y");
+        assert_eq!(whole.to_bytes(), stream.concat());
+    }
+}
+
+// C19, C32: the last of them is passed through whole.
+#[tokio::test(start_paused = true)]
+async fn a_refused_stream_is_passed_through_when_it_is_all_there_is() {
+    let (fleet, [a, b]) = fleet();
+    a.usually(fail("broken"));
+    let text = ": hello\n\nevent: error\ndata: overloaded\n\n";
+    b.usually(status(200).body(vec![data(text), Piece::Wait(5), data("rest")]));
+    assert_eq!(told(ask(&events(4_096), &fleet, get()).await).await, (200, format!("{text}rest")));
+    let failed = ask(&events(4_096).error_when_exhausted(), &fleet, get()).await.unwrap_err();
+    assert!(failed.to_string().contains("`b`: error event"), "{failed}");
+}
+
+// C32
+#[tokio::test(start_paused = true)]
+async fn a_prelude_is_bounded() {
+    let (fleet, [a, b]) = fleet();
+    let comment = ": comment\n\n";
+    let mut pieces = vec![data(comment); 10];
+    pieces.extend([Piece::Wait(60_000), data("data: late\n\n")]);
+    a.usually(status(200).body(pieces));
+    let began = Instant::now();
+    let answer = ask(&events(100), &fleet, get()).await;
+    assert_took(began, 0);
+    assert_eq!(told(answer).await, (200, comment.repeat(10) + "data: late\n\n"));
+    // One that ends before it says anything is an answer as well.
+    a.usually(status(200).body(vec![data(comment)]));
+    assert_eq!(told(ask(&events(100), &fleet, get()).await).await, (200, comment.into()));
+    assert_eq!(b.calls(), 0);
+}
+
+// C32
+#[tokio::test(start_paused = true)]
+async fn the_size_of_a_body_is_told_as_it_was() {
+    for layer in [first_frame(), events(5), FailoverLayer::new()] {
+        let (fleet, [a]) = fleet();
+        let mut answer = ask(&layer, &fleet, get()).await.unwrap();
+        assert_eq!(answer.body().size_hint().exact(), Some(1));
+        assert!(!answer.body().is_end_stream());
+        assert_eq!(answer.body_mut().frame().await.unwrap().unwrap().into_data().unwrap(), Bytes::from("a"));
+        assert_eq!(answer.body().size_hint().exact(), Some(0));
+        assert!(answer.body().is_end_stream());
+        assert_eq!(a.calls(), 1);
+    }
+}

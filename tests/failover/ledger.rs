@@ -1,0 +1,173 @@
+//! What is told afterwards, and what is left when the caller goes.
+
+use std::{
+    future::{Future, poll_fn},
+    pin::pin,
+    task::Poll,
+    time::Duration,
+};
+
+use tower::{Service, ServiceExt};
+use tower_fleet::{
+    CircuitBreakerLayer, FailoverLayer, Fleet, State,
+    failover::{Ending, Mode},
+    outcome::{FailureKind, Outcome},
+};
+use tower_layer::Layer;
+
+use crate::mock::*;
+
+// C20
+#[tokio::test(start_paused = true)]
+async fn a_caller_that_leaves_ends_everything() {
+    for mode in [Mode::Race, Mode::Sequential, Mode::Hedged(millis(5))] {
+        let (fleet, [a, b, c]) = fleet();
+        a.then([status(503).after(1)]);
+        for remote in [&a, &b, &c] {
+            remote.usually(hang());
+        }
+        let mut door = FailoverLayer::new().mode(mode).layer(fleet.clone());
+        let call = door.ready().await.unwrap().call(get());
+        assert!(tokio::time::timeout(millis(500), call).await.is_err());
+        assert_eq!((a.running(), b.running(), c.running()), (0, 0, 0), "{mode:?}");
+        assert!(b.cut_off() > 0);
+        assert_idle(&fleet);
+    }
+}
+
+// C20: in every moment of it.
+#[tokio::test(start_paused = true)]
+async fn nothing_is_left_of_a_request_given_up_at_any_time() {
+    for mode in [Mode::Race, Mode::Sequential, Mode::Hedged(millis(7))] {
+        for given_up_after in 0..40 {
+            let (fleet, remotes @ [_, _, _]) = fleet();
+            remotes[0].then([fail("broken").after(10)]);
+            remotes[0].usually(status(200).after(20));
+            remotes[1].usually(status(500).after(5));
+            remotes[2].ready_after(12);
+            remotes[2].usually(hang());
+            let door = FailoverLayer::new().mode(mode).layer(fleet.clone());
+            drop(tokio::time::timeout(millis(given_up_after), door.oneshot(post(full("hello")))).await);
+            assert!(remotes.iter().all(|remote| remote.running() == 0), "{mode:?} after {given_up_after}");
+            assert_idle(&fleet);
+        }
+    }
+}
+
+// C20, C38
+#[tokio::test(start_paused = true)]
+async fn the_permit_of_a_probe_comes_back() {
+    let (a, b) = (mock("a").1, mock("b").1);
+    let breaker =
+        CircuitBreakerLayer::new().consecutive(1).open_for(millis(100)).probe_timeout(Duration::from_secs(900));
+    let fleet =
+        Fleet::builder().backends([backend(&a).priority(1), backend(&b)]).circuit_breaker(breaker).build().unwrap();
+    let layer = FailoverLayer::new().mode(Mode::Sequential);
+    a.then([status(503), hang(), hang()]);
+    let door = layer.layer(fleet.clone());
+    drop(door.clone().oneshot(get()).await.unwrap());
+    tokio::time::advance(millis(100)).await;
+    for probes in [2, 3] {
+        // It probes a and is given up; the next one may probe again.
+        assert!(tokio::time::timeout(millis(50), door.clone().oneshot(get())).await.is_err());
+        assert_eq!(a.calls(), probes);
+        assert_idle(&fleet);
+    }
+    drop(door.clone().oneshot(get()).await.unwrap());
+    assert_eq!((a.calls(), fleet.snapshot()[0].state), (4, State::Closed));
+}
+
+// C25
+#[tokio::test(start_paused = true)]
+async fn the_ledger_tells_who_why_and_how_long() {
+    let (fleet, [a, b, c]) = fleet();
+    a.usually(status(503).after(10));
+    b.usually(io(std::io::ErrorKind::ConnectionReset).after(20));
+    c.usually(status(200).after(30));
+    let answer = ask(&FailoverLayer::new().mode(Mode::Sequential), &fleet, get()).await;
+    let ledger = ledger(&answer);
+    assert_eq!(ledger.served().unwrap(), "c");
+    assert_eq!(ledger.stopped(), None);
+    let [one, two, three] = ledger.attempts() else { panic!("{ledger}") };
+    assert_eq!((&*one.backend, &*two.backend, &*three.backend), ("a", "b", "c"));
+    let Ending::Tripped { trigger: "status", outcome, .. } = one.ending else { panic!("{ledger}") };
+    assert_eq!(outcome, Outcome::from(FailureKind::Status(503)));
+    let Ending::Tripped { trigger: "network", outcome, .. } = two.ending else { panic!("{ledger}") };
+    assert_eq!(outcome, Outcome::from(FailureKind::Transport));
+    assert_eq!(three.ending, Ending::Served);
+    for (attempt, took) in [(one, 10), (two, 20), (three, 30)] {
+        assert!((took..took + 3).contains(&attempt.took.as_millis()), "{ledger}");
+    }
+}
+
+// C25: those who were dropped took their time as well.
+#[tokio::test(start_paused = true)]
+async fn the_ledger_tells_how_long_losers_had() {
+    let (fleet, [a, b, c]) = fleet();
+    a.usually(hang());
+    b.usually(hang());
+    c.usually(status(200).after(50));
+    let answer = ask(&FailoverLayer::new().mode(Mode::Hedged(millis(100))), &fleet, get()).await;
+    let ledger = ledger(&answer);
+    for (attempt, took) in ledger.attempts().iter().zip([250, 150, 50]) {
+        assert!((took..took + 5).contains(&attempt.took.as_millis()), "{ledger}");
+    }
+    assert_eq!(ledger.attempts()[1].ending, Ending::Dropped);
+}
+
+// C25
+#[tokio::test(start_paused = true)]
+async fn errors_bring_the_ledger_along() {
+    let (fleet, [a, b]) = fleet();
+    a.usually(fail("broken"));
+    b.usually(panics());
+    let answer = ask(&FailoverLayer::new().mode(Mode::Sequential), &fleet, get()).await;
+    assert!(answer.is_err());
+    assert_eq!(story(&answer), "a:network(error) b:network(panic)");
+    assert_eq!(ledger(&answer).served(), None);
+}
+
+// C25
+#[tokio::test(start_paused = true)]
+async fn headers_of_one_attempt_never_leak_into_another() {
+    for mode in [Mode::Race, Mode::Sequential, Mode::Hedged(millis(5))] {
+        let (fleet, [a, b]) = fleet();
+        a.usually(status(503).header("set-cookie", "a=1").header("x-a", "1").header("x-served-by", "evil"));
+        b.usually(status(200).header("x-b", "1").after(10));
+        let layer = FailoverLayer::new().mode(mode).served_by("x-served-by".parse().unwrap());
+        let response = ask(&layer, &fleet, get()).await.unwrap();
+        let names: Vec<_> = response.headers().keys().map(|name| name.as_str()).collect();
+        assert_eq!(names, ["x-b", "x-served-by"]);
+        assert_eq!(response.headers()["x-served-by"], "b");
+    }
+}
+
+// C25: one value, whatever the backend says of itself.
+#[tokio::test(start_paused = true)]
+async fn who_served_is_said_once() {
+    let (fleet, [a]) = fleet();
+    a.usually(status(200).header("x-served-by", "evil").header("x-served-by", "twice"));
+    let layer = FailoverLayer::new().served_by("x-served-by".parse().unwrap());
+    let response = ask(&layer, &fleet, get()).await.unwrap();
+    assert_eq!(response.headers().get_all("x-served-by").iter().collect::<Vec<_>>(), ["a"]);
+    let plain = ask(&FailoverLayer::new(), &fleet, get()).await.unwrap();
+    assert_eq!(plain.headers()["x-served-by"], "evil");
+}
+
+// C20: a future that is kept after its answer keeps nothing else.
+#[tokio::test(start_paused = true)]
+async fn an_answered_future_holds_nothing() {
+    let (fleet, [a, b, c]) = fleet();
+    a.usually(status(503));
+    c.usually(hang());
+    let door = FailoverLayer::new().mode(Mode::Sequential).layer(fleet.clone());
+    let mut future = pin!(door.oneshot(get()));
+    let answer = poll_fn(|cx| match future.as_mut().poll(cx) {
+        Poll::Ready(answer) => Poll::Ready(answer),
+        Poll::Pending => Poll::Pending,
+    })
+    .await;
+    assert_eq!((b.running(), c.calls()), (0, 0));
+    assert_idle(&fleet);
+    assert_eq!(told(answer).await, (200, "b".into()));
+}

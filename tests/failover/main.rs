@@ -1,0 +1,12 @@
+//! Failover against scripted backends: time is paused, nothing leaves the process.
+#![cfg(feature = "http")]
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+mod commits;
+mod ledger;
+mod mock;
+mod modes;
+mod refusals;
+mod requests;
+mod times;
+mod triggers;

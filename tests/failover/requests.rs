@@ -1,0 +1,171 @@
+//! What each attempt is sent, and what is sent once only.
+
+use std::time::Duration;
+
+use http::{HeaderMap, Method, Request, Version};
+use tokio::time::Instant;
+use tower_fleet::{
+    FailoverLayer,
+    body::{ReplayLayer, Unreplayable},
+    failover::{Mode, Stopped},
+    outcome::FailureKind,
+};
+
+use crate::mock::*;
+
+const MODES: [Mode; 3] = [Mode::Race, Mode::Sequential, Mode::Hedged(Duration::from_millis(5))];
+
+fn trailers() -> HeaderMap {
+    HeaderMap::from_iter([("x-sum".parse().unwrap(), "42".parse().unwrap())])
+}
+
+// C24, C33
+#[tokio::test(start_paused = true)]
+async fn each_attempt_starts_from_the_callers_request() {
+    for mode in MODES {
+        let (fleet, remotes @ [_, _, _]) = fleet();
+        remotes[0].usually(status(503).after(8));
+        remotes[1].usually(status(500).after(8));
+        remotes[2].usually(status(200).after(40));
+        let pieces = vec![data("one "), Piece::Wait(3), data("two"), Piece::Wait(3), Piece::Trailer("x-sum", "42")];
+        let mut request = post(body(pieces));
+        *request.method_mut() = Method::PUT;
+        *request.version_mut() = Version::HTTP_2;
+        request.headers_mut().append("x-many", "1".parse().unwrap());
+        request.headers_mut().append("x-many", "2".parse().unwrap());
+        request.extensions_mut().insert("mine");
+        let answer = ask(&FailoverLayer::new().mode(mode), &fleet, request).await;
+        assert_eq!(told(answer).await, (200, "c".into()), "{mode:?}");
+        for remote in &remotes {
+            assert!(remote.calls() > 0);
+            for body in remote.bodies() {
+                assert_eq!(body.unwrap(), (b"one two".to_vec(), Some(trailers())), "{mode:?}");
+            }
+            remote.seen(|seen| {
+                assert_eq!((&seen.method, seen.uri.to_string()), (&Method::PUT, "/v1/things?q=1".into()));
+                assert_eq!(seen.headers.get_all("x-many").iter().collect::<Vec<_>>(), ["1", "2"]);
+                assert_eq!(seen.headers.len(), 2);
+                assert_eq!(seen.extensions.get::<&str>(), Some(&"mine"));
+            });
+        }
+    }
+}
+
+// C33: racers read side by side, one of them slowly.
+#[tokio::test(start_paused = true)]
+async fn racers_read_the_whole_of_a_large_body_at_once() {
+    let (fleet, [a, b, c]) = fleet();
+    a.then([status(503).deaf()]);
+    a.usually(status(429).after(1));
+    b.usually(status(503).after(2));
+    c.usually(status(200).after(50));
+    let large: Vec<_> = (0..64).flat_map(|index| [Piece::Data(vec![index; 16_000]), Piece::Wait(1)]).collect();
+    let answer = ask(&FailoverLayer::new(), &fleet, post(body(large))).await;
+    assert_eq!(told(answer).await, (200, "c".into()));
+    let whole: Vec<u8> = (0..64).flat_map(|index| [index; 16_000]).collect();
+    for remote in [a, b, c] {
+        assert_eq!(remote.bodies().pop().unwrap().unwrap().0, whole, "{}", remote.name);
+    }
+}
+
+// C33
+#[tokio::test(start_paused = true)]
+async fn over_the_bound_the_first_goes_on_and_nobody_else_starts() {
+    for mode in MODES {
+        for (length, why) in [(10, None), (11, Some(Unreplayable::TooLarge { limit: 10 }))] {
+            let (fleet, [a, b]) = fleet();
+            a.usually(status(503).after(1));
+            let layer = FailoverLayer::new().mode(mode).replay(ReplayLayer::new().limit(10));
+            let answer =
+                ask(&layer, &fleet, post(body(vec![data("12345"), Piece::Data(vec![b'x'; length - 5])]))).await;
+            assert_eq!(ledger(&answer).stopped(), why.map(Stopped::Unreplayable), "{mode:?}");
+            assert_eq!(a.bodies()[0].as_ref().unwrap().0.len(), length);
+            assert_eq!(told(answer).await.0, if why.is_some() { 503 } else { 200 });
+            assert_eq!(b.calls(), usize::from(why.is_none()));
+        }
+    }
+}
+
+// C21
+#[tokio::test(start_paused = true)]
+async fn what_cannot_be_replayed_is_sent_once_and_the_ledger_says_so() {
+    for mode in MODES {
+        let (fleet, [a, b]) = fleet();
+        a.usually(status(503).after(50));
+        let layer = FailoverLayer::new().mode(mode).replay(ReplayLayer::new().limit(0));
+        let answer = ask(&layer, &fleet, post(body(vec![data("once")]))).await;
+        let why = Unreplayable::TooLarge { limit: 0 };
+        assert_eq!(ledger(&answer).stopped(), Some(Stopped::Unreplayable(why)), "{mode:?}");
+        assert_eq!(told(answer).await, (503, "a".into()));
+        assert_eq!((a.calls(), b.calls()), (1, 0));
+        assert_eq!(a.bodies()[0].as_ref().unwrap().0, b"once");
+    }
+}
+
+// C21, C33: the caller's body broke, which is nobody's fault but the caller's.
+#[tokio::test(start_paused = true)]
+async fn a_request_whose_body_failed_is_not_sent_again() {
+    let (fleet, [a, b]) = fleet();
+    a.usually(status(503));
+    let answer = ask(&FailoverLayer::new(), &fleet, post(body(vec![data("half"), Piece::Error("gone")]))).await;
+    assert_eq!(ledger(&answer).stopped(), Some(Stopped::Unreplayable(Unreplayable::SourceFailed)));
+    assert_eq!((a.calls(), b.calls()), (1, 0));
+    assert!(a.bodies()[0].is_err());
+}
+
+// C26
+#[tokio::test(start_paused = true)]
+async fn by_default_every_method_moves_on() {
+    let (fleet, [a, b]) = fleet();
+    a.usually(status(503));
+    let answer = ask(&FailoverLayer::new(), &fleet, post(full("x"))).await;
+    assert_eq!(told(answer).await, (200, "b".into()));
+    assert_eq!(b.calls(), 1);
+}
+
+// C26
+#[tokio::test(start_paused = true)]
+async fn on_request_only_idempotent_methods_move_on() {
+    for mode in MODES {
+        for (method, served) in [("POST", 503), ("PATCH", 503), ("GET", 200), ("PUT", 200), ("DELETE", 200)] {
+            let (fleet, [a, b]) = fleet();
+            a.usually(status(503).after(1));
+            let request = Request::builder().method(method).body(full("x")).unwrap();
+            let answer = ask(&FailoverLayer::new().mode(mode).idempotent_only(), &fleet, request).await;
+            let stopped = (served == 503).then_some(Stopped::NotIdempotent);
+            assert_eq!(ledger(&answer).stopped(), stopped, "{mode:?} {method}");
+            assert_eq!(told(answer).await.0, served);
+            assert_eq!(b.calls(), usize::from(served == 200));
+        }
+    }
+}
+
+// C26: and to one at a time, since the next may well begin to work on it.
+#[tokio::test(start_paused = true)]
+async fn what_was_never_begun_always_moves_on() {
+    for mode in MODES {
+        for unprocessed in [FailureKind::Connect, FailureKind::Refused, FailureKind::Overloaded] {
+            let (fleet, [a, b, c]) = fleet();
+            a.usually(kind(unprocessed));
+            b.usually(status(200).after(100));
+            let answer = ask(&FailoverLayer::new().mode(mode).idempotent_only(), &fleet, post(full("x"))).await;
+            assert_eq!(told(answer).await, (200, "b".into()), "{mode:?} {unprocessed}");
+            assert_eq!((a.calls(), b.calls(), c.calls()), (1, 1, 0), "{mode:?}: sent to two at a time");
+        }
+    }
+}
+
+// C26
+#[tokio::test(start_paused = true)]
+async fn no_hedge_for_what_may_be_done_once() {
+    for (request, hedged) in [(post(full("x")), 0), (get(), 1)] {
+        let (fleet, [a, b]) = fleet();
+        a.usually(status(200).after(500));
+        b.usually(hang());
+        let began = Instant::now();
+        let answer = ask(&FailoverLayer::new().mode(Mode::Hedged(millis(10))).idempotent_only(), &fleet, request).await;
+        assert_eq!(told(answer).await, (200, "a".into()));
+        assert_took(began, 500);
+        assert_eq!(b.calls(), hedged);
+    }
+}
