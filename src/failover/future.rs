@@ -74,7 +74,8 @@ where
             {
                 this.first.set(None);
                 settled = true;
-                if let Some(answer) = schedule.settle(finish, &member) {
+                let alone = !schedule.running();
+                if let Some(answer) = schedule.settle(finish, &member, alone) {
                     // The losers are gone before the answer is handed out.
                     schedule.others = None;
                     return Poll::Ready(answer);
@@ -83,7 +84,8 @@ where
             while !settled && let Some(others) = schedule.others.as_mut() {
                 let Poll::Ready(Some((finish, member))) = Pin::new(others).poll_next(cx) else { break };
                 settled = true;
-                if let Some(answer) = schedule.settle(finish, &member) {
+                let alone = this.first.is_none() && !schedule.running();
+                if let Some(answer) = schedule.settle(finish, &member, alone) {
                     this.first.set(None);
                     schedule.others = None;
                     return Poll::Ready(answer);

@@ -1,6 +1,10 @@
 use std::{fmt, time::Duration};
 
-use crate::{body::Unreplayable, fleet::Name, outcome::Outcome};
+use crate::{
+    body::Unreplayable,
+    fleet::{BackendId, Name},
+    outcome::Outcome,
+};
 
 /// What happened to one request: who was tried, in which order, why it was left, and who served.
 ///
@@ -21,6 +25,8 @@ pub struct Attempted {
     pub ending: Ending,
     /// How long it took, from the moment the backend was ready; zero when it never was.
     pub took: Duration,
+    /// Which backend of that name.
+    pub(super) id: BackendId,
 }
 
 /// What an attempt came to.
@@ -43,6 +49,13 @@ pub enum Ending {
         /// What it said.
         outcome: Outcome,
     },
+    /// It was broken off on our side, for no fault of the backend: it fell behind in a body that is too large to be kept
+    /// for it, say.
+    #[non_exhaustive]
+    BrokenOff {
+        /// What the error said.
+        outcome: Outcome,
+    },
     /// It was dropped: another was first, or time was up.
     Dropped,
 }
@@ -59,6 +72,14 @@ pub enum Stopped {
     OverBudget,
     /// No time was left.
     OutOfTime,
+}
+
+/// How often one backend may be asked for one request.
+#[derive(Clone, Copy)]
+pub(super) enum HowOften {
+    Times(u32),
+    /// Once, and the one that began a second time.
+    Race,
 }
 
 impl Ledger {
@@ -78,11 +99,25 @@ impl Ledger {
         self.stopped
     }
 
+    /// The attempts that were more than a look at a backend that would not get ready.
+    pub(super) fn begun(&self) -> impl Iterator<Item = &Attempted> {
+        self.attempts.iter().filter(|attempt| !matches!(attempt.ending, Ending::NotReady { .. }))
+    }
+
+    /// Whether a backend may be asked that often, once `begun` was asked too.
+    pub(super) fn may_ask(&self, id: BackendId, often: HowOften, begun: Option<BackendId>) -> bool {
+        let asked = self.attempts.iter().map(|attempt| attempt.id).chain(begun).filter(|asked| *asked == id).count();
+        match often {
+            HowOften::Times(most) => asked < most as usize,
+            HowOften::Race => asked == 0 || asked == 1 && self.begun().next().is_some_and(|primary| primary.id == id),
+        }
+    }
+
     /// The last failure that moved the request on, or ended it.
     pub(super) fn last_failure(&self) -> Option<Outcome> {
         self.attempts.iter().rev().find_map(|attempt| match attempt.ending {
             Ending::Tripped { outcome, .. } | Ending::NotReady { outcome } => Some(outcome),
-            Ending::Served | Ending::Dropped => None,
+            Ending::Served | Ending::BrokenOff { .. } | Ending::Dropped => None,
         })
     }
 }
@@ -90,12 +125,13 @@ impl Ledger {
 /// `` `openai`: status 429, retry after 30s (112ms); `azure`: timeout (5s); `spare` served (80ms) ``
 impl fmt::Display for Ledger {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for (index, Attempted { backend, ending, took }) in self.attempts.iter().enumerate() {
+        for (index, Attempted { backend, ending, took, .. }) in self.attempts.iter().enumerate() {
             f.write_str(if index == 0 { "" } else { "; " })?;
             match ending {
                 Ending::Served => write!(f, "`{backend}` served ({took:?})")?,
                 Ending::Tripped { outcome, .. } => write!(f, "`{backend}`: {outcome} ({took:?})")?,
                 Ending::NotReady { outcome } => write!(f, "`{backend}` not ready: {outcome}")?,
+                Ending::BrokenOff { .. } => write!(f, "`{backend}` broken off ({took:?})")?,
                 Ending::Dropped => write!(f, "`{backend}` dropped ({took:?})")?,
             }
         }

@@ -12,12 +12,13 @@ use tower_service::Service;
 use super::{
     Accept, Attempted, Ending, Error, ErrorKind, Ledger, Mode, Stopped, Trigger,
     layer::{Run, Settings},
+    ledger::HowOften,
     racer::{End, Entrant, Finish, Racer},
 };
 use crate::{
     attempt::Held,
     body::Replay,
-    fleet::{BackendId, Member},
+    fleet::Member,
     outcome::{FailureKind, Outcome},
     pick::Dice,
 };
@@ -33,8 +34,6 @@ where
     kept: Option<H::Request>,
     pub(super) others: Option<FuturesUnordered<Racer<S, H, Req>>>,
     pub(super) ledger: Ledger,
-    /// The backend of each line of the ledger.
-    tried: Vec<BackendId>,
     pub(super) next: Next,
     /// When all of it has to be over.
     pub(super) ends: Option<Instant>,
@@ -81,7 +80,6 @@ where
             next: Next::Now,
             others: None,
             ledger: Ledger::default(),
-            tried: Vec::new(),
             racing: false,
             last: None,
             pauses: 0,
@@ -106,13 +104,14 @@ where
 
     /// Makes an attempt at this backend, if there is a request to send.
     fn enter(&mut self, member: Arc<Member<S>>, service: S, ready: bool) -> Option<Racer<S, H, Req>> {
-        let last_one = self.is_last_try(&member);
+        let id = member.facts.id;
+        let often = self.how_often();
+        let last_one = !self.run.source.has_next(&|other| self.ledger.may_ask(other, often, Some(id)));
         let request = self.copy(last_one)?;
         let limit = self.limit(&member, last_one);
         let line = self.ledger.attempts.len();
         let (backend, took) = (member.facts.name.clone(), Duration::ZERO);
-        self.ledger.attempts.push(Attempted { backend, ending: Ending::Dropped, took });
-        self.tried.push(member.facts.id);
+        self.ledger.attempts.push(Attempted { backend, ending: Ending::Dropped, took, id });
         self.next = match self.settings().mode {
             Mode::Hedged(delay) if self.kept.is_some() && self.may_hedge() => Next::After(delay),
             _ => Next::Later,
@@ -123,7 +122,7 @@ where
     /// The caller's request, once more. The last possible attempt gets the original, and nothing is copied.
     fn copy(&mut self, last_one: bool) -> Option<H::Request> {
         let kept = self.kept.as_ref()?;
-        let first = self.ledger.attempts.is_empty();
+        let first = self.ledger.begun().next().is_none();
         if last_one {
             if let Some(reason) = self.run.terms.unreplayable(kept).filter(|_| !first) {
                 self.ledger.stopped = Some(Stopped::Unreplayable(reason));
@@ -139,14 +138,6 @@ where
                 self.kept.take().filter(|_| first)
             }
         }
-    }
-
-    /// Whether no attempt can follow the one at this backend, as far as is known now.
-    fn is_last_try(&self, member: &Member<S>) -> bool {
-        let id = member.facts.id;
-        let asked = self.tried.iter().filter(|tried| **tried == id).count() as u32 + 1;
-        let again = !self.racing && asked < self.settings().attempts_per_backend;
-        !again && !self.run.source.has_other(id, &self.tried)
     }
 
     /// How long an attempt at this backend may take: what was set for it, or for all, or its share of what is left.
@@ -171,9 +162,12 @@ where
     pub(super) fn start(&mut self, cx: &mut Context<'_>) -> Option<Racer<S, H, Req>> {
         self.kept.as_ref()?;
         let mut waiting = None;
-        let mut asked = self.excluded();
+        // Those who were asked just now whether they are ready.
+        let mut asked = Vec::new();
+        let often = self.how_often();
         let entrant = loop {
-            let Some(member) = self.run.source.next(&asked, &mut self.dice) else { break waiting };
+            let fresh = |id| !asked.contains(&id) && self.ledger.may_ask(id, often, None);
+            let Some(member) = self.run.source.next(&fresh, &mut self.dice) else { break waiting };
             let mut service = member.service.clone();
             match service.poll_ready(cx) {
                 Poll::Ready(Ok(())) => break Some((member, service, true)),
@@ -189,27 +183,21 @@ where
             asked.push(member.facts.id);
         };
         let (member, service, ready) = entrant?;
-        if !self.ledger.attempts.is_empty() && !self.tried.is_empty() && !self.affords_another() {
+        if self.ledger.begun().next().is_some() && !self.affords_another() {
             return None;
         }
         self.enter(member, service, ready)
     }
 
-    /// Whom not to ask: those who were asked as often as may be. In a race everybody is asked once, the one that began
-    /// it a second time.
-    fn excluded(&self) -> Vec<BackendId> {
-        let most = self.settings().attempts_per_backend as usize;
-        let often = |id: &BackendId| self.tried.iter().filter(|tried| *tried == id).count();
-        let primary = self.tried.first().filter(|primary| self.racing && often(primary) == 1);
-        self.tried.iter().filter(|id| Some(*id) != primary && (often(id) >= most || self.racing)).copied().collect()
+    fn how_often(&self) -> HowOften {
+        if self.racing { HowOften::Race } else { HowOften::Times(self.settings().attempts_per_backend) }
     }
 
     /// A backend that would not get ready is in the ledger too.
     fn note(&mut self, member: &Member<S>, outcome: &Outcome) {
         let (backend, took) = (member.facts.name.clone(), Duration::ZERO);
         let ending = Ending::NotReady { outcome: *outcome };
-        self.ledger.attempts.push(Attempted { backend, ending, took });
-        self.tried.push(member.facts.id);
+        self.ledger.attempts.push(Attempted { backend, ending, took, id: member.facts.id });
     }
 
     /// Whether an extra attempt may be made, for its time and its price.
@@ -230,11 +218,14 @@ where
         &mut self,
         finish: Finish<H::Opening>,
         member: &Member<S>,
+        alone: bool,
     ) -> Option<Result<<H as Accept<S::Response>>::Response, Error>> {
         let Finish { line, took, end } = finish;
         self.ledger.attempts[line].took = took;
         let (outcome, last) = match end {
             End::Answer(opening) => {
+                // What is kept of the request for others is given back now, whenever the future goes.
+                self.kept = None;
                 self.ledger.attempts[line].ending = Ending::Served;
                 let ledger = std::mem::take(&mut self.ledger);
                 return Some(Ok(self.run.terms.hand_over(opening, ledger)));
@@ -249,6 +240,12 @@ where
             End::Response(opening, outcome) => (outcome, Some(Last::Response(opening, line))),
             End::Error(error, outcome) => (outcome, error.map(Last::Error)),
         };
+        // An error that says nothing of its backend is ours, and no answer while there may be a better one.
+        if outcome == Outcome::Neutral && matches!(last, Some(Last::Error(_))) && (!alone || self.last.is_some()) {
+            self.ledger.attempts[line].ending = Ending::BrokenOff { outcome };
+            self.last = self.last.take().or(last);
+            return None;
+        }
         let Some(trigger) = Trigger::tripped(&self.settings().triggers, &outcome) else {
             return self.answer_as_it_is(line, outcome, last);
         };
@@ -302,7 +299,7 @@ where
     /// The pause before the next attempt of a sequence.
     fn pause(&mut self, outcome: &Outcome) -> Next {
         let settings = &self.run.settings;
-        let same = self.tried.last().is_some_and(|last| !self.excluded().contains(last));
+        let same = self.ledger.attempts.last().is_some_and(|last| self.ledger.may_ask(last.id, self.how_often(), None));
         let retry_after = outcome.failure().and_then(|failure| failure.retry_delay()).unwrap_or_default();
         let mut pause = match settings.backoff {
             Some(backoff) => {
