@@ -28,7 +28,9 @@ use tower::{Service, ServiceExt, limit::ConcurrencyLimit};
 use tower_fleet::{
     Backend, CircuitBreaker, CircuitBreakerLayer, FailoverLayer, Fleet, Limited, State, Status,
     body::{ReplayBody, ReplayLayer, ReplayMemory},
-    failover::{AnswerBody, Backoff, Budget, CommitPoint, Error, ErrorKind, Failover, HttpTerms, Ledger, Mode, Stopped},
+    failover::{
+        AnswerBody, Backoff, Budget, CommitPoint, Error, ErrorKind, Failover, HttpTerms, Ledger, Mode, Stopped,
+    },
     outcome::HttpClassifier,
     pick::{AnyPick, Strategy},
 };
@@ -661,7 +663,10 @@ fn a_total_outage_stays_within_the_budget_from_its_first_second_on() {
             let first = async {
                 tokio::time::sleep(Duration::from_secs(1)).await;
                 let (most, extra) = (share * 500.0 + f64::from(reserve), extra());
-                assert!(extra as f64 <= most, "seed {seed}: {extra} extra attempts in the first second, at most {most}");
+                assert!(
+                    extra as f64 <= most,
+                    "seed {seed}: {extra} extra attempts in the first second, at most {most}"
+                );
                 assert!(extra > 0, "seed {seed}: nothing was tried");
             };
             futures::future::join(first, futures::future::join_all(callers)).await;
