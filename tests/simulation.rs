@@ -32,7 +32,7 @@ use tower_fleet::{
         AnswerBody, Backoff, Budget, CommitPoint, Error, ErrorKind, Failover, HttpTerms, Ledger, Mode, Stopped,
     },
     outcome::HttpClassifier,
-    pick::{AnyPick, Strategy},
+    pick::{AnyPick, RoundRobin, Strategy},
 };
 
 type Up = UnsyncBoxBody<Bytes, Infallible>;
@@ -683,4 +683,26 @@ fn a_long_world_holds_no_more_than_a_short_one() {
     };
     let (warm, short, long) = (most(500), most(1_000), most(8_000));
     assert!(long < 2 * short, "{warm} bytes at first, {short} in a short world, {long} in a long one");
+}
+
+/// The backends that were asked by a request that nobody answers.
+async fn asked(mode: Mode, attempts: u32) -> Vec<String> {
+    let refuse = tower::service_fn(|()| async { Err::<(), _>(io::Error::from(io::ErrorKind::ConnectionReset)) });
+    let fleet = Fleet::builder().backends(["a", "b", "c"].map(|name| Backend::new(name, refuse)));
+    let layer = FailoverLayer::plain().mode(mode).attempts_per_backend(attempts).strategy(RoundRobin::new());
+    let door = tower::Layer::layer(&layer, fleet.build().expect("good backends"));
+    let error = door.oneshot(()).await.expect_err("nobody answers");
+    error.ledger().attempts().iter().map(|attempt| attempt.backend.to_string()).collect()
+}
+
+// C15, C23: the strategy names the others before the first comes up again.
+#[tokio::test(start_paused = true)]
+async fn everybody_is_asked_as_often_as_the_mode_says_in_a_rotation_too() {
+    for (mode, attempts, most) in [(Mode::Race, 1, [2, 1, 1]), (Mode::Sequential, 2, [2, 2, 2])] {
+        let mut asked = asked(mode, attempts).await;
+        let first = asked[0].clone();
+        asked.sort_by_key(|name| (*name != first, name.clone()));
+        let counts: Vec<_> = asked.chunk_by(|one, other| one == other).map(<[_]>::len).collect();
+        assert_eq!(counts, most, "{mode:?}: {asked:?}");
+    }
 }
