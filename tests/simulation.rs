@@ -189,13 +189,13 @@ impl Service<Request<ReplayBody<Up>>> for Site {
             world.traffic.lock().expect("one thread").push(1.0);
         }
         let running = Running::new(&world, number);
-        if fate == Fate::Panic && number % 2 == 0 {
+        if fate == Fate::Panic && number.is_multiple_of(2) {
             // No hook, no noise. This one at once, the others on the way.
             std::panic::resume_unwind(Box::new("simulated"));
         }
         Box::pin(async move {
             // Some answer before they have read the request.
-            let eager = call % 3 == 0 && matches!(fate, Fate::Status(_));
+            let eager = call.is_multiple_of(3) && matches!(fate, Fate::Status(_));
             if !eager {
                 read(request, number, &world).await?;
             }
@@ -613,7 +613,7 @@ fn nothing_is_lost_mixed_or_left_behind_under_random_faults() {
     for seed in seeds {
         let runtime = runtime();
         let world = || runtime.block_on(simulate(seed, IN_ONE_WORLD, &tally));
-        if seed % 20 == 0 {
+        if seed.is_multiple_of(20) {
             world();
             assert!(!runtime.block_on(has_timers()), "seed {seed}: a timer is left");
         } else {

@@ -436,7 +436,8 @@ async fn crowd(primary: Fate, most: usize, layer: impl Fn() -> FailoverLayer<Htt
                 let asked = (0..size).map(async |number| {
                     let number = number.to_string();
                     // Half of them with a body that is to arrive whole with everybody.
-                    let request = if number.len() % 2 == 0 { post(&number, 3_000, None) } else { get(&number) };
+                    let request =
+                        if number.len().is_multiple_of(2) { post(&number, 3_000, None) } else { get(&number) };
                     let answer = scene.ask(request).await.unwrap_or_else(|error| panic!("lost: {number}, {error}"));
                     scene.whole(&number, answer).await
                 });
