@@ -104,6 +104,147 @@ fn a_request_allocates_nothing_in_a_spread_order() {
     assert_eq!(measure(|| (0..REQUESTS).for_each(|_| request(&mut door.clone()))).count_total, 0);
 }
 
+/// Failover over HTTP. A head of a usual size, and a body or none.
+#[cfg(feature = "http")]
+mod failover {
+    use std::panic::{AssertUnwindSafe, catch_unwind};
+
+    use http::{Request, Response};
+    use http_body_util::Full;
+    use tower_fleet::{
+        Failover, FailoverLayer,
+        body::ReplayBody,
+        failover::{Ending, HttpTerms, Ledger, Mode},
+    };
+
+    use super::*;
+
+    type Body = Full<bytes::Bytes>;
+
+    /// Answers at once, without a body.
+    #[derive(Clone)]
+    struct Web;
+
+    impl Service<Request<ReplayBody<Body>>> for Web {
+        type Response = Response<Body>;
+        type Error = Infallible;
+        type Future = Ready<Result<Response<Body>, Infallible>>;
+
+        fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+            Poll::Ready(Ok(()))
+        }
+
+        fn call(&mut self, request: Request<ReplayBody<Body>>) -> Self::Future {
+            drop(request);
+            ready(Ok(Response::new(Body::default())))
+        }
+    }
+
+    fn request(body: &'static str) -> Request<Body> {
+        let head = Request::post("http://fleet.example/v1/chat").header("authorization", "Bearer secret");
+        let head = head.header("content-type", "application/json").header("x-trace", "0123456789abcdef");
+        head.body(Body::from(body)).expect("a request")
+    }
+
+    /// What a copy of that head takes by hand.
+    fn head_by_hand() -> u64 {
+        let original = request("");
+        measure(|| {
+            let mut copy = Request::new(());
+            copy.method_mut().clone_from(original.method());
+            copy.uri_mut().clone_from(original.uri());
+            copy.headers_mut().clone_from(original.headers());
+            drop(copy);
+        })
+        .count_total
+    }
+
+    fn ask(door: &mut Failover<Web, HttpTerms, Primary>, body: &'static str) -> u64 {
+        let asked = request(body);
+        let mut cx = Context::from_waker(Waker::noop());
+        let mut answer = None;
+        let count = measure(|| {
+            assert!(matches!(Service::<Request<Body>>::poll_ready(door, &mut cx), Poll::Ready(Ok(()))));
+            let Poll::Ready(Ok(response)) = pin!(door.call(asked)).poll(&mut cx) else { panic!("an answer at once") };
+            answer = Some(response);
+        });
+        let answer = answer.expect("there is one");
+        let ledger = answer.extensions().get::<Ledger>().expect("C25");
+        assert!(ledger.attempts().len() == 1 && ledger.attempts()[0].ending == Ending::Served);
+        count.count_total
+    }
+
+    /// The map of headers and its index, and what its values and the address take to be shared.
+    const HEAD: u64 = 6;
+    /// The lines of the ledger, and what `http::Extensions` takes to hold it: itself, its table, and a box.
+    const LEDGER: u64 = 4;
+    /// What several attempts share of a body that is not empty.
+    const BODY: u64 = 1;
+
+    // C13, C25: without a runtime, so that a timer could not be made: none is, unless a timeout is set.
+    #[test]
+    fn a_request_that_goes_well_costs_one_copy_of_its_head_and_the_ledger() {
+        let head = head_by_hand();
+        assert_eq!(head, HEAD, "of this head");
+        for mode in [Mode::Race, Mode::Sequential] {
+            for backends in [3, 100] {
+                let fleet = (0..backends).map(|index| Backend::new(format!("b{index}"), Web));
+                let fleet = Fleet::builder().backends(fleet).build().expect("good backends");
+                let mut door = FailoverLayer::new().mode(mode).layer(fleet);
+                ask(&mut door, "");
+                assert_eq!(ask(&mut door, ""), head + LEDGER, "{mode:?}, {backends} backends, no body");
+                assert_eq!(ask(&mut door, "{}"), head + LEDGER + BODY, "{mode:?}, {backends} backends, a body");
+            }
+        }
+    }
+
+    // C18: the only attempt there can be sends the original.
+    #[test]
+    fn one_backend_alone_costs_no_copy() {
+        let fleet = Fleet::builder().backend(Backend::new("only", Web)).build().expect("a good backend");
+        let mut door = FailoverLayer::new().layer(fleet);
+        ask(&mut door, "");
+        assert_eq!(ask(&mut door, ""), LEDGER);
+        assert_eq!(ask(&mut door, "{}"), LEDGER + BODY);
+    }
+
+    /// Never answers.
+    #[derive(Clone)]
+    struct Silent;
+
+    impl Service<Request<ReplayBody<Body>>> for Silent {
+        type Response = Response<Body>;
+        type Error = Infallible;
+        type Future = std::future::Pending<Result<Response<Body>, Infallible>>;
+
+        fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+            Poll::Ready(Ok(()))
+        }
+
+        fn call(&mut self, _: Request<ReplayBody<Body>>) -> Self::Future {
+            std::future::pending()
+        }
+    }
+
+    fn wait_for_silence(layer: FailoverLayer<HttpTerms>) {
+        let backends = ["a", "b"].map(|name| Backend::new(name, Silent));
+        let mut door = layer.layer(Fleet::builder().backends(backends).build().expect("good backends"));
+        let mut cx = Context::from_waker(Waker::noop());
+        assert!(matches!(Service::<Request<Body>>::poll_ready(&mut door, &mut cx), Poll::Ready(Ok(()))));
+        assert!(pin!(door.call(request(""))).poll(&mut cx).is_pending());
+    }
+
+    // C50: a timer outside of a runtime is a panic.
+    #[test]
+    fn a_request_that_waits_has_no_timer_unless_a_timeout_is_set() {
+        wait_for_silence(FailoverLayer::new());
+        wait_for_silence(FailoverLayer::new().mode(Mode::Sequential));
+        let with = FailoverLayer::new().timeout(std::time::Duration::from_secs(1));
+        let timer = catch_unwind(AssertUnwindSafe(|| wait_for_silence(with)));
+        assert!(timer.is_err(), "this one has");
+    }
+}
+
 #[test]
 fn the_counter_counts() {
     assert_eq!(measure(|| drop(std::hint::black_box(Box::new(1_u64)))).count_total, 1);

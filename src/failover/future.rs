@@ -75,7 +75,8 @@ where
                 this.first.set(None);
                 settled = true;
                 schedule.take_time(None);
-                if let Some(answer) = schedule.settle(finish, &member) {
+                let alone = !schedule.running();
+                if let Some(answer) = schedule.settle(finish, &member, alone) {
                     // The losers are gone before the answer is handed out.
                     schedule.others = None;
                     return Poll::Ready(answer);
@@ -85,7 +86,8 @@ where
                 let Poll::Ready(Some((finish, member))) = Pin::new(others).poll_next(cx) else { break };
                 settled = true;
                 schedule.take_time(this.first.as_ref().as_pin_ref());
-                if let Some(answer) = schedule.settle(finish, &member) {
+                let alone = this.first.is_none() && !schedule.running();
+                if let Some(answer) = schedule.settle(finish, &member, alone) {
                     this.first.set(None);
                     schedule.others = None;
                     return Poll::Ready(answer);

@@ -1,6 +1,10 @@
 use std::{fmt, time::Duration};
 
-use crate::{body::Unreplayable, fleet::Name, outcome::Outcome};
+use crate::{
+    body::Unreplayable,
+    fleet::{BackendId, Name},
+    outcome::Outcome,
+};
 
 /// What happened to one request: who was tried, in which order, why it was left, and who served.
 ///
@@ -21,6 +25,8 @@ pub struct Attempted {
     pub ending: Ending,
     /// How long it took, from the moment the backend was ready; zero when it never was.
     pub took: Duration,
+    /// Which backend of that name.
+    pub(super) id: BackendId,
 }
 
 /// What an attempt came to.
@@ -41,6 +47,13 @@ pub enum Ending {
     #[non_exhaustive]
     NotReady {
         /// What it said.
+        outcome: Outcome,
+    },
+    /// It was broken off on our side, for no fault of the backend: it fell behind in a body that is too large to be kept
+    /// for it, say.
+    #[non_exhaustive]
+    BrokenOff {
+        /// What the error said.
         outcome: Outcome,
     },
     /// It was dropped: another was first, or time was up.
@@ -82,7 +95,7 @@ impl Ledger {
     pub(super) fn last_failure(&self) -> Option<Outcome> {
         self.attempts.iter().rev().find_map(|attempt| match attempt.ending {
             Ending::Tripped { outcome, .. } | Ending::NotReady { outcome } => Some(outcome),
-            Ending::Served | Ending::Dropped => None,
+            Ending::Served | Ending::BrokenOff { .. } | Ending::Dropped => None,
         })
     }
 }
@@ -90,12 +103,13 @@ impl Ledger {
 /// `` `openai`: status 429, retry after 30s (112ms); `azure`: timeout (5s); `spare` served (80ms) ``
 impl fmt::Display for Ledger {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for (index, Attempted { backend, ending, took }) in self.attempts.iter().enumerate() {
+        for (index, Attempted { backend, ending, took, .. }) in self.attempts.iter().enumerate() {
             f.write_str(if index == 0 { "" } else { "; " })?;
             match ending {
                 Ending::Served => write!(f, "`{backend}` served ({took:?})")?,
                 Ending::Tripped { outcome, .. } => write!(f, "`{backend}`: {outcome} ({took:?})")?,
                 Ending::NotReady { outcome } => write!(f, "`{backend}` not ready: {outcome}")?,
+                Ending::BrokenOff { .. } => write!(f, "`{backend}` broken off ({took:?})")?,
                 Ending::Dropped => write!(f, "`{backend}` dropped ({took:?})")?,
             }
         }

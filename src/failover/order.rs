@@ -17,9 +17,14 @@ where
     S::Error: Into<BoxError>,
     H: Replay<Req> + Accept<S::Response>,
 {
+    /// The backend of each line of the ledger.
+    pub(super) fn tried(&self) -> impl Iterator<Item = BackendId> + '_ {
+        self.ledger.attempts.iter().map(|attempt| attempt.id)
+    }
+
     /// Whom not to ask: those who were asked as often as may be.
     pub(super) fn excluded(&self) -> Vec<BackendId> {
-        self.tried.iter().filter(|id| self.is_spent(**id)).copied().collect()
+        self.tried().filter(|id| self.is_spent(*id)).collect()
     }
 
     /// In a race everybody is asked once, the one that began it a second time.
@@ -32,7 +37,7 @@ where
     }
 
     fn asked(&self, id: BackendId) -> u32 {
-        self.tried.iter().filter(|tried| **tried == id).count() as u32
+        self.tried().filter(|tried| *tried == id).count() as u32
     }
 
     /// Whether no attempt can follow the one at this backend, as far as is known now.
@@ -43,8 +48,8 @@ where
 
     /// The one asked last, if it may be asked again.
     pub(super) fn same(&self) -> Option<Arc<Member<S>>> {
-        let last = self.tried.last().filter(|last| !self.is_spent(**last))?;
-        self.run.source.again(*last)
+        let last = self.tried().last().filter(|last| !self.is_spent(*last))?;
+        self.run.source.again(last)
     }
 
     /// Somebody of whom `asked` does not know: in a sequence the same as before while it has attempts left, elsewhere
@@ -56,10 +61,10 @@ where
             return Some(member);
         }
         let source = &self.run.source;
-        if self.race.is_some() || self.tried.is_empty() {
+        if self.race.is_some() || self.ledger.attempts.is_empty() {
             return source.next(asked, &mut self.dice);
         }
-        let known = [asked, &self.tried].concat();
+        let known: Vec<_> = asked.iter().copied().chain(self.tried()).collect();
         source.next(&known, &mut self.dice).or_else(|| source.next(asked, &mut self.dice))
     }
 }

@@ -35,8 +35,6 @@ where
     kept: Option<H::Request>,
     pub(super) others: Option<FuturesUnordered<Racer<S, H, Req>>>,
     pub(super) ledger: Ledger,
-    /// The backend of each line of the ledger.
-    pub(super) tried: Vec<BackendId>,
     pub(super) next: Next,
     /// When all of it has to be over.
     pub(super) ends: Option<Instant>,
@@ -86,7 +84,6 @@ where
             next: Next::Now,
             others: None,
             ledger: Ledger::default(),
-            tried: Vec::new(),
             race: None,
             stay: false,
             last: None,
@@ -117,8 +114,7 @@ where
         let limit = self.limit(&member, last_one);
         let line = self.ledger.attempts.len();
         let (backend, took) = (member.facts.name.clone(), Duration::ZERO);
-        self.ledger.attempts.push(Attempted { backend, ending: Ending::Dropped, took });
-        self.tried.push(member.facts.id);
+        self.ledger.attempts.push(Attempted { backend, ending: Ending::Dropped, took, id: member.facts.id });
         self.next = match self.settings().mode {
             Mode::Hedged(delay) if self.kept.is_some() && self.may_hedge() => Next::After(delay),
             _ => Next::Later,
@@ -129,7 +125,7 @@ where
     /// The caller's request, once more. The last possible attempt gets the original, and nothing is copied.
     fn copy(&mut self, last_one: bool) -> Option<H::Request> {
         let kept = self.kept.as_ref()?;
-        let first = self.ledger.attempts.is_empty();
+        let first = !self.has_called();
         if last_one {
             if let Some(reason) = self.run.terms.unreplayable(kept).filter(|_| !first) {
                 self.ledger.stopped = Some(Stopped::Unreplayable(reason));
@@ -208,8 +204,7 @@ where
     fn note(&mut self, member: &Member<S>, outcome: &Outcome) {
         let (backend, took) = (member.facts.name.clone(), Duration::ZERO);
         let ending = Ending::NotReady { outcome: *outcome };
-        self.ledger.attempts.push(Attempted { backend, ending, took });
-        self.tried.push(member.facts.id);
+        self.ledger.attempts.push(Attempted { backend, ending, took, id: member.facts.id });
     }
 
     /// Whether an extra attempt may be made, for its time and its price.
@@ -244,6 +239,7 @@ where
         &mut self,
         finish: Finish<H::Opening>,
         member: &Member<S>,
+        alone: bool,
     ) -> Option<Result<<H as Accept<S::Response>>::Response, Error>> {
         let Finish { line, took, end } = finish;
         self.ledger.attempts[line].took = took;
@@ -264,6 +260,12 @@ where
             End::Response(opening, outcome) => (outcome, Some(Last::Response(opening, line))),
             End::Error(error, outcome) => (outcome, error.map(Last::Error)),
         };
+        // An error that says nothing of its backend is ours, and no answer while there may be a better one.
+        if outcome == Outcome::Neutral && matches!(last, Some(Last::Error(_))) && (!alone || self.last.is_some()) {
+            self.ledger.attempts[line].ending = Ending::BrokenOff { outcome };
+            self.last = self.last.take().or(last);
+            return None;
+        }
         let Some(trigger) = Trigger::tripped(&self.settings().triggers, &outcome) else {
             return self.answer_as_it_is(line, outcome, last);
         };
@@ -311,7 +313,7 @@ where
             // What may be done only once is sent to one at a time.
             Mode::Race if !self.may_hedge() => Next::Now,
             Mode::Race => {
-                self.race = self.tried.last().copied();
+                self.race = self.tried().last();
                 let bound = Instant::now().checked_add(self.settings().race_bound);
                 self.ends = self.ends.into_iter().chain(bound).min();
                 Next::All
@@ -340,7 +342,7 @@ where
         if left.is_some_and(|left| pause >= left) {
             // There is no time to wait for this one, but there may be for another.
             let other = same.filter(|_| self.settings().backoff.is_none());
-            if other.is_some_and(|same| self.run.source.has_other(same, &self.tried)) {
+            if other.is_some_and(|same| self.run.source.has_other(same, &self.tried().collect::<Vec<_>>())) {
                 self.stay = false;
                 return Next::Now;
             }
