@@ -12,6 +12,8 @@ use crate::{
 #[derive(Clone, Debug, Default)]
 pub struct Ledger {
     pub(super) attempts: Vec<Attempted>,
+    /// The line whose response was passed through, although it had tripped.
+    pub(super) passed_through: Option<usize>,
     pub(super) stopped: Option<Stopped>,
 }
 
@@ -80,10 +82,12 @@ impl Ledger {
         &self.attempts
     }
 
-    /// Who gave the answer.
+    /// Who gave the answer. When all failed it is the one whose response was passed through, which then has
+    /// [tripped](Ending::Tripped) too.
     pub fn served(&self) -> Option<&Name> {
         let served = self.attempts.iter().find(|attempt| attempt.ending == Ending::Served);
-        served.map(|attempt| &attempt.backend)
+        let passed_through = || self.attempts.get(self.passed_through?);
+        served.or_else(passed_through).map(|attempt| &attempt.backend)
     }
 
     /// Why nobody else was tried, if somebody might have been.

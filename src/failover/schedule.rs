@@ -366,7 +366,7 @@ where
         }
         match self.last.take() {
             Some(Last::Response(opening, line)) if self.settings().pass_through => {
-                ledger.attempts[line].ending = Ending::Served;
+                ledger.passed_through = Some(line);
                 Ok(self.run.terms.hand_over(opening, ledger))
             }
             last => {
