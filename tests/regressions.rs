@@ -2,8 +2,8 @@
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use std::{
-    convert::Infallible,
     future::{Ready, ready},
+    io,
     sync::{
         Arc, Mutex,
         atomic::{AtomicBool, AtomicUsize, Ordering},
@@ -15,8 +15,9 @@ use std::{
 use tokio_test::{assert_pending, task};
 use tower::{Layer, Service, ServiceExt};
 use tower_fleet::{
-    Backend, BalanceLayer, CircuitBreakerLayer, Fleet, State,
+    Backend, BalanceLayer, CircuitBreakerLayer, FailoverLayer, Fleet, State,
     balance::ErrorKind,
+    failover::Mode,
     outcome::{ErrorsOnly, FailureKind, inspect},
     pick::{Candidate, Dice, Pick},
 };
@@ -26,11 +27,19 @@ use tower_fleet::{
 struct Told {
     ready: Arc<(AtomicBool, Mutex<Vec<Waker>>)>,
     on_drop: Option<Arc<dyn Fn() + Send + Sync>>,
+    fails: bool,
 }
 
 impl Told {
     fn new(ready: bool) -> Self {
-        Self { ready: Arc::new((AtomicBool::new(ready), Mutex::default())), on_drop: None }
+        Self { ready: Arc::new((AtomicBool::new(ready), Mutex::default())), on_drop: None, fails: false }
+    }
+}
+
+impl Told {
+    fn get_ready(&self) {
+        self.ready.0.store(true, Ordering::SeqCst);
+        self.ready.1.lock().unwrap().drain(..).for_each(Waker::wake);
     }
 }
 
@@ -44,10 +53,10 @@ impl Drop for Told {
 
 impl Service<()> for Told {
     type Response = ();
-    type Error = Infallible;
-    type Future = Ready<Result<(), Infallible>>;
+    type Error = io::Error;
+    type Future = Ready<io::Result<()>>;
 
-    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         if self.ready.0.load(Ordering::SeqCst) {
             return Poll::Ready(Ok(()));
         }
@@ -56,7 +65,7 @@ impl Service<()> for Told {
     }
 
     fn call(&mut self, (): ()) -> Self::Future {
-        ready(Ok(()))
+        ready(if self.fails { Err(io::ErrorKind::ConnectionReset.into()) } else { Ok(()) })
     }
 }
 
@@ -149,4 +158,33 @@ fn a_breaker_in_a_fleet_is_outermost() {
         .backend(Backend::new("a", Told::new(true)))
         .build();
     assert!(refused.unwrap_err().to_string().contains("each"));
+}
+
+// C10, C11
+#[tokio::test(start_paused = true)]
+async fn a_further_attempt_goes_to_whoever_is_ready_first() {
+    let (mut failing, busy, late) = (Told::new(true), Told::new(false), Told::new(false));
+    failing.fails = true;
+    for mode in [Mode::Sequential, Mode::Race, Mode::Hedged(Duration::from_secs(60))] {
+        late.ready.0.store(false, Ordering::SeqCst);
+        let fleet = Fleet::new();
+        for (name, service) in [("failing", &failing), ("busy", &busy), ("late", &late)] {
+            fleet.insert(Backend::new(name, service.clone())).unwrap();
+        }
+        let mut call = task::spawn(FailoverLayer::plain().mode(mode).layer(fleet.clone()).oneshot(()));
+        assert_pending!(call.poll());
+        assert!(!call.is_woken(), "{mode:?}: nothing to do but wait");
+        late.get_ready();
+        assert!(call.is_woken(), "{mode:?}");
+        assert!(call.poll().is_ready(), "{mode:?}: the busy one holds up nobody");
+
+        // And when those who are waited for leave, there is nothing to wait for.
+        late.ready.0.store(false, Ordering::SeqCst);
+        let mut call = task::spawn(FailoverLayer::plain().mode(mode).layer(fleet.clone()).oneshot(()));
+        assert_pending!(call.poll());
+        fleet.remove("busy");
+        fleet.remove("late");
+        assert!(call.is_woken(), "{mode:?}");
+        assert!(call.poll().is_ready(), "{mode:?}");
+    }
 }

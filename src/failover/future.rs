@@ -96,24 +96,32 @@ where
             // Those who may start.
             let running = this.first.is_some() || schedule.running();
             match schedule.next {
-                Next::Now | Next::All => {
-                    let all = schedule.next == Next::All;
+                wanted @ (Next::Now | Next::All) => {
                     schedule.next = Next::Later;
                     this.pause.set(None);
                     let mut started = false;
-                    while let Some(racer) = schedule.start(cx) {
-                        started = true;
-                        schedule.launch(racer);
-                        if !all {
-                            break;
+                    let waits = loop {
+                        match schedule.start(cx) {
+                            Poll::Pending => break true,
+                            Poll::Ready(None) => break false,
+                            Poll::Ready(Some(racer)) => schedule.launch(racer),
                         }
+                        started = true;
+                        if wanted == Next::Now {
+                            break false;
+                        }
+                    };
+                    if waits {
+                        schedule.next = wanted;
                     }
                     if started {
                         continue;
                     }
-                    schedule.next = Next::Never;
-                    if !running {
-                        return Poll::Ready(schedule.conclude());
+                    if !waits {
+                        schedule.next = Next::Never;
+                        if !running {
+                            return Poll::Ready(schedule.conclude());
+                        }
                     }
                 }
                 Next::After(pause) => {

@@ -19,7 +19,7 @@ use crate::{
 };
 
 pin_project! {
-    /// One attempt, from the wait for its backend to the moment its response is the answer or is not.
+    /// One attempt, from the call to the moment its response is the answer or is not.
     pub(super) struct Racer<S, H, Req>
     where
         S: Service<H::Request>,
@@ -30,21 +30,19 @@ pin_project! {
         line: usize,
         member: Arc<Member<S>>,
         run: Arc<Run<S, H>>,
-        began: Option<Instant>,
+        began: Instant,
         limit: Option<Duration>,
         // Set once the call was pending.
         #[pin]
         timer: Option<Sleep>,
         #[pin]
-        stage: Stage<S, H::Request, S::Future, H::Opening>,
+        stage: Stage<S::Future, H::Opening>,
     }
 }
 
 pin_project! {
     #[project = StageProjection]
-    enum Stage<S, R, F, O> {
-        // For the backend to be ready.
-        Waiting { service: S, request: Option<R> },
+    enum Stage<F, O> {
         // For the head of its response.
         Calling { #[pin] call: F },
         // For the beginning of its body.
@@ -54,12 +52,11 @@ pin_project! {
     }
 }
 
-/// A backend that was chosen for an attempt, and the instance that is called.
+/// A backend that was chosen for an attempt, and the ready instance that is called.
 pub(super) struct Entrant<S> {
     pub(super) member: Arc<Member<S>>,
     pub(super) service: S,
-    pub(super) ready: bool,
-    /// How long it has, counted from when it is ready.
+    /// How long it has, from now on.
     pub(super) limit: Option<Duration>,
 }
 
@@ -88,15 +85,11 @@ where
     H: Replay<Req> + Accept<S::Response>,
 {
     pub(super) fn new(run: &Arc<Run<S, H>>, line: usize, entrant: Entrant<S>, request: H::Request) -> Self {
-        let Entrant { member, mut service, ready, limit } = entrant;
-        let (stage, began) = if ready {
-            // Called at once, as a ready service is, and it may panic at once.
-            let call = catch_unwind(AssertUnwindSafe(|| service.call(request)));
-            (call.map_or(Stage::Panicked, |call| Stage::Calling { call }), Some(Instant::now()))
-        } else {
-            (Stage::Waiting { service, request: Some(request) }, None)
-        };
-        Self { line, member, run: Arc::clone(run), began, limit, timer: None, stage }
+        let Entrant { member, mut service, limit } = entrant;
+        // Called at once, as a ready service is, and it may panic at once.
+        let call = catch_unwind(AssertUnwindSafe(|| service.call(request)));
+        let stage = call.map_or(Stage::Panicked, |call| Stage::Calling { call });
+        Self { line, member, run: Arc::clone(run), began: Instant::now(), limit, timer: None, stage }
     }
 
     /// Its line in the ledger.
@@ -106,7 +99,7 @@ where
 
     /// How long it has taken so far.
     pub(super) fn took(&self) -> Duration {
-        self.began.map_or(Duration::ZERO, |began| began.elapsed())
+        self.began.elapsed()
     }
 
     fn step(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<End<H::Opening>> {
@@ -114,16 +107,6 @@ where
         loop {
             let next = match this.stage.as_mut().project() {
                 StageProjection::Panicked => return Poll::Ready(End::Error(None, FailureKind::Panic.into())),
-                StageProjection::Waiting { service, request } => {
-                    if let Err(error) = ready!(service.poll_ready(cx)) {
-                        let error = error.into();
-                        let outcome = this.run.terms.error(&error);
-                        return Poll::Ready(End::Error(Some(error), outcome));
-                    }
-                    *this.began = Some(Instant::now());
-                    let request = request.take().expect("a racer calls once");
-                    Stage::Calling { call: service.call(request) }
-                }
                 StageProjection::Calling { call } => match call.poll(cx) {
                     Poll::Pending => break,
                     Poll::Ready(Err(error)) => {

@@ -1,12 +1,6 @@
-use std::{
-    panic::{AssertUnwindSafe, catch_unwind},
-    pin::Pin,
-    sync::Arc,
-    task::{Context, Poll},
-    time::Duration,
-};
+use std::{pin::Pin, sync::Arc, time::Duration};
 
-use futures::stream::FuturesUnordered;
+use futures::{stream::FuturesUnordered, task::AtomicWaker};
 use tokio::time::Instant;
 use tower::BoxError;
 use tower_service::Service;
@@ -32,9 +26,13 @@ where
 {
     pub(super) run: Arc<Run<S, H>>,
     /// The caller's request, while a further attempt may be made of it.
-    kept: Option<H::Request>,
+    pub(super) kept: Option<H::Request>,
     pub(super) others: Option<FuturesUnordered<Racer<S, H, Req>>>,
     pub(super) ledger: Ledger,
+    /// Those who were asked and are not ready yet.
+    pub(super) waiting: Vec<(Arc<Member<S>>, S)>,
+    /// Rings when the fleet changes, while somebody is waited for.
+    pub(super) bell: Option<Arc<AtomicWaker>>,
     pub(super) next: Next,
     /// When all of it has to be over.
     pub(super) ends: Option<Instant>,
@@ -42,7 +40,7 @@ where
     pub(super) race: Option<BackendId>,
     /// The next attempt of a sequence is at the same backend as the one before.
     pub(super) stay: bool,
-    last: Option<Last<H::Opening>>,
+    pub(super) last: Option<Last<H::Opening>>,
     pauses: u32,
     last_pause: Duration,
     pub(super) dice: Dice,
@@ -62,7 +60,7 @@ pub(super) enum Next {
 }
 
 /// What there is to pass on when nobody can help.
-enum Last<O> {
+pub(super) enum Last<O> {
     Response(O, usize),
     Error(BoxError),
 }
@@ -84,6 +82,8 @@ where
             next: Next::Now,
             others: None,
             ledger: Ledger::default(),
+            waiting: Vec::new(),
+            bell: None,
             race: None,
             stay: false,
             last: None,
@@ -100,7 +100,7 @@ where
             return None;
         }
         let (member, service) = held.into_parts();
-        self.enter(member, service, true)
+        self.enter(member, service)
     }
 
     pub(super) fn settings(&self) -> &Settings {
@@ -108,7 +108,7 @@ where
     }
 
     /// Makes an attempt at this backend, if there is a request to send.
-    fn enter(&mut self, member: Arc<Member<S>>, service: S, ready: bool) -> Option<Racer<S, H, Req>> {
+    pub(super) fn enter(&mut self, member: Arc<Member<S>>, service: S) -> Option<Racer<S, H, Req>> {
         let last_one = self.is_last_try(member.facts.id);
         let request = self.copy(last_one)?;
         let limit = self.limit(&member, last_one);
@@ -119,7 +119,7 @@ where
             Mode::Hedged(delay) if self.kept.is_some() && self.may_hedge() => Next::After(delay),
             _ => Next::Later,
         };
-        Some(Racer::new(&self.run, line, Entrant { member, service, ready, limit }, request))
+        Some(Racer::new(&self.run, line, Entrant { member, service, limit }, request))
     }
 
     /// The caller's request, once more. The last possible attempt gets the original, and nothing is copied.
@@ -166,49 +166,20 @@ where
         !self.settings().idempotent_only || self.kept.as_ref().is_some_and(|kept| self.run.terms.is_idempotent(kept))
     }
 
-    /// Starts one more attempt, unless something speaks against it: at one that is ready now, if there is one.
-    pub(super) fn start(&mut self, cx: &mut Context<'_>) -> Option<Racer<S, H, Req>> {
-        self.kept.as_ref()?;
-        let mut waiting = None;
-        let mut asked = self.excluded();
-        let entrant = loop {
-            let Some(member) = self.candidate(&asked) else { break waiting };
-            let mut service = member.service.clone();
-            match catch_unwind(AssertUnwindSafe(|| service.poll_ready(cx))) {
-                Ok(Poll::Ready(Ok(()))) => break Some((member, service, true)),
-                Ok(Poll::Pending) => _ = waiting.get_or_insert((Arc::clone(&member), service, false)),
-                // Out for this request; what it says is all we know if everybody says so.
-                Ok(Poll::Ready(Err(error))) => {
-                    let error = error.into();
-                    let outcome = self.run.terms.error(&error);
-                    self.note(&member, &outcome);
-                    self.last.get_or_insert(Last::Error(error));
-                }
-                Err(_) => self.note(&member, &FailureKind::Panic.into()),
-            }
-            asked.push(member.facts.id);
-        };
-        let (member, service, ready) = entrant?;
-        if self.has_called() && !self.affords_another() {
-            return None;
-        }
-        self.enter(member, service, ready)
-    }
-
     /// Whether an attempt was made already: a backend that would not get ready had none.
-    fn has_called(&self) -> bool {
+    pub(super) fn has_called(&self) -> bool {
         self.ledger.attempts.iter().any(|attempt| !matches!(attempt.ending, Ending::NotReady { .. }))
     }
 
     /// A backend that would not get ready is in the ledger too.
-    fn note(&mut self, member: &Member<S>, outcome: &Outcome) {
+    pub(super) fn note(&mut self, member: &Member<S>, outcome: &Outcome) {
         let (backend, took) = (member.facts.name.clone(), Duration::ZERO);
         let ending = Ending::NotReady { outcome: *outcome };
         self.ledger.attempts.push(Attempted { backend, ending, took, id: member.facts.id });
     }
 
     /// Whether an extra attempt may be made, for its time and its price.
-    fn affords_another(&mut self) -> bool {
+    pub(super) fn affords_another(&mut self) -> bool {
         if self.ends.is_some_and(|ends| ends <= Instant::now()) {
             self.ledger.stopped = Some(Stopped::OutOfTime);
             return false;
@@ -309,7 +280,8 @@ where
         }
         self.next = match self.settings().mode {
             _ if self.kept.is_none() => Next::Never,
-            Mode::Race if self.race.is_some() => Next::Later,
+            Mode::Race if self.race.is_some() && self.waiting.is_empty() => Next::Later,
+            Mode::Race if self.race.is_some() => Next::All,
             // What may be done only once is sent to one at a time.
             Mode::Race if !self.may_hedge() => Next::Now,
             Mode::Race => {
