@@ -35,7 +35,8 @@ impl BalanceLayer<Weighted> {
 }
 
 impl BalanceLayer<AnyPick> {
-    /// A strategy that is chosen at run time.
+    /// A strategy that is chosen at run time. `failover` and `weighted_failover` name the first choice here; who goes on
+    /// to others is a [`FailoverLayer`](crate::FailoverLayer).
     pub fn named(strategy: Strategy) -> Result<Self, UnsupportedStrategy> {
         Ok(Self::new(AnyPick::try_from(strategy)?))
     }

@@ -181,7 +181,8 @@ impl<C> CircuitBreakerLayer<C> {
     }
 
     /// The handle of the circuit that the services of this layer share. None when they are separate: ask
-    /// [`CircuitBreaker::switch`].
+    /// [`CircuitBreaker::switch`]. In a fleet every backend has a circuit of its own: ask
+    /// [`Fleet::switch`](crate::Fleet::switch).
     pub fn switch(&self) -> Option<Switch> {
         self.shared.as_ref().map(|shared| Switch::new(Arc::clone(shared.get_or_init(|| self.make().0))))
     }

@@ -50,8 +50,10 @@ pub use crate::fleet::Candidate;
 pub trait Pick: Send + Sync + 'static {
     /// The strategy for the candidates `now`, going on where this one, which chose among `before`, has come to.
     ///
-    /// Called once per change, with at least one candidate, which all have the same priority. Before the first set,
-    /// `before` is empty.
+    /// Called once per change, with candidates that all have the same priority. `before` is empty for the first set;
+    /// both are when a door is made, to begin a value of its own.
+    ///
+    /// The fleet is locked meanwhile: this may take a moment, and must not ask the fleet for anything.
     fn renew(&self, before: &[Candidate], now: &[Candidate]) -> Self
     where
         Self: Sized;
