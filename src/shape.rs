@@ -26,7 +26,7 @@ use std::{
 
 use http::{
     HeaderMap, HeaderName, HeaderValue, Request, Uri,
-    header::{AUTHORIZATION, HOST},
+    header::{AUTHORIZATION, COOKIE, HOST, PROXY_AUTHORIZATION},
     uri::{Authority, PathAndQuery, Scheme},
 };
 use tower_layer::Layer;
@@ -38,6 +38,7 @@ use tower_service::Service;
 pub struct ShapeLayer {
     origin: Option<Origin>,
     headers: HeaderMap,
+    removed: Vec<HeaderName>,
 }
 
 #[derive(Clone, Debug)]
@@ -56,7 +57,8 @@ impl ShapeLayer {
 
     /// Sends requests to this origin, with its path in front of theirs: `https://api.example.com/v1`.
     ///
-    /// The `Host` that the caller sent does not go along: the client sets the new one.
+    /// The `Host` that the caller sent does not go along: the client sets the new one. Dot segments of the caller's path go
+    /// along as they are: where the prefix is to hold a caller in, they have to be resolved before.
     pub fn origin(mut self, origin: &str) -> Result<Self, InvalidShape> {
         // An origin may hold a password: it is not shown.
         let invalid = |needed| InvalidShape { field: "origin", needed };
@@ -97,11 +99,19 @@ impl ShapeLayer {
         self.set(HOST.as_str(), host, false)
     }
 
+    /// Takes a header out that the caller may have sent, so that it never gets to this backend.
+    pub fn without(mut self, name: &str) -> Result<Self, InvalidShape> {
+        let needed = "a valid header name";
+        self.removed.push(name.parse().map_err(|_| InvalidShape { field: "header", needed })?);
+        Ok(self)
+    }
+
     fn set(mut self, name: &str, value: &str, secret: bool) -> Result<Self, InvalidShape> {
         let invalid = |field, needed| InvalidShape { field, needed };
         let name: HeaderName = name.parse().map_err(|_| invalid("header", "a valid header name"))?;
         let mut value = HeaderValue::from_str(value).map_err(|_| invalid("header", "a value of visible characters"))?;
-        value.set_sensitive(secret);
+        // Whatever it was set by.
+        value.set_sensitive(secret || matches!(name, AUTHORIZATION | PROXY_AUTHORIZATION | COOKIE));
         self.headers.insert(name, value);
         Ok(self)
     }
@@ -112,6 +122,9 @@ impl ShapeLayer {
             *request.uri_mut() = uri;
             request.headers_mut().remove(HOST);
         }
+        for name in &self.removed {
+            request.headers_mut().remove(name);
+        }
         for (name, value) in &self.headers {
             request.headers_mut().insert(name, value.clone());
         }
@@ -120,18 +133,18 @@ impl ShapeLayer {
 
 impl Origin {
     fn under(&self, uri: &Uri) -> Uri {
+        // `*` asks the server itself, which has no path.
         let path = uri.path_and_query().map_or("/", PathAndQuery::as_str);
-        let path = if self.prefix.is_empty() || path == "*" {
-            uri.path_and_query().cloned()
-        } else {
-            format!("{}{path}", self.prefix).parse().ok()
-        };
+        let path = format!("{}{}", self.prefix, if path == "*" { "/" } else { path });
         let mut parts = http::uri::Parts::default();
         parts.scheme = Some(self.scheme.clone());
         parts.authority = Some(self.authority.clone());
-        // Two valid paths make one, unless it gets too long for a URI: then the request goes as it came, and fails
-        // where it arrives.
-        parts.path_and_query = path.or_else(|| Some(PathAndQuery::from_static("/")));
+        parts.path_and_query = path.parse().ok();
+        // Two valid paths make one, unless it gets too long for a URI. Then the URI stays as it came, which is not the
+        // origin's, rather than lose its prefix.
+        if parts.path_and_query.is_none() {
+            return uri.clone();
+        }
         Uri::from_parts(parts).unwrap_or_else(|_| uri.clone())
     }
 }
@@ -206,11 +219,30 @@ mod tests {
             ("https://api.example.com/v1", "/chat?x=1", "https://api.example.com/v1/chat?x=1"),
             ("http://127.0.0.1:81/v1/", "http://front/chat", "http://127.0.0.1:81/v1/chat"),
             ("http://[::1]:81", "/", "http://[::1]:81/"),
+            ("http://[::1]:81/v1", "*", "http://[::1]:81/v1/"),
         ] {
             let request = shaped(&ShapeLayer::new().origin(origin).unwrap(), uri);
             assert_eq!(request.uri(), expected);
             assert!(request.headers().get(HOST).is_none(), "the caller's host stays at the front");
         }
+    }
+
+    // C24
+    #[test]
+    fn a_path_never_leaves_its_prefix_by_its_length() {
+        let path = format!("/{}", "a".repeat(65_530));
+        let request = shaped(&ShapeLayer::new().origin("https://api.example.com/tenant").unwrap(), &path);
+        assert_eq!(request.uri().host(), None, "it goes nowhere");
+        assert_eq!(request.uri().path(), path);
+    }
+
+    // C24, C59
+    #[test]
+    fn what_a_backend_must_not_see_is_taken_out() {
+        let layer = ShapeLayer::new().without("api-key").unwrap().header("cookie", "hush").unwrap();
+        let request = shaped(&layer, "/");
+        assert!(request.headers().get("api-key").is_none());
+        assert!(!format!("{layer:?} {request:?}").contains("hush"), "a cookie is a secret however it is set");
     }
 
     // C24, C59

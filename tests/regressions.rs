@@ -4,6 +4,7 @@
 use std::{
     future::{Ready, ready},
     io,
+    num::NonZeroU32,
     sync::{
         Arc, Mutex,
         atomic::{AtomicBool, AtomicUsize, Ordering},
@@ -13,12 +14,13 @@ use std::{
 };
 
 use tokio_test::{assert_pending, task};
-use tower::{Layer, Service, ServiceExt};
+use tower::{Layer, Service, ServiceExt, util::BoxCloneSyncService};
 use tower_fleet::{
     Backend, BalanceLayer, CircuitBreakerLayer, FailoverLayer, Fleet, State,
     balance::ErrorKind,
-    failover::Mode,
-    outcome::{ErrorsOnly, FailureKind, inspect},
+    body::Once,
+    failover::{Backoff, Budget, Mode, Plain},
+    outcome::{ErrorsOnly, Failure, FailureKind, inspect},
     pick::{Candidate, Dice, Pick},
 };
 
@@ -187,4 +189,80 @@ async fn a_further_attempt_goes_to_whoever_is_ready_first() {
         assert!(call.is_woken(), "{mode:?}");
         assert!(call.poll().is_ready(), "{mode:?}");
     }
+}
+
+// C15, C57
+#[tokio::test(start_paused = true)]
+async fn a_race_of_a_thousand_asks_everybody() {
+    for (mode, attempts) in [(Mode::Race, 1_001), (Mode::Sequential, 1_000)] {
+        let fleet = Fleet::new();
+        let mut failing = Told::new(true);
+        failing.fails = true;
+        for name in 0..1_000 {
+            fleet.insert(Backend::new(name.to_string(), failing.clone())).unwrap();
+        }
+        let error = FailoverLayer::plain().mode(mode).layer(fleet).oneshot(()).await.unwrap_err();
+        assert_eq!(error.ledger().attempts().len(), attempts, "{mode:?}");
+    }
+}
+
+// C51, C52
+#[tokio::test(start_paused = true)]
+async fn what_one_backend_asks_for_holds_up_no_other() {
+    let limited = tower::service_fn(|()| async {
+        Err::<(), _>(Failure::new(FailureKind::Status(429)).retry_after(Duration::from_secs(60)))
+    });
+    let good = tower::service_fn(|()| async { Ok::<_, Failure>(()) });
+    let fleet = Fleet::builder()
+        .backend(Backend::new("limited", BoxCloneSyncService::new(limited)))
+        .backend(Backend::new("good", BoxCloneSyncService::new(good)))
+        .build()
+        .unwrap();
+    let layer = FailoverLayer::plain().mode(Mode::Sequential).backoff(Backoff::default());
+    let began = tokio::time::Instant::now();
+    layer.deadline(Duration::from_secs(30)).layer(fleet).oneshot(()).await.unwrap();
+    assert!(began.elapsed() <= Duration::from_secs(3), "the backoff's two seconds and a bit, in paused time");
+}
+
+// C53
+#[tokio::test]
+async fn a_request_that_cannot_be_sent_again_costs_no_coin() {
+    let mut failing = Told::new(true);
+    failing.fails = true;
+    let fleet = Fleet::new();
+    fleet.insert(Backend::new("failing", failing)).unwrap();
+    fleet.insert(Backend::new("good", Told::new(true))).unwrap();
+    let budget = Budget::new(0.0, NonZeroU32::MIN);
+    let once = FailoverLayer::with_terms(Plain::new(Once, ErrorsOnly)).mode(Mode::Sequential).budget(budget.clone());
+    assert!(once.layer(fleet.clone()).oneshot(()).await.is_err());
+    let again = FailoverLayer::plain().mode(Mode::Sequential).budget(budget);
+    again.layer(fleet).oneshot(()).await.unwrap();
+}
+
+/// Panics when it is asked whether it is ready.
+#[derive(Clone)]
+struct Jumpy(bool);
+
+impl Service<()> for Jumpy {
+    type Response = ();
+    type Error = io::Error;
+    type Future = Ready<io::Result<()>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        assert!(!self.0, "jumpy");
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, (): ()) -> Self::Future {
+        ready(Ok(()))
+    }
+}
+
+// C58
+#[tokio::test]
+async fn a_backend_that_panics_before_it_is_called_is_not_the_callers_end() {
+    let fleet = Fleet::new();
+    fleet.insert(Backend::new("jumpy", Jumpy(true)).priority(1)).unwrap();
+    fleet.insert(Backend::new("calm", Jumpy(false))).unwrap();
+    FailoverLayer::plain().layer(fleet).oneshot(()).await.unwrap();
 }

@@ -66,7 +66,7 @@ where
         if let Some(refused) = &schedule.run.refused {
             return Poll::Ready(Err(Error::new(ErrorKind::Misconfigured(refused.clone()), Ledger::default())));
         }
-        loop {
+        for _ in 0..ROUNDS {
             // Those who run.
             let mut settled = false;
             if let Some(first) = this.first.as_mut().as_pin_mut()
@@ -155,8 +155,14 @@ where
             schedule.ledger.stopped.get_or_insert(Stopped::OutOfTime);
             return Poll::Ready(schedule.conclude());
         }
+        // Backends that fail at once, one after the other, are not to keep the task from its timers.
+        cx.waker().wake_by_ref();
+        Poll::Pending
     }
 }
+
+/// Attempts and their ends that one poll may see.
+const ROUNDS: u32 = 64;
 
 impl<S, H, Req> fmt::Debug for ResponseFuture<S, H, Req>
 where

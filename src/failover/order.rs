@@ -1,6 +1,7 @@
 //! Who is asked next.
 
 use std::{
+    collections::HashSet,
     panic::{AssertUnwindSafe, catch_unwind},
     sync::Arc,
     task::{Context, Poll},
@@ -10,7 +11,7 @@ use tower::BoxError;
 use tower_service::Service;
 
 use super::{
-    Accept, Mode,
+    Accept, Mode, Stopped,
     racer::Racer,
     schedule::{Last, Schedule},
 };
@@ -18,6 +19,7 @@ use crate::{
     body::Replay,
     fleet::{BackendId, Member},
     outcome::FailureKind,
+    pick::Dice,
 };
 
 impl<S, H, Req> Schedule<S, H, Req>
@@ -48,7 +50,8 @@ where
             // In a race those who are waited for run too, when they are ready.
             self.waiting.clear();
         }
-        if self.has_called() && !self.affords_another() {
+        // In this order: a coin is not for a request that cannot be sent.
+        if self.has_called() && (self.is_unreplayable() || !self.affords_another()) {
             self.waiting.clear();
             return Poll::Ready(None);
         }
@@ -57,24 +60,33 @@ where
 
     /// One who is ready now: of those who were asked before, then of the others.
     fn ready_one(&mut self, cx: &mut Context<'_>) -> Option<(Arc<Member<S>>, S)> {
-        let mut asked = self.excluded();
-        for (member, service) in std::mem::take(&mut self.waiting) {
-            asked.push(member.facts.id);
+        let mut asked = HashSet::new();
+        let mut before = std::mem::take(&mut self.waiting).into_iter();
+        while let Some((member, service)) = before.next() {
+            asked.insert(member.facts.id);
             // Who has left is not waited for.
             if member.facts.health.is_healthy()
                 && let Some(ready) = self.ask(cx, member, service)
             {
+                // The others keep their places in their queues.
+                self.waiting.extend(before);
                 return Some(ready);
             }
         }
         while let Some(member) = self.candidate(&asked) {
-            asked.push(member.facts.id);
+            asked.insert(member.facts.id);
             let service = member.service.clone();
             if let Some(ready) = self.ask(cx, member, service) {
                 return Some(ready);
             }
         }
         None
+    }
+
+    fn is_unreplayable(&mut self) -> bool {
+        let reason = self.kept.as_ref().and_then(|kept| self.run.terms.unreplayable(kept));
+        self.ledger.stopped = reason.map(Stopped::Unreplayable).or(self.ledger.stopped);
+        reason.is_some()
     }
 
     fn ask(&mut self, cx: &mut Context<'_>, member: Arc<Member<S>>, mut service: S) -> Option<(Arc<Member<S>>, S)> {
@@ -93,54 +105,66 @@ where
         None
     }
 
-    /// The backend of each line of the ledger.
-    pub(super) fn tried(&self) -> impl Iterator<Item = BackendId> + '_ {
-        self.ledger.attempts.iter().map(|attempt| attempt.id)
+    /// Takes account of the lines that the ledger has since the last time. A request that goes well never comes here.
+    pub(super) fn count(&mut self) {
+        let counted = self.counts.values().sum::<usize>();
+        for attempt in &self.ledger.attempts[counted..] {
+            *self.counts.entry(attempt.id).or_default() += 1;
+        }
     }
 
-    /// Whom not to ask: those who were asked as often as may be.
-    pub(super) fn excluded(&self) -> Vec<BackendId> {
-        self.tried().filter(|id| self.is_spent(*id)).collect()
+    /// How often one backend may be asked. In a race everybody is asked once, the one that began it a second time.
+    fn most(&self, id: BackendId) -> usize {
+        match self.race {
+            Some(primary) => 1 + usize::from(primary == id),
+            None => self.settings().attempts_per_backend as usize,
+        }
     }
 
-    /// In a race everybody is asked once, the one that began it a second time.
     fn is_spent(&self, id: BackendId) -> bool {
-        let most = match self.race {
-            Some(primary) => 1 + u32::from(primary == id),
-            None => self.settings().attempts_per_backend,
-        };
-        self.asked(id) >= most
+        self.asked(id) >= self.most(id)
     }
 
-    fn asked(&self, id: BackendId) -> u32 {
-        self.tried().filter(|tried| *tried == id).count() as u32
+    fn asked(&self, id: BackendId) -> usize {
+        self.counts.get(&id).copied().unwrap_or_default()
     }
 
     /// Whether no attempt can follow the one at this backend, as far as is known now.
-    pub(super) fn is_last_try(&self, id: BackendId) -> bool {
-        let again = self.settings().mode != Mode::Race && self.asked(id) + 1 < self.settings().attempts_per_backend;
-        !again && !self.run.source.has_other(id, &self.excluded())
+    pub(super) fn is_last_try(&mut self, id: BackendId) -> bool {
+        self.count();
+        let again = self.settings().mode != Mode::Race && self.asked(id) + 1 < self.most(id);
+        !again && !self.run.source.has_next(&|other| other != id && !self.is_spent(other))
+    }
+
+    /// Whether there is somebody who was not asked at all.
+    pub(super) fn has_new_face(&self) -> bool {
+        self.run.source.has_next(&|id| self.asked(id) == 0)
     }
 
     /// The one asked last, if it may be asked again.
     pub(super) fn same(&self) -> Option<Arc<Member<S>>> {
-        let last = self.tried().last().filter(|last| !self.is_spent(*last))?;
-        self.run.source.again(last)
+        let last = self.ledger.attempts.last().filter(|last| !self.is_spent(last.id))?;
+        self.run.source.again(last.id)
     }
 
     /// Somebody of whom `asked` does not know: in a sequence the same as before while it has attempts left, elsewhere
     /// a new face before an old one.
-    pub(super) fn candidate(&mut self, asked: &[BackendId]) -> Option<Arc<Member<S>>> {
+    fn candidate(&mut self, asked: &HashSet<BackendId>) -> Option<Arc<Member<S>>> {
+        self.count();
         if self.stay
             && let Some(member) = self.same().filter(|member| !asked.contains(&member.facts.id))
         {
             return Some(member);
         }
+        // Chance is an argument, and everything else is only looked at.
+        let mut dice = std::mem::replace(&mut self.dice, Dice::seeded(0));
+        let new = |id| self.asked(id) == 0 && !asked.contains(&id);
+        let old = |id| !self.is_spent(id) && !asked.contains(&id);
         let source = &self.run.source;
-        if self.race.is_some() || self.ledger.attempts.is_empty() {
-            return source.next(asked, &mut self.dice);
-        }
-        let known: Vec<_> = asked.iter().copied().chain(self.tried()).collect();
-        source.next(&known, &mut self.dice).or_else(|| source.next(asked, &mut self.dice))
+        let new_first = self.race.is_none() && !self.ledger.attempts.is_empty();
+        let new_face = if new_first { source.next(&new, &mut dice) } else { None };
+        let found = new_face.or_else(|| source.next(&old, &mut dice));
+        self.dice = dice;
+        found
     }
 }

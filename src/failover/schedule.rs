@@ -1,3 +1,4 @@
+use std::collections::HashMap;
 use std::{pin::Pin, sync::Arc, time::Duration};
 
 use futures::{stream::FuturesUnordered, task::AtomicWaker};
@@ -14,7 +15,7 @@ use crate::{
     attempt::{Held, TimedOut},
     body::Replay,
     fleet::{BackendId, Member},
-    outcome::{FailureKind, Outcome},
+    outcome::{Failure, FailureKind, Outcome},
     pick::Dice,
 };
 
@@ -29,6 +30,8 @@ where
     pub(super) kept: Option<H::Request>,
     pub(super) others: Option<FuturesUnordered<Racer<S, H, Req>>>,
     pub(super) ledger: Ledger,
+    /// How often each backend stands in the ledger, as far as it was counted.
+    pub(super) counts: HashMap<BackendId, usize>,
     /// Those who were asked and are not ready yet.
     pub(super) waiting: Vec<(Arc<Member<S>>, S)>,
     /// Rings when the fleet changes, while somebody is waited for.
@@ -82,6 +85,7 @@ where
             next: Next::Now,
             others: None,
             ledger: Ledger::default(),
+            counts: HashMap::new(),
             waiting: Vec::new(),
             bell: None,
             race: None,
@@ -201,6 +205,8 @@ where
 
     /// Nothing is kept any longer than the answer takes.
     fn over(&mut self) -> Ledger {
+        // What others hold for this request is given back before the answer is handed out.
+        self.waiting.clear();
         (self.kept, self.last) = (None, None);
         std::mem::take(&mut self.ledger)
     }
@@ -285,7 +291,7 @@ where
             // What may be done only once is sent to one at a time.
             Mode::Race if !self.may_hedge() => Next::Now,
             Mode::Race => {
-                self.race = self.tried().last();
+                self.race = self.ledger.attempts.last().map(|attempt| attempt.id);
                 let bound = Instant::now().checked_add(self.settings().race_bound);
                 self.ends = self.ends.into_iter().chain(bound).min();
                 Next::All
@@ -297,29 +303,29 @@ where
 
     /// The pause before the next attempt of a sequence.
     fn pause(&mut self, outcome: &Outcome) -> Next {
+        self.count();
+        self.stay = self.same().is_some();
         let settings = &self.run.settings;
-        let same = self.same().map(|member| member.facts.id);
-        self.stay = same.is_some();
-        let asked_for = outcome.failure().and_then(|failure| failure.retry_delay()).unwrap_or_default();
-        let asked_for = asked_for.min(settings.retry_after_cap);
-        let mut pause = match settings.backoff {
-            Some(backoff) => backoff.pause(self.pauses, self.last_pause, &mut self.dice).max(asked_for),
-            None if self.stay => settings.same_backend_delay.max(asked_for),
+        // What one backend asks for is nothing to the others.
+        let asked_for = outcome.failure().filter(|_| self.stay).and_then(|failure| failure.retry_delay());
+        let asked_for = asked_for.unwrap_or_default().min(settings.retry_after_cap);
+        let own = match settings.backoff {
+            Some(backoff) => backoff.pause(self.pauses, self.last_pause, &mut self.dice),
+            None if self.stay => settings.same_backend_delay,
             None => Duration::ZERO,
         };
-        if self.settings().backoff.is_some() {
-            (self.pauses, self.last_pause) = (self.pauses.saturating_add(1), pause);
-        }
+        (self.pauses, self.last_pause) = (self.pauses.saturating_add(1), own);
+        let mut pause = own.max(asked_for);
         let left = self.ends.map(|ends| ends.saturating_duration_since(Instant::now()));
-        if left.is_some_and(|left| pause >= left) {
+        if let Some(left) = left.filter(|left| pause >= *left) {
             // There is no time to wait for this one, but there may be for another.
-            let other = same.filter(|_| self.settings().backoff.is_none());
-            if other.is_some_and(|same| self.run.source.has_other(same, &self.tried().collect::<Vec<_>>())) {
-                self.stay = false;
-                return Next::Now;
+            let backoff = settings.backoff.map_or(Duration::ZERO, |_| own);
+            if !self.stay || backoff >= left || !self.has_new_face() {
+                self.ledger.stopped = Some(Stopped::OutOfTime);
+                return Next::Never;
             }
-            self.ledger.stopped = Some(Stopped::OutOfTime);
-            return Next::Never;
+            self.stay = false;
+            pause = backoff;
         }
         // A pause so long that there is no such moment would be waited for for ever.
         pause = pause.min(Duration::from_secs(u64::from(u32::MAX)));
@@ -328,6 +334,7 @@ where
 
     /// Nobody could help, or nobody was there.
     pub(super) fn conclude(&mut self) -> Result<<H as Accept<S::Response>>::Response, Error> {
+        self.waiting.clear();
         let mut ledger = std::mem::take(&mut self.ledger);
         if ledger.attempts.is_empty() {
             let kind = match self.run.source.absence() {
@@ -344,6 +351,10 @@ where
             last => {
                 let source = match last {
                     Some(Last::Error(source)) => Some(source),
+                    // Nobody had failed yet when time was up: that is a timeout to whoever asked.
+                    _ if ledger.stopped == Some(Stopped::OutOfTime) && ledger.last_failure().is_none() => {
+                        Some(Failure::new(FailureKind::Timeout).into())
+                    }
                     _ => ledger.last_failure().and_then(|outcome| outcome.failure().copied()).map(BoxError::from),
                 };
                 let fleet = Arc::clone(self.run.source.fleet().name());

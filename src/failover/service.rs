@@ -1,5 +1,6 @@
 use std::{
     fmt,
+    panic::{AssertUnwindSafe, catch_unwind},
     sync::Arc,
     task::{Context, Poll, ready},
 };
@@ -51,7 +52,12 @@ where
     fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
         if !self.held.as_ref().is_some_and(|held| self.seek.confirms(held)) {
             self.held = None;
-            self.held = ready!(self.seek.poll(cx)).ok();
+            // A backend that panics here cannot be had: the future asks the others, with the request in hand.
+            let Ok(found) = catch_unwind(AssertUnwindSafe(|| self.seek.poll(cx))) else {
+                self.seek = self.seek.clone();
+                return Poll::Ready(Ok(()));
+            };
+            self.held = ready!(found).ok();
         }
         Poll::Ready(Ok(()))
     }

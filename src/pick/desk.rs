@@ -122,20 +122,23 @@ impl<S, P: Pick> Plan<S, P> {
 /// How often the strategy is asked for somebody else before the rest is taken as it comes.
 pub(crate) const DEALT: usize = 8;
 
+/// Whether a request may ask this backend, for all that it knows.
+pub(crate) type MayAsk<'a> = dyn Fn(BackendId) -> bool + 'a;
+
 /// Where further attempts of a request get their backends, whatever the strategy.
 pub(crate) trait Source<S>: Send + Sync {
     /// The fleet.
     fn fleet(&self) -> &Shared<S>;
 
-    /// Somebody eligible of whom `tried` does not know: as the strategy says within the first tier, then in the order
-    /// of the fleet, and at last one whose circuit wants a probe.
-    fn next(&self, tried: &[BackendId], dice: &mut Dice) -> Option<Arc<Member<S>>>;
+    /// Somebody eligible who may be asked: as the strategy says within the first tier, then in the order of the fleet,
+    /// and at last one whose circuit wants a probe.
+    fn next(&self, may: &MayAsk<'_>, dice: &mut Dice) -> Option<Arc<Member<S>>>;
 
     /// This one once more, if it is eligible.
     fn again(&self, id: BackendId) -> Option<Arc<Member<S>>>;
 
-    /// Is there somebody beside this one, eligible or to be probed, of whom `tried` does not know? Asks no strategy.
-    fn has_other(&self, than: BackendId, tried: &[BackendId]) -> bool;
+    /// Would [`next`](Self::next) find somebody? Asks no strategy.
+    fn has_next(&self, may: &MayAsk<'_>) -> bool;
 
     /// Why there is nobody: how many backends there are, and after how long one may be eligible.
     fn absence(&self) -> (usize, Option<Duration>);
@@ -146,15 +149,15 @@ impl<S: Send + Sync + 'static, P: Pick> Source<S> for Desk<S, P> {
         &self.fleet
     }
 
-    fn next(&self, tried: &[BackendId], dice: &mut Dice) -> Option<Arc<Member<S>>> {
+    fn next(&self, may: &MayAsk<'_>, dice: &mut Dice) -> Option<Arc<Member<S>>> {
         let plan = self.plan.load();
         let roster = plan.roster();
-        let fresh = |index: &usize| roster.candidates().get(*index).is_some_and(|one| !tried.contains(&one.id()));
+        let fresh = |index: &usize| roster.candidates().get(*index).is_some_and(|one| may(one.id()));
         let dealt = (0..DEALT).filter_map(|_| plan.index(dice)).find(fresh);
         let in_order = || (0..roster.candidates().len()).filter(fresh).find_map(|index| roster.member(index));
         let on_trial = || {
             let due = roster.is_trial_due();
-            due.then(|| roster.trials().find(|member| !tried.contains(&member.facts.id))).flatten()
+            due.then(|| roster.trials().find(|member| may(member.facts.id))).flatten()
         };
         dealt.and_then(|index| roster.member(index)).or_else(in_order).or_else(on_trial)
     }
@@ -165,12 +168,11 @@ impl<S: Send + Sync + 'static, P: Pick> Source<S> for Desk<S, P> {
         plan.roster().member(index)
     }
 
-    fn has_other(&self, than: BackendId, tried: &[BackendId]) -> bool {
+    fn has_next(&self, may: &MayAsk<'_>) -> bool {
         let plan = self.plan.load();
         let roster = plan.roster();
-        let other = |id: BackendId| id != than && !tried.contains(&id);
-        roster.candidates().iter().any(|one| other(one.id()))
-            || (roster.is_trial_due() && roster.trials().any(|member| other(member.facts.id)))
+        roster.candidates().iter().any(|one| may(one.id()))
+            || (roster.is_trial_due() && roster.trials().any(|member| may(member.facts.id)))
     }
 
     fn absence(&self) -> (usize, Option<Duration>) {
