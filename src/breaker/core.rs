@@ -85,12 +85,13 @@ impl Core {
     }
 
     #[inline]
-    pub(super) fn record(&self, ticket: Ticket, outcome: &Outcome) {
-        if !(outcome.is_success() && self.circuit().expects_success(&ticket)) {
-            self.weigh(ticket, outcome);
+    pub(super) fn record(&self, ticket: &Ticket, outcome: &Outcome) {
+        if !(outcome.is_success() && self.circuit().expects_success(ticket)) {
+            self.weigh(*ticket, outcome);
         }
     }
 
+    #[inline(never)]
     fn weigh(&self, ticket: Ticket, outcome: &Outcome) {
         let verdict = match outcome {
             Outcome::Success => Verdict::Success,

@@ -27,7 +27,7 @@ impl<C> Post<C> {
 impl<C: Send + Sync> Record for Post<C> {
     #[inline]
     fn record(&self, ticket: outcome::Ticket, outcome: &Outcome) {
-        self.core.record(ticket.into(), outcome);
+        self.core.record(&ticket.into(), outcome);
     }
 }
 
@@ -56,7 +56,7 @@ pub(super) struct Panic<'a, C> {
 
 impl<C> Drop for Panic<'_, C> {
     fn drop(&mut self) {
-        self.post.core.record(self.ticket, &FailureKind::Panic.into());
+        self.post.core.record(&self.ticket, &FailureKind::Panic.into());
     }
 }
 
@@ -83,6 +83,7 @@ impl<C> Duty<C> {
     }
 
     /// No duty: for a call that was not admitted.
+    #[inline]
     pub(super) fn none() -> Self {
         Self { post: None, ticket: Ticket::VOID, polling: false }
     }
@@ -129,7 +130,7 @@ impl<C> Duty<C> {
     #[inline]
     pub(super) fn fulfil(&mut self, outcome: &Outcome) {
         if let Some(post) = self.post.take() {
-            post.core.record(self.ticket, outcome);
+            post.core.record(&self.ticket, outcome);
         }
     }
 }
@@ -142,7 +143,7 @@ impl<C: Send + Sync + 'static> Duty<C> {
         match verdict {
             Verdict::AtEnd => Report::new(post, self.ticket.into()),
             Verdict::Now(outcome) => {
-                post.core.record(self.ticket, outcome);
+                post.core.record(&self.ticket, outcome);
                 Report::said(post, self.ticket.into(), outcome)
             }
         }

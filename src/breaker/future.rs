@@ -45,9 +45,9 @@ where
         Self { call: Some(call), duty: Duty::new(post, ticket), note: Some(note), rejected: None }
     }
 
-    #[cold]
-    pub(super) fn rejected(error: impl Into<BoxError>) -> Self {
-        Self { call: None, duty: Duty::none(), note: None, rejected: Some(Box::new(error.into())) }
+    #[inline]
+    pub(super) fn rejected(error: Box<BoxError>) -> Self {
+        Self { call: None, duty: Duty::none(), note: None, rejected: Some(error) }
     }
 }
 

@@ -120,11 +120,11 @@ where
     fn call(&mut self, request: Req) -> ResponseFuture<S, C, Req> {
         let post = match self.keys.post(&(self.key)(&request)) {
             Ok(post) => post,
-            Err(refused) => return ResponseFuture::rejected(refused),
+            Err(refused) => return ResponseFuture::rejected(Box::new(refused.into())),
         };
         match post.admit() {
             Ok(admitted) => ResponseFuture::begin(&mut self.inner, request, admitted.begun()),
-            Err(open) => ResponseFuture::rejected(open),
+            Err(open) => ResponseFuture::rejected(Box::new(open.into())),
         }
     }
 }

@@ -186,23 +186,23 @@ where
             let post = Arc::clone(self.own_post());
             return ResponseFuture::begin(&mut self.inner, request, Admitted { post, ticket });
         }
-        self.call_with_care(request)
+        // The future is put together here in any case: it is not passed through a place in memory that others write to.
+        match self.admit_with_care() {
+            Ok(admitted) => ResponseFuture::begin(&mut self.inner, request, admitted),
+            Err(error) => ResponseFuture::rejected(error),
+        }
     }
 }
 
 impl<S, C> CircuitBreaker<S, C> {
     /// The way of all calls but those that a closed circuit simply serves.
     #[cold]
-    fn call_with_care<Req>(&mut self, request: Req) -> ResponseFuture<S, C, Req>
-    where
-        S: Service<Req>,
-        C: Classify<Req, S::Response>,
-    {
+    fn admit_with_care(&mut self) -> Result<Admitted<C>, Box<BoxError>> {
         if let Some(refused) = &self.refused {
-            return ResponseFuture::rejected(Misconfigured::clone(refused));
+            return Err(Box::new(Misconfigured::clone(refused).into()));
         }
         if !self.inner_ready {
-            return ResponseFuture::rejected(self.post.core.closed_to_calls());
+            return Err(Box::new(self.post.core.closed_to_calls().into()));
         }
         let admitted = match self.admitted.take() {
             Some(duty) if duty.is_current() => Ok(duty.redeem()),
@@ -212,20 +212,17 @@ impl<S, C> CircuitBreaker<S, C> {
                 self.post.admit()
             }
         };
-        match admitted {
-            Ok(admitted) => {
-                self.inner_ready = false;
-                ResponseFuture::begin(&mut self.inner, request, admitted.begun())
-            }
+        let admitted = match admitted {
+            Ok(admitted) => admitted.begun(),
             // Its door made sure a moment ago: it was on its way already when the circuit opened.
             Err(_) if self.mode == Mode::Refuse && self.passed => {
-                self.inner_ready = false;
-                let admitted = Admitted { post: Arc::clone(&self.post), ticket: Ticket::VOID };
-                ResponseFuture::begin(&mut self.inner, request, admitted)
+                Admitted { post: Arc::clone(&self.post), ticket: Ticket::VOID }
             }
             // The service stays ready for the call that is admitted.
-            Err(open) => ResponseFuture::rejected(open),
-        }
+            Err(open) => return Err(Box::new(open.into())),
+        };
+        self.inner_ready = false;
+        Ok(admitted)
     }
 }
 
