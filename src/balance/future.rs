@@ -43,10 +43,12 @@ impl<S, P, Req> ResponseFuture<S, P, Req>
 where
     S: Service<Req>,
 {
+    #[inline]
     pub(super) fn seeking(seek: Seek<S, P>, request: Req) -> Self {
         Self { state: State::Seeking { seek, request: Some(request) } }
     }
 
+    #[inline]
     pub(super) fn calling(attempt: Attempt<S::Future, S>) -> Self {
         Self { state: State::Calling { attempt } }
     }

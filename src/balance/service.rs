@@ -29,12 +29,11 @@ impl<S: Send + Sync + 'static, P: Pick> Balance<S, P> {
 }
 
 impl<S, P> Balance<S, P> {
+    /// Apart, so that the future is put together in one place, and never passes through memory on the usual way.
     #[cold]
-    fn seek_with<Req>(&self, request: Req) -> ResponseFuture<S, P, Req>
-    where
-        S: Service<Req>,
-    {
-        ResponseFuture::seeking(self.seek.clone(), request)
+    #[inline(never)]
+    fn look_again(&self) -> Seek<S, P> {
+        self.seek.clone()
     }
 }
 
@@ -65,7 +64,7 @@ where
         match self.held.take() {
             Some(held) if self.seek.confirms(&held) => ResponseFuture::calling(held.call(request)),
             // Nobody was eligible, or the one that was held has left since: look once more, now with the request.
-            _ => self.seek_with(request),
+            _ => ResponseFuture::seeking(self.look_again(), request),
         }
     }
 }
