@@ -645,8 +645,6 @@ fn a_timer_that_is_left_is_seen() {
 // C53
 #[test]
 fn a_total_outage_stays_within_the_budget_from_its_first_second_on() {
-    // In a world where attempts hang rather than fail, nobody is asked twice within a second.
-    let tried = std::cell::Cell::new(0);
     for seed in 0..30 {
         runtime().block_on(async {
             let (world, rules, _fleet, door) = open(seed, true, true);
@@ -666,14 +664,13 @@ fn a_total_outage_stays_within_the_budget_from_its_first_second_on() {
                     extra as f64 <= most,
                     "seed {seed}: {extra} extra attempts in the first second, at most {most}"
                 );
-                tried.set(tried.get() + u32::from(extra > 0));
+                assert!(extra > 0, "seed {seed}: nothing was tried");
             };
             futures::future::join(first, futures::future::join_all(callers)).await;
             let most = world.most_overspent();
             assert!(most <= f64::from(reserve) + 1e-6, "seed {seed}: {most} beyond what was paid in");
         });
     }
-    assert!(tried.get() >= 25, "extra attempts were made in {} of 30 worlds", tried.get());
 }
 
 // C20, C33
