@@ -1,15 +1,19 @@
 //! What is told afterwards, and what is left when the caller goes.
 
 use std::{
-    future::{Future, poll_fn},
+    convert::Infallible,
+    future::{Future, poll_fn, ready},
     pin::pin,
     task::Poll,
     time::Duration,
 };
 
-use tower::{Service, ServiceExt};
+use futures::FutureExt;
+use http::{Request, Response};
+use tower::{Service, ServiceExt, service_fn};
 use tower_fleet::{
-    CircuitBreakerLayer, FailoverLayer, Fleet, State,
+    Backend, CircuitBreakerLayer, FailoverLayer, Fleet, State,
+    body::ReplayBody,
     failover::{Ending, Mode},
     outcome::{FailureKind, Outcome},
 };
@@ -113,6 +117,18 @@ async fn the_ledger_tells_how_long_losers_had() {
         assert!((took..took + 5).contains(&attempt.took.as_millis()), "{ledger}");
     }
     assert_eq!(ledger.attempts()[1].ending, Ending::Dropped);
+}
+
+// C25: what a service does before it hands out its future is part of the attempt.
+#[tokio::test(start_paused = true)]
+async fn the_time_of_the_call_itself_is_told() {
+    let busy = service_fn(|_: Request<ReplayBody<Body>>| {
+        let _ = tokio::time::advance(millis(30)).now_or_never();
+        ready(Ok::<_, Infallible>(Response::new(full(""))))
+    });
+    let fleet = Fleet::builder().backend(Backend::new("busy", busy)).build().unwrap();
+    let answer = ask(&FailoverLayer::new(), &fleet, get()).await;
+    assert_eq!(ledger(&answer).attempts()[0].took, millis(30));
 }
 
 // C25
