@@ -106,6 +106,11 @@ impl ShapeLayer {
         Ok(self)
     }
 
+    /// Where requests go: the origin and its path. None when it is the caller's affair.
+    pub fn target(&self) -> Option<Uri> {
+        self.origin.as_ref().map(|origin| origin.under(&Uri::default()))
+    }
+
     fn set(mut self, name: &str, value: &str, secret: bool) -> Result<Self, InvalidShape> {
         let invalid = |field, needed| InvalidShape { field, needed };
         let name: HeaderName = name.parse().map_err(|_| invalid("header", "a valid header name"))?;
@@ -155,7 +160,7 @@ impl Origin {
 pub struct InvalidShape {
     /// What was to be set.
     pub field: &'static str,
-    needed: &'static str,
+    pub(crate) needed: &'static str,
 }
 
 impl fmt::Display for InvalidShape {
@@ -225,6 +230,14 @@ mod tests {
             assert_eq!(request.uri(), expected);
             assert!(request.headers().get(HOST).is_none(), "the caller's host stays at the front");
         }
+    }
+
+    #[test]
+    fn it_says_where_requests_go() {
+        let target = |origin| ShapeLayer::new().origin(origin).unwrap().target().unwrap();
+        assert_eq!(target("https://api.example.com/v1/"), "https://api.example.com/v1/");
+        assert_eq!(target("http://127.0.0.1:81"), "http://127.0.0.1:81/");
+        assert_eq!(ShapeLayer::new().target(), None);
     }
 
     // C24

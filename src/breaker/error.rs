@@ -39,7 +39,7 @@ impl Error for CircuitOpen {
 /// The breaker was given a value that makes no sense, and admits nobody.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
-pub struct Misconfigured(pub(super) Refused);
+pub struct Misconfigured(pub(crate) Refused);
 
 impl fmt::Display for Misconfigured {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
