@@ -69,6 +69,8 @@
 //! When any backend will do and a failure may be the caller's, a [balance](crate::balance) costs less.
 
 mod accept;
+#[cfg(feature = "http")]
+mod answer;
 mod backoff;
 mod budget;
 mod error;
@@ -83,8 +85,6 @@ mod schedule;
 mod service;
 mod trigger;
 
-#[cfg(feature = "http")]
-pub use self::http::{AnswerBody, CommitPoint, Decision, HttpTerms, Opening, Prelude};
 pub use self::{
     accept::{Accept, Plain},
     backoff::Backoff,
@@ -95,4 +95,9 @@ pub use self::{
     ledger::{Attempted, Ending, Ledger, Stopped},
     service::Failover,
     trigger::Trigger,
+};
+#[cfg(feature = "http")]
+pub use self::{
+    answer::AnswerBody,
+    http::{CommitPoint, Decision, HttpTerms, Opening, Prelude},
 };
