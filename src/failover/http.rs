@@ -29,6 +29,11 @@ pub enum CommitPoint {
     Head,
     /// With the first frame of its body, or its end: for streams that are slow to begin.
     FirstFrame,
+    /// With its end, if it is known beforehand to have at most so many bytes; any other with its head.
+    ///
+    /// So that a small answer that breaks off in the middle is lost on nobody, while streams and large bodies flow at
+    /// once. What has come of it is kept as it came, and timeouts run until its end.
+    Whole(usize),
     /// When a predicate says so that looks at the beginning of the body.
     Prelude(Prelude),
 }
@@ -80,6 +85,7 @@ impl fmt::Debug for CommitPoint {
         match self {
             Self::Head => f.write_str("Head"),
             Self::FirstFrame => f.write_str("FirstFrame"),
+            Self::Whole(bound) => f.debug_tuple("Whole").field(bound).finish(),
             Self::Prelude(prelude) => prelude.fmt(f),
         }
     }
@@ -179,17 +185,24 @@ where
     }
 
     fn open(&self, response: Response<B>) -> Opening<B> {
-        Opening { response: response.map(AnswerBody::new), seen: Vec::new() }
+        let size = response.body().size_hint().exact().and_then(|size| usize::try_from(size).ok());
+        let room = match self.commit {
+            CommitPoint::Whole(bound) if size.is_some_and(|size| size <= bound) => Some(bound),
+            _ => None,
+        };
+        Opening { response: response.map(AnswerBody::new), seen: Vec::new(), room }
     }
 
     fn poll_open(&self, opening: &mut Opening<B>, cx: &mut Context<'_>) -> Poll<Outcome> {
-        let Opening { response, seen } = opening;
+        let Opening { response, seen, room } = opening;
         let body = response.body_mut();
         for _ in 0..FRAMES {
             match &self.commit {
                 CommitPoint::Head => return Poll::Ready(Outcome::Success),
                 CommitPoint::FirstFrame if !body.read.is_empty() => return Poll::Ready(Outcome::Success),
                 CommitPoint::FirstFrame => {}
+                CommitPoint::Whole(_) if room.is_none() => return Poll::Ready(Outcome::Success),
+                CommitPoint::Whole(_) => {}
                 CommitPoint::Prelude(Prelude { bound, decide }) => match decide(seen) {
                     Decision::Accept => return Poll::Ready(Outcome::Success),
                     Decision::Refuse(name) => return Poll::Ready(FailureKind::Custom(name).into()),
@@ -211,6 +224,8 @@ where
                     if let (Some(data), CommitPoint::Prelude(_)) = (frame.data_ref(), &self.commit) {
                         see(data, seen);
                     }
+                    // One that is longer than it said is not waited for without an end.
+                    *room = room.and_then(|room| room.checked_sub(frame.data_ref().map_or(0, Buf::remaining)));
                     // An empty frame says nothing yet, and nothing is lost with it.
                     if frame.data_ref().is_none_or(|data| data.has_remaining()) {
                         body.read.push_back(frame);
@@ -243,6 +258,8 @@ pub struct Opening<B: Body> {
     response: Response<AnswerBody<B>>,
     /// What a predicate has seen of it.
     seen: Vec<u8>,
+    /// How much more of it may come while its end is waited for. None when it is not.
+    room: Option<usize>,
 }
 
 /// Copies the data of a frame, which stays whole, in whatever pieces it is.
