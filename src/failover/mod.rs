@@ -14,7 +14,8 @@
 //!
 //! Every response has a [`Ledger`] among its extensions, and every error brings one along: who was tried, why each was
 //! left, how long it took, who served. Each attempt starts from the caller's request, whose body is kept within bounds;
-//! all attempts run inside the one future, and dropping it ends them.
+//! all attempts run inside the one future, and dropping it ends them. Who is dropped has not failed; under
+//! [`slow_calls`](crate::CircuitBreakerLayer::slow_calls) its circuit learns that it was slow.
 //!
 //! The default, for HTTP:
 //!

@@ -146,6 +146,7 @@ impl Circuit {
             return None;
         }
         match (ticket.word.state(), verdict) {
+            (State::Closed | State::HalfOpen, Verdict::GivenUp) => self.give_up(ticket, now, random),
             (State::Closed, Verdict::Neutral) => None,
             (State::Closed, Verdict::Success) if self.expects_success(&ticket) => None,
             (State::Closed, _) => self.count(ticket, verdict, now(), random),

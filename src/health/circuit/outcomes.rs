@@ -5,7 +5,7 @@ use super::{
         admission::{Ticket, Verdict},
         evidence::{Evidence, Sample},
         moment::Moment,
-        state::Transition,
+        state::{State, Transition},
         sync::{MutexGuard, Ordering},
     },
     Circuit,
@@ -22,12 +22,35 @@ impl Circuit {
     ) -> Option<Transition> {
         let sample = self.sample(ticket, verdict, now);
         let mut evidence = self.lock_in(ticket.word)?;
-        let mut trips = evidence.add(sample, now);
-        if let Some(threshold) = self.policy.consecutive {
-            let streak = if sample.failed { self.streak.load(Ordering::Relaxed) + 1 } else { 0 };
+        let trips = evidence.add(sample, now) | self.add_to_streak(sample.failed);
+        trips.then(|| self.open(&mut evidence, now, random))
+    }
+
+    /// Under the lock, as everything that writes.
+    #[inline]
+    pub(super) fn add_to_streak(&self, failed: bool) -> bool {
+        self.policy.consecutive.is_some_and(|threshold| {
+            let streak = if failed { self.streak.load(Ordering::Relaxed) + 1 } else { 0 };
             self.streak.store(streak, Ordering::Relaxed);
-            trips |= streak >= u64::from(threshold);
-        }
+            streak >= u64::from(threshold)
+        })
+    }
+
+    /// That its caller did not wait for the end of a call says nothing; that it had not come for so long does. Whether
+    /// it would have failed nobody knows.
+    #[cold]
+    pub(super) fn give_up(
+        &self,
+        ticket: Ticket,
+        now: impl FnOnce() -> Moment,
+        random: impl FnOnce() -> u64,
+    ) -> Option<Transition> {
+        let is_probe = ticket.word.state() == State::HalfOpen;
+        let Some(now) = self.times_calls.then(now).filter(|now| self.is_slow(ticket, *now)) else {
+            return is_probe.then(|| self.cancel_probe(ticket))?;
+        };
+        let mut evidence = self.take_back(ticket)?;
+        let trips = is_probe || evidence.add_slow(true, now);
         trips.then(|| self.open(&mut evidence, now, random))
     }
 
@@ -68,10 +91,11 @@ impl Circuit {
     }
 
     fn sample(&self, ticket: Ticket, verdict: Verdict, now: Moment) -> Sample {
-        let slow = self.policy.slow_calls;
-        Sample {
-            failed: verdict == Verdict::Failure,
-            slow: slow.is_some_and(|slow| now.since(ticket.started) > slow.slower_than),
-        }
+        Sample { failed: verdict == Verdict::Failure, slow: self.is_slow(ticket, now) }
+    }
+
+    #[inline]
+    fn is_slow(&self, ticket: Ticket, now: Moment) -> bool {
+        self.policy.slow_calls.is_some_and(|slow| now.since(ticket.started) > slow.slower_than)
     }
 }
