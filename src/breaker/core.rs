@@ -91,6 +91,12 @@ impl Core {
         }
     }
 
+    /// Whoever made the call let go of it.
+    #[cold]
+    pub(super) fn give_up(&self, ticket: Ticket) {
+        self.settle(ticket, Verdict::GivenUp);
+    }
+
     #[inline(never)]
     fn weigh(&self, ticket: Ticket, outcome: &Outcome) {
         let verdict = match outcome {
@@ -98,6 +104,11 @@ impl Core {
             Outcome::Failure(_) => Verdict::Failure,
             Outcome::Neutral => Verdict::Neutral,
         };
+        self.settle(ticket, verdict);
+    }
+
+    #[inline]
+    fn settle(&self, ticket: Ticket, verdict: Verdict) {
         let transition = self.circuit().record(ticket, verdict, || self.clock.now(), || fastrand::u64(..));
         if transition.is_none() && ticket.is_probe() {
             // Its permit is free again, and somebody may wait for one.

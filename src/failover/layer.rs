@@ -34,6 +34,10 @@ pub enum Mode {
     /// One after the other, each when the one before has tripped.
     Sequential,
     /// The next one after each such delay, or at a trip if that is earlier.
+    ///
+    /// Who loses to its hedge is dropped before it can fail: set
+    /// [`slow_calls`](crate::CircuitBreakerLayer::slow_calls) at the breaker, at less than this delay, so that losers are
+    /// learned from. Otherwise a backend that hangs may be asked first for ever, and every request waits for its hedge.
     Hedged(Duration),
 }
 
