@@ -139,12 +139,15 @@ impl ShapeLayer {
 impl Origin {
     fn under(&self, uri: &Uri) -> Uri {
         // `*` asks the server itself, which has no path.
-        let path = uri.path_and_query().map_or("/", PathAndQuery::as_str);
-        let path = format!("{}{}", self.prefix, if path == "*" { "/" } else { path });
+        let path = uri.path_and_query().filter(|path| *path != "*");
         let mut parts = http::uri::Parts::default();
         parts.scheme = Some(self.scheme.clone());
         parts.authority = Some(self.authority.clone());
-        parts.path_and_query = path.parse().ok();
+        parts.path_and_query = match path {
+            // Nothing to write, and nothing to read.
+            Some(path) if self.prefix.is_empty() => Some(path.clone()),
+            path => format!("{}{}", self.prefix, path.map_or("/", PathAndQuery::as_str)).parse().ok(),
+        };
         // Two valid paths make one, unless it gets too long for a URI. Then the URI stays as it came, which is not the
         // origin's, rather than lose its prefix.
         if parts.path_and_query.is_none() {
