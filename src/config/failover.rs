@@ -86,6 +86,7 @@ enum OnExhausted {
 enum Commit {
     Head,
     FirstFrame,
+    Whole(Size),
 }
 
 /// Somebody who writes a file wants to be served within a time, and may not know that there is a setting for it.
@@ -222,6 +223,7 @@ impl From<Commit> for CommitPoint {
         match commit {
             Commit::Head => Self::Head,
             Commit::FirstFrame => Self::FirstFrame,
+            Commit::Whole(Size(bound)) => Self::Whole(bound),
         }
     }
 }

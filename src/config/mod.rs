@@ -71,7 +71,7 @@
 //! | `statuses` | `[429, "500-599"]`: what `"status"` means, in place of the default |
 //! | `idempotent_only` | `true` or `false` |
 //! | `on_exhausted` | `"pass_through"` or `"error"` |
-//! | `commit` | `"head"` or `"first_frame"` |
+//! | `commit` | `"head"`, `"first_frame"`, or with the end if it is known to be that near: `{ whole = "64KiB" }` |
 //! | `replay_limit`, `replay_memory` | sizes: of one request body, and of all of this door; 0 is no replay |
 //! | `served_by` | the name of a header |
 //!
