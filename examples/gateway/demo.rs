@@ -28,7 +28,10 @@ pub(crate) fn run(time: Option<Duration>, json: bool) -> Result<ExitCode, Box<dy
         let outcomes = Outcomes::new();
         let end = async {
             match time {
-                Some(time) => Ok(sleep(time).await),
+                Some(time) => {
+                    sleep(time).await;
+                    Ok(())
+                }
                 None => until_told().await,
             }
         };
