@@ -1,4 +1,10 @@
-use std::time::Duration;
+use std::{
+    pin::Pin,
+    task::{Context, Poll},
+    time::Duration,
+};
+
+use http_body::{Frame, SizeHint};
 
 use super::*;
 
@@ -165,7 +171,7 @@ async fn a_response_is_the_answer_from_the_commit_point_on() {
         let fleet = config.fleet(|backend| {
             let is_slow = backend.name() == "a";
             service_fn(move |_: Request<ReplayBody<Full<Bytes>>>| async move {
-                let frame = Ok::<_, Infallible>(http_body::Frame::data(Bytes::from_static(b"data")));
+                let frame = Ok::<_, Infallible>(Frame::data(Bytes::from_static(b"data")));
                 let frames = futures::stream::once(async move {
                     if is_slow {
                         tokio::time::sleep(Duration::from_secs(5)).await;
@@ -173,6 +179,57 @@ async fn a_response_is_the_answer_from_the_commit_point_on() {
                     frame
                 });
                 Ok::<_, Infallible>(Response::new(http_body_util::StreamBody::new(Box::pin(frames))))
+            })
+        });
+        let door = config.failover().layer(fleet.unwrap());
+        let response = door.oneshot(Request::new(Full::<Bytes>::default())).await.unwrap();
+        assert_eq!(response.extensions().get::<Ledger>().unwrap().served().unwrap(), served, "{commit}");
+    }
+}
+
+/// Eight bytes are announced; after four it breaks off, unless it is a good one.
+struct Announced {
+    left: u64,
+    is_good: bool,
+}
+
+impl http_body::Body for Announced {
+    type Data = Bytes;
+    type Error = std::io::Error;
+
+    fn poll_frame(mut self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, std::io::Error>>> {
+        if self.left == 4 && !self.is_good {
+            return Poll::Ready(Some(Err(std::io::ErrorKind::ConnectionReset.into())));
+        }
+        self.left = self.left.saturating_sub(4);
+        Poll::Ready(Some(Ok(Frame::data(Bytes::from_static(b"data")))))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.left == 0
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        SizeHint::with_exact(self.left)
+    }
+}
+
+// C32
+#[tokio::test(start_paused = true)]
+async fn small_answers_commit_whole_up_to_the_size() {
+    for (commit, served) in [
+        ("\"head\"", "a"),
+        ("\"first_frame\"", "a"),
+        ("{ whole = 7 }", "a"),
+        ("{ whole = \"8B\" }", "b"),
+        ("{ whole = \"1MiB\" }", "b"),
+    ] {
+        let text = format!("[failover]\nmode = \"sequential\"\ncommit = {commit}");
+        let config = good(&with_backends(&text, &["a", "b"]));
+        let fleet = config.fleet(|backend| {
+            let is_good = backend.name() == "b";
+            service_fn(move |_: Request<ReplayBody<Full<Bytes>>>| async move {
+                Ok::<_, Infallible>(Response::new(Announced { left: 8, is_good }))
             })
         });
         let door = config.failover().layer(fleet.unwrap());

@@ -16,6 +16,7 @@ fn a_refusal_names_path_value_and_backend() {
         ("[[backend]]\nweight = 2", "backend[0].name: is missing"),
         ("[failover]\nmode = \"hedged\"", "failover.mode.hedged: needs a value after its name: { name = value }"),
         ("[failover]\nmode = \"wild\"", "failover.mode: \"wild\" must be one of race, sequential, hedged"),
+        ("[failover]\ncommit = \"whole\"", "failover.commit.whole: needs a value after its name: { name = value }"),
         ("[failover]\nmode = { hedged = 20 }", "failover.mode.hedged: 20 needs a unit: 30s, 5min"),
         ("[failover]\nmode = { race = 1 }", "failover.mode.race: 1 must be left out, for the name stands alone"),
         ("[failover]\ntimeout = 30", "failover.timeout: 30 needs a unit: 30s, 5min"),
