@@ -138,6 +138,17 @@ async fn only_the_triggers_that_are_named_fire() {
     assert_eq!(ask("[failover]\ntriggers = []", &backends).await.0.status(), 503);
 }
 
+// C50, C51, C58
+#[tokio::test(start_paused = true)]
+async fn the_longest_times_do_not_overflow() {
+    let keys = ["race_bound", "timeout", "deadline", "same_backend_delay", "retry_after_cap"];
+    let longest: String = keys.iter().map(|key| format!("{key} = \"18446744073709551615s\"\n")).collect();
+    for mode in ["\"race\"", "\"sequential\"", "{ hedged = \"18446744073709551615s\" }"] {
+        let section = format!("[failover]\nmode = {mode}\n{longest}");
+        assert_eq!(ask(&section, &[("a", 503), ("b", 200)]).await.0.status(), 200, "{mode}");
+    }
+}
+
 // C25
 #[tokio::test(start_paused = true)]
 async fn the_header_names_who_served() {
