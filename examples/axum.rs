@@ -20,7 +20,7 @@ use tower::{BoxError, Service, ServiceBuilder, ServiceExt};
 use tower_fleet::{
     Backend, CircuitBreaker, CircuitBreakerLayer, FailoverLayer, Fleet, Limited,
     body::ReplayBody,
-    failover::{self, ErrorKind, Mode},
+    failover::{self, Mode},
     outcome::HttpClassifier,
     shape::{Shape, ShapeLayer},
 };
@@ -79,12 +79,8 @@ async fn backends(State(App { fleet }): State<App>) -> String {
 
 /// What a client is told when there is no response to pass on.
 fn respond(error: &failover::Error) -> Response {
-    let status = match error.kind() {
-        ErrorKind::NoBackends | ErrorKind::NoneAvailable { .. } => StatusCode::SERVICE_UNAVAILABLE,
-        _ => StatusCode::BAD_GATEWAY,
-    };
-    let mut response = (status, error.to_string()).into_response();
-    if let ErrorKind::NoneAvailable { retry_after: Some(wait), .. } = error.kind() {
+    let mut response = (error.status(), error.to_string()).into_response();
+    if let Some(wait) = error.retry_after() {
         response.headers_mut().insert(RETRY_AFTER, (wait.as_secs() + 1).into());
     }
     response

@@ -72,7 +72,7 @@ async fn echo(request: Request<Incoming>) -> Result<Response<Full<Bytes>>, hyper
 fn answer<B>(result: Result<Response<B>, failover::Error>) -> Result<Response<Either<B, Full<Bytes>>>, BoxError> {
     Ok(result.map(|response| response.map(Either::Left)).unwrap_or_else(|error| {
         let mut response = Response::new(Either::Right(Full::from(format!("{error}\n"))));
-        *response.status_mut() = StatusCode::BAD_GATEWAY;
+        *response.status_mut() = error.status();
         response
     }))
 }

@@ -11,8 +11,7 @@ use http_body_util::Full;
 use serde_json::{Value, json};
 use tower_fleet::{
     body::ReplayError,
-    failover::{self, Ending, ErrorKind, Ledger, Stopped},
-    outcome::FailureKind,
+    failover::{self, Ending, ErrorKind, Ledger},
 };
 
 use crate::patience::Stalled;
@@ -32,28 +31,20 @@ impl Problem {
 
     /// Why a failover had nothing to pass on.
     pub(crate) fn of(error: &failover::Error) -> Self {
-        let outcomes = || error.ledger().attempts().iter().rev().filter_map(|attempt| failure(&attempt.ending));
-        let late = outcomes().next() == Some(FailureKind::Timeout);
-        match error.kind() {
-            ErrorKind::NoBackends => Self::new(StatusCode::SERVICE_UNAVAILABLE, "there is no backend"),
-            ErrorKind::NoneAvailable { retry_after, .. } => Self {
-                retry_after: *retry_after,
-                ..Self::new(StatusCode::SERVICE_UNAVAILABLE, "no backend is available at the moment")
-            },
+        let detail = match error.kind() {
             ErrorKind::Failed { source, .. } if causes(&**source).any(|cause| cause.is::<ReplayError>()) => {
-                match causes(&**source).any(|cause| cause.is::<Stalled>()) {
+                return match causes(&**source).any(|cause| cause.is::<Stalled>()) {
                     true => Self::new(StatusCode::REQUEST_TIMEOUT, "the body of the request did not come in time"),
                     false => Self::new(StatusCode::BAD_REQUEST, "the body of the request broke off"),
-                }
+                };
             }
-            ErrorKind::Exhausted { .. } if late || error.ledger().stopped() == Some(Stopped::OutOfTime) => {
-                Self::new(StatusCode::GATEWAY_TIMEOUT, "no backend answered in time")
-            }
-            ErrorKind::Misconfigured(_) => {
-                Self::new(StatusCode::INTERNAL_SERVER_ERROR, "the gateway is not set up right")
-            }
-            _ => Self::new(StatusCode::BAD_GATEWAY, "no backend could answer"),
-        }
+            ErrorKind::NoBackends => "there is no backend",
+            ErrorKind::NoneAvailable { .. } => "no backend is available at the moment",
+            ErrorKind::Misconfigured(_) => "the gateway is not set up right",
+            _ if error.status() == StatusCode::GATEWAY_TIMEOUT => "no backend answered in time",
+            _ => "no backend could answer",
+        };
+        Self { retry_after: error.retry_after(), ..Self::new(error.status(), detail) }
     }
 
     /// Names who was tried, for those who may know.
@@ -91,15 +82,6 @@ impl Problem {
             response.headers_mut().insert(RETRY_AFTER, seconds.into());
         }
         response
-    }
-}
-
-fn failure(ending: &Ending) -> Option<FailureKind> {
-    match ending {
-        Ending::Tripped { outcome, .. } | Ending::NotReady { outcome, .. } => {
-            outcome.failure().map(|failure| failure.kind())
-        }
-        _ => None,
     }
 }
 

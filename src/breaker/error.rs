@@ -26,7 +26,7 @@ impl CircuitOpen {
 impl fmt::Display for CircuitOpen {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "circuit of `{}` is open", self.backend)?;
-        self.retry_after.map_or(Ok(()), |wait| write!(f, ", to be tried in {wait:?}"))
+        self.retry_after.map_or(Ok(()), |wait| write!(f, ", to be tried in {wait:.1?}"))
     }
 }
 

@@ -48,7 +48,9 @@ impl<S> Backend<S> {
         self
     }
 
-    /// How long one attempt may take, from the moment the backend is ready. Without it no timer runs.
+    /// How long one attempt may take, from the moment the backend is ready until its response is the answer: for
+    /// [`Failover`](crate::Failover) up to its commit, else with its head. The rest of a body is not under it. Without it
+    /// no timer runs.
     pub fn timeout(mut self, timeout: Duration) -> Self {
         self.timeout = Some(timeout);
         self

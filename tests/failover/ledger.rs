@@ -187,3 +187,26 @@ async fn an_answered_future_holds_nothing() {
     assert_idle(&fleet);
     assert_eq!(told(answer).await, (200, "b".into()));
 }
+
+// C19
+#[tokio::test(start_paused = true)]
+async fn an_error_knows_the_status_and_the_time_for_a_client() {
+    let door = || FailoverLayer::new().mode(Mode::Sequential).error_when_exhausted();
+    let refused = || io(std::io::ErrorKind::ConnectionRefused);
+    for (last, layer, expected, wait) in [
+        (refused(), door(), 502, None),
+        (status(503).header("retry-after", "7"), door(), 502, Some(Duration::from_secs(7))),
+        (hang(), door().timeout(millis(900)), 504, None),
+        (hang(), door().deadline(millis(900)), 504, None),
+    ] {
+        let (fleet, [a, b]) = fleet();
+        a.usually(refused());
+        b.usually(last);
+        let error = ask(&layer, &fleet, get()).await.unwrap_err();
+        assert_eq!((error.status().as_u16(), error.retry_after()), (expected, wait), "{error}");
+    }
+    let (fleet, [a, b]) = fleet();
+    [a, b].iter().for_each(|gone| assert!(fleet.drain(&gone.name)));
+    let error = ask(&door(), &fleet, get()).await.unwrap_err();
+    assert_eq!((error.status().as_u16(), error.retry_after()), (503, None), "{error}");
+}
