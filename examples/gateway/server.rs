@@ -14,7 +14,7 @@ use std::{
     time::Duration,
 };
 
-use http::HeaderValue;
+use http::{HeaderValue, uri::Scheme};
 use hyper::service::service_fn;
 use hyper_util::{
     rt::{TokioExecutor, TokioIo, TokioTimer},
@@ -46,7 +46,9 @@ pub(crate) struct Gateway {
 impl Gateway {
     pub(crate) fn start(settings: &Settings) -> Result<Self, Box<dyn Error>> {
         let Settings { server, upstreams, config } = settings;
-        let pools = Pools::new(server.workers.get(), upstreams)?;
+        let targets = config.backends().iter().filter_map(|backend| backend.service().target());
+        let needs_tls = targets.into_iter().any(|target| target.scheme() == Some(&Scheme::HTTPS));
+        let pools = Pools::new(server.workers.get(), upstreams, needs_tls)?;
         let fleet =
             config.fleet(|backend| pools.upstream(upstreams.h2c.iter().any(|name| *name == *backend.name())))?;
         let tally = Arc::new(Tally::default());

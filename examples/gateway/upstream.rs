@@ -3,8 +3,7 @@
 use std::{
     cell::Cell,
     error::Error,
-    fs::File,
-    io::{self, BufReader},
+    io,
     path::Path,
     sync::Arc,
     task::{Context, Poll},
@@ -13,7 +12,7 @@ use std::{
 
 use http::{Request, Response, Version};
 use hyper::body::Incoming;
-use hyper_rustls::{ConfigBuilderExt, HttpsConnector, HttpsConnectorBuilder};
+use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
 use hyper_util::{
     client::legacy::{self, Client, ResponseFuture, connect::HttpConnector},
     rt::{TokioExecutor, TokioTimer},
@@ -52,8 +51,15 @@ pub(crate) fn take_seat(worker: usize) {
 }
 
 impl Pools {
-    pub(crate) fn new(workers: usize, settings: &Upstreams) -> Result<Self, Box<dyn Error>> {
-        let tls = tls(settings.ca.as_deref())?;
+    /// The system's certificates are needed only where TLS is: there may be none.
+    pub(crate) fn new(workers: usize, settings: &Upstreams, needs_tls: bool) -> Result<Self, Box<dyn Error>> {
+        let roots = match &settings.ca {
+            Some(path) => trusted(path)?,
+            None if needs_tls => systems()?,
+            None => RootCertStore::empty(),
+        };
+        let tls = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()));
+        let tls = tls.with_safe_default_protocol_versions()?.with_root_certificates(roots).with_no_client_auth();
         let pools = (0..workers).map(|_| Pool::new(&tls, settings.connect_timeout));
         Ok(Self(pools.collect()))
     }
@@ -87,21 +93,25 @@ impl Pool {
     }
 }
 
-/// Trusts whom the system trusts, or the certificates of a file alone.
-fn tls(ca: Option<&Path>) -> Result<ClientConfig, Box<dyn Error>> {
-    let builder = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()));
-    let builder = builder.with_safe_default_protocol_versions()?;
-    let Some(path) = ca else { return Ok(builder.with_native_roots()?.with_no_client_auth()) };
-    let named = |error: &dyn Error| format!("client.ca: {}: {error}", path.display());
+fn systems() -> Result<RootCertStore, Box<dyn Error>> {
     let mut roots = RootCertStore::empty();
-    let file = File::open(path).map_err(|error| named(&error))?;
-    for certificate in CertificateDer::pem_reader_iter(BufReader::new(file)) {
+    let found = rustls_native_certs::load_native_certs();
+    // Some stores hold odd ones; what counts is that there are any.
+    let (added, _) = roots.add_parsable_certificates(found.certs);
+    if added == 0 { Err("upstreams.ca: is not set, and the system has no certificates".into()) } else { Ok(roots) }
+}
+
+/// The certificates of a file, and no others.
+fn trusted(path: &Path) -> Result<RootCertStore, Box<dyn Error>> {
+    let named = |error: &dyn Error| format!("upstreams.ca: {}: {error}", path.display());
+    let mut roots = RootCertStore::empty();
+    for certificate in CertificateDer::pem_file_iter(path).map_err(|error| named(&error))? {
         roots.add(certificate.map_err(|error| named(&error))?).map_err(|error| named(&error))?;
     }
     if roots.is_empty() {
         return Err(named(&io::Error::other("holds no certificate")).into());
     }
-    Ok(builder.with_root_certificates(roots).with_no_client_auth())
+    Ok(roots)
 }
 
 /// The service of one backend. Where it sends a request to is said by the request, which has been shaped for it.
