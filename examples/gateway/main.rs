@@ -46,7 +46,8 @@ fn main() -> ExitCode {
 }
 
 fn serve(path: &Path) -> Result<ExitCode, Box<dyn Error>> {
-    let gateway = Gateway::start(&Settings::load(path)?)?;
+    let named = |error| format!("{}: {error}", path.display());
+    let gateway = Gateway::start(&Settings::load(path)?).map_err(named)?;
     println!("listening on http://{}", gateway.address);
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(until_told())?;
