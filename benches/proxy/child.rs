@@ -34,7 +34,9 @@ impl Child {
     }
 
     pub(crate) fn tell(&mut self, line: &str) {
-        writeln!(self.stdin, "{line}").unwrap_or_else(|error| panic!("cannot say `{line}`: {error}"));
+        if let Err(error) = writeln!(self.stdin, "{line}") {
+            panic!("cannot say `{line}`: {error}; ended: {:?}", self.process.wait());
+        }
     }
 
     /// The next line of its output; empty when it has ended.

@@ -136,6 +136,7 @@ listen = "127.0.0.1:0"
 [failover]
 mode = { hedged = "20ms" }
 timeout = "1s"
+commit = { whole = "64KiB" }
 
 [breaker]
 slow_calls = { rate = 0.5, slower_than = "15ms", window = "10s", minimum_calls = 10 }
