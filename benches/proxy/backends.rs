@@ -35,6 +35,10 @@ impl Backends {
         Self { child, ports }
     }
 
+    pub(crate) fn assert_alive(&mut self) {
+        self.child.assert_alive();
+    }
+
     pub(crate) fn tell(&mut self, command: &str) {
         self.child.tell(command);
     }

@@ -39,6 +39,13 @@ impl Child {
         }
     }
 
+    /// Whatever was measured after its end is worth nothing.
+    pub(crate) fn assert_alive(&mut self) {
+        if let Some(status) = self.process.try_wait().expect("a child can be waited for") {
+            panic!("process {} has ended: {status}", self.process.id());
+        }
+    }
+
     /// The next line of its output; empty when it has ended.
     pub(crate) fn line(&mut self) -> String {
         let mut line = String::new();

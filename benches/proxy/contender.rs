@@ -129,6 +129,8 @@ fn folder() -> PathBuf {
 fn config(folder: &Path, backends: &[u16]) -> PathBuf {
     let mut text = r#"
 strategy = "round_robin"
+# Whatever breakers think of them, two of three stay: never nobody.
+most_ejected = 0.34
 
 [server]
 listen = "127.0.0.1:0"
@@ -136,10 +138,12 @@ listen = "127.0.0.1:0"
 [failover]
 mode = { hedged = "20ms" }
 timeout = "1s"
+# Short answers are whole before they count.
 commit = { whole = "64KiB" }
 
 [breaker]
-slow_calls = { rate = 0.5, slower_than = "15ms", window = "10s", minimum_calls = 10 }
+# The window is short, so that good calls of the past do not hide a bad present.
+slow_calls = { rate = 0.5, slower_than = "15ms", window = "200ms", minimum_calls = 10 }
 failures = 5
 open_for = "2s"
 "#

@@ -118,7 +118,7 @@ fn compare(options: &Options) -> Result<(), String> {
         for connections in CONNECTIONS.into_iter().filter(|it| options.keeps(&it.to_string(), &columns)) {
             for &contender in &throughput {
                 eprintln!("round {}: {}, {connections} connections", round + 1, contender.name());
-                let cell = closed(contender, &backends, connections, Duration::from_secs_f64(seconds));
+                let cell = closed(contender, &mut backends, connections, Duration::from_secs_f64(seconds));
                 table::keep_best(&mut cells, cell);
             }
         }
@@ -137,12 +137,13 @@ fn compare(options: &Options) -> Result<(), String> {
     Ok(())
 }
 
-fn closed(contender: Contender, backends: &Backends, connections: usize, time: Duration) -> Throughput {
+fn closed(contender: Contender, backends: &mut Backends, connections: usize, time: Duration) -> Throughput {
     let proxy = contender.start(&backends.ports);
     load::run(load::closed(proxy.port, connections, WARM_UP, load::GETS));
     let before = proxy.child.cpu();
     let tally = load::run(load::closed(proxy.port, connections, time, load::GETS));
     let cpu = (proxy.child.cpu() - before).as_secs_f64() * 1e6 / tally.requests() as f64;
+    backends.assert_alive();
     Throughput { contender, connections, tally, cpu }
 }
 
@@ -161,5 +162,6 @@ fn open(contender: Contender, backends: &mut Backends, fault: Fault, time: Durat
         };
         tokio::join!(load::open(proxy.port, RATE, time), misbehave).0
     });
+    backends.assert_alive();
     Cell { contender, fault, tally }
 }

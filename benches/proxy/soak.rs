@@ -59,6 +59,7 @@ pub(crate) fn run(options: &Options, words: &[String]) -> Result<ExitCode, Strin
     proxy.wait_until_good(contender.name());
     eprintln!("soaking for {time:?}");
     let (tally, memory) = soak(&proxy, &mut backends, time, &faults);
+    backends.assert_alive();
     proxy.wait_until_good(contender.name());
     let files_after = files_at_rest(&proxy, &mut backends);
 
