@@ -1,24 +1,89 @@
-//! An axum application in front of three HTTP backends, one of which is taken out while it serves.
+//! An axum application in front of three replicas: what has no route of its own goes to them, the first of which fails.
 //!
 //! `cargo run --example axum` starts everything, sends itself a few requests, and says who answered.
 
-use axum::{Router, body::Body, error_handling::HandleErrorLayer, extract::Request, http::StatusCode, routing::get};
-use hyper_util::{client::legacy::Client, rt::TokioExecutor};
+use axum::{
+    Router,
+    body::Body,
+    error_handling::HandleErrorLayer,
+    extract::{Request, State},
+    http::{StatusCode, header::RETRY_AFTER},
+    response::{IntoResponse, Response},
+    routing::get,
+};
+use hyper_util::{
+    client::legacy::{Client, connect::HttpConnector},
+    rt::TokioExecutor,
+};
 use tokio::net::TcpListener;
-use tower::{BoxError, Service, ServiceBuilder, ServiceExt, util::BoxCloneSyncService};
-use tower_fleet::{Backend, BalanceLayer, Fleet, Status};
+use tower::{BoxError, Service, ServiceBuilder, ServiceExt};
+use tower_fleet::{
+    Backend, CircuitBreaker, CircuitBreakerLayer, FailoverLayer, Fleet, Limited,
+    body::ReplayBody,
+    failover::{self, Mode},
+    outcome::HttpClassifier,
+    shape::{Shape, ShapeLayer},
+};
 
-type Upstream = BoxCloneSyncService<Request, hyper::Response<hyper::body::Incoming>, hyper_util::client::legacy::Error>;
+/// A client that sends to one origin, and what the fleet makes of it.
+type Upstream = Shape<Client<HttpConnector, ReplayBody<Body>>>;
+type Guarded = CircuitBreaker<Limited<Upstream>, HttpClassifier>;
 
-/// A client that sends every request to one address.
-fn upstream(address: String) -> Upstream {
+/// What the application's own routes work with.
+#[derive(Clone)]
+struct App {
+    fleet: Fleet<Guarded, Upstream>,
+}
+
+#[tokio::main]
+async fn main() -> Result<(), BoxError> {
     let client = Client::builder(TokioExecutor::new()).build_http();
-    let client = client.map_request(move |mut request: Request| {
-        let path = request.uri().path_and_query().map_or("/", |path| path.as_str());
-        *request.uri_mut() = format!("http://{address}{path}").parse().expect("an address and a path make a URI");
-        request
-    });
-    BoxCloneSyncService::new(client)
+    let mut fleet = Fleet::builder().circuit_breaker(CircuitBreakerLayer::new().consecutive(2));
+    for (name, answer) in [("red", Err(StatusCode::SERVICE_UNAVAILABLE)), ("green", Ok("green")), ("blue", Ok("blue"))]
+    {
+        let address = serve(Router::new().fallback(move || async move { answer })).await?;
+        let origin = ShapeLayer::new().origin(&format!("http://{address}"))?;
+        fleet = fleet.backend(Backend::new(name, client.clone()).layer(origin));
+    }
+    let fleet = fleet.build()?;
+
+    // The door is Clone, so the router takes it as it is; axum wants errors to be responses.
+    let dependable = ServiceBuilder::new()
+        .layer(HandleErrorLayer::new(|error| async move { respond(&error) }))
+        .layer(FailoverLayer::new().mode(Mode::Sequential))
+        .service(fleet.clone());
+    let app = Router::new().route("/backends", get(backends)).fallback_service(dependable);
+    let front = serve(app.with_state(App { fleet: fleet.clone() })).await?;
+
+    for _ in 0..3 {
+        assert_eq!(ask(&front, "/hello").await?, (StatusCode::OK, "green".into()), "red fails, and green answers");
+    }
+    println!("{}", ask(&front, "/backends").await?.1);
+
+    fleet.drain("green");
+    println!("without green: {}", ask(&front, "/hello").await?.1);
+    fleet.drain("blue");
+    let (status, why) = ask(&front, "/hello").await?;
+    println!("without blue: {status}, {why}");
+    if status == StatusCode::SERVICE_UNAVAILABLE { Ok(()) } else { Err("who answered?".into()) }
+}
+
+/// A route of the application: how its backends are.
+async fn backends(State(App { fleet }): State<App>) -> String {
+    fleet
+        .snapshot()
+        .iter()
+        .map(|backend| format!("{} is {}, {}\n", backend.name, backend.status, backend.state))
+        .collect()
+}
+
+/// What a client is told when there is no response to pass on.
+fn respond(error: &failover::Error) -> Response {
+    let mut response = (error.status(), error.to_string()).into_response();
+    if let Some(wait) = error.retry_after() {
+        response.headers_mut().insert(RETRY_AFTER, (wait.as_secs() + 1).into());
+    }
+    response
 }
 
 /// Serves on a free port and returns its address.
@@ -29,32 +94,11 @@ async fn serve(app: Router) -> std::io::Result<String> {
     Ok(address)
 }
 
-#[tokio::main]
-async fn main() -> Result<(), BoxError> {
-    let fleet = Fleet::new();
-    for name in ["red", "green", "blue"] {
-        let address = serve(Router::new().route("/", get(move || async move { name }))).await?;
-        fleet.insert(Backend::new(name, upstream(address)))?;
-    }
-
-    // The door is Clone, so the router takes it as it is.
-    let balanced = ServiceBuilder::new()
-        .layer(HandleErrorLayer::new(|error| async move { (StatusCode::BAD_GATEWAY, format!("{error}\n")) }))
-        .layer(BalanceLayer::round_robin())
-        .service(fleet.clone());
-    let front = serve(Router::new().fallback_service(balanced)).await?;
-
-    let mut client = upstream(front);
-    for out in [None, Some("green")] {
-        if let Some(name) = out {
-            fleet.set_status(name, Status::Degraded);
-            println!("without {name}:");
-        }
-        for _ in 0..4 {
-            let response = client.ready().await?.call(Request::new(Body::empty())).await?;
-            let body = axum::body::to_bytes(Body::new(response.into_body()), 1024).await?;
-            println!("  {}", String::from_utf8_lossy(&body));
-        }
-    }
-    Ok(())
+/// The status and the body of an answer.
+async fn ask(address: &str, path: &str) -> Result<(StatusCode, String), BoxError> {
+    let mut client = Client::builder(TokioExecutor::new()).build_http();
+    let request = Request::get(format!("http://{address}{path}")).body(Body::empty())?;
+    let (head, body) = client.ready().await?.call(request).await?.into_parts();
+    let body = axum::body::to_bytes(Body::new(body), 1024).await?;
+    Ok((head.status, String::from_utf8_lossy(&body).into_owned()))
 }

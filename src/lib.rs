@@ -63,11 +63,13 @@
 //!
 //! Who is chosen is said by a strategy: see [`pick`]. Who may be chosen is said by the [`fleet`]. What came of a call is
 //! said by a classifier: see [`outcome`]. How a request is sent again is said by [`body`], and what one backend needs of it
-//! by `shape`.
+//! by `shape`. A whole fleet and its door are read from a file by `config`.
 //!
 //! # Features
 //!
 //! `http` (default): statuses, gRPC, `Retry-After`, bodies that are watched, replayed and shaped.
+//!
+//! `serde` (with `http`): a whole fleet from TOML, JSON or any other format of serde, in `config`.
 #![forbid(unsafe_code)]
 #![warn(missing_docs)]
 
@@ -76,6 +78,8 @@ pub mod balance;
 pub mod body;
 pub mod breaker;
 mod clock;
+#[cfg(feature = "serde")]
+pub mod config;
 pub mod failover;
 pub mod fleet;
 mod health;
@@ -85,6 +89,9 @@ pub mod pick;
 pub mod shape;
 mod telemetry;
 
+#[cfg(feature = "serde")]
+#[doc(inline)]
+pub use crate::config::Config;
 #[doc(inline)]
 pub use crate::{
     attempt::{Limited, TimedOut},

@@ -106,6 +106,11 @@ impl ShapeLayer {
         Ok(self)
     }
 
+    /// Where requests go: the origin and its path. None when it is the caller's affair.
+    pub fn target(&self) -> Option<Uri> {
+        self.origin.as_ref().map(|origin| origin.under(&Uri::default()))
+    }
+
     fn set(mut self, name: &str, value: &str, secret: bool) -> Result<Self, InvalidShape> {
         let invalid = |field, needed| InvalidShape { field, needed };
         let name: HeaderName = name.parse().map_err(|_| invalid("header", "a valid header name"))?;
@@ -134,12 +139,15 @@ impl ShapeLayer {
 impl Origin {
     fn under(&self, uri: &Uri) -> Uri {
         // `*` asks the server itself, which has no path.
-        let path = uri.path_and_query().map_or("/", PathAndQuery::as_str);
-        let path = format!("{}{}", self.prefix, if path == "*" { "/" } else { path });
+        let path = uri.path_and_query().filter(|path| *path != "*");
         let mut parts = http::uri::Parts::default();
         parts.scheme = Some(self.scheme.clone());
         parts.authority = Some(self.authority.clone());
-        parts.path_and_query = path.parse().ok();
+        parts.path_and_query = match path {
+            // Nothing to write, and nothing to read.
+            Some(path) if self.prefix.is_empty() => Some(path.clone()),
+            path => format!("{}{}", self.prefix, path.map_or("/", PathAndQuery::as_str)).parse().ok(),
+        };
         // Two valid paths make one, unless it gets too long for a URI. Then the URI stays as it came, which is not the
         // origin's, rather than lose its prefix.
         if parts.path_and_query.is_none() {
@@ -155,7 +163,7 @@ impl Origin {
 pub struct InvalidShape {
     /// What was to be set.
     pub field: &'static str,
-    needed: &'static str,
+    pub(crate) needed: &'static str,
 }
 
 impl fmt::Display for InvalidShape {
@@ -225,6 +233,14 @@ mod tests {
             assert_eq!(request.uri(), expected);
             assert!(request.headers().get(HOST).is_none(), "the caller's host stays at the front");
         }
+    }
+
+    #[test]
+    fn it_says_where_requests_go() {
+        let target = |origin| ShapeLayer::new().origin(origin).unwrap().target().unwrap();
+        assert_eq!(target("https://api.example.com/v1/"), "https://api.example.com/v1/");
+        assert_eq!(target("http://127.0.0.1:81"), "http://127.0.0.1:81/");
+        assert_eq!(ShapeLayer::new().target(), None);
     }
 
     // C24

@@ -31,8 +31,20 @@ const HOUSE: &[(&str, &[&str])] = &[
     ("config", EVERYTHING_BELOW),
 ];
 
-const EVERYTHING_BELOW: &[&str] =
-    &["outcome", "body", "health", "clock", "telemetry", "fleet", "pick", "attempt", "balance", "failover", "breaker"];
+const EVERYTHING_BELOW: &[&str] = &[
+    "outcome",
+    "body",
+    "health",
+    "clock",
+    "telemetry",
+    "fleet",
+    "pick",
+    "attempt",
+    "balance",
+    "failover",
+    "breaker",
+    "shape",
+];
 
 /// Lines of a file before its tests.
 const LONGEST: usize = 400;

@@ -76,6 +76,21 @@ impl Error {
     }
 }
 
+#[cfg(feature = "http")]
+impl Error {
+    /// What a gateway answers with: 503 when there is nobody to ask, 504 when the backend did not answer in time, 502
+    /// when it failed.
+    pub fn status(&self) -> http::StatusCode {
+        match self.kind() {
+            ErrorKind::NoBackends | ErrorKind::NoneAvailable { .. } | ErrorKind::NotReady { .. } => {
+                http::StatusCode::SERVICE_UNAVAILABLE
+            }
+            ErrorKind::Timeout { .. } => http::StatusCode::GATEWAY_TIMEOUT,
+            ErrorKind::Failed { .. } => http::StatusCode::BAD_GATEWAY,
+        }
+    }
+}
+
 impl From<ErrorKind> for Error {
     fn from(kind: ErrorKind) -> Self {
         let failure = match &kind {
@@ -129,7 +144,7 @@ impl fmt::Display for Error {
             ErrorKind::NoBackends => f.write_str("the fleet has no backends"),
             ErrorKind::NoneAvailable { backends, retry_after } => {
                 write!(f, "none of {backends} backends is available")?;
-                retry_after.map_or(Ok(()), |wait| write!(f, ", one may be in {wait:?}"))
+                retry_after.map_or(Ok(()), |wait| write!(f, ", one may be in {wait:.1?}"))
             }
             ErrorKind::NotReady { backend, .. } => write!(f, "backend `{backend}` is not ready"),
             ErrorKind::Timeout { backend, timeout } => {

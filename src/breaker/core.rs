@@ -87,16 +87,23 @@ impl Core {
     #[inline]
     pub(super) fn record(&self, ticket: &Ticket, outcome: &Outcome) {
         if !(outcome.is_success() && self.circuit().expects_success(ticket)) {
-            self.weigh(*ticket, outcome);
+            self.weigh(*ticket, Some(outcome));
         }
     }
 
+    /// Whoever made the call let go of it.
+    #[cold]
+    pub(super) fn give_up(&self, ticket: Ticket) {
+        self.weigh(ticket, None);
+    }
+
     #[inline(never)]
-    fn weigh(&self, ticket: Ticket, outcome: &Outcome) {
+    fn weigh(&self, ticket: Ticket, outcome: Option<&Outcome>) {
         let verdict = match outcome {
-            Outcome::Success => Verdict::Success,
-            Outcome::Failure(_) => Verdict::Failure,
-            Outcome::Neutral => Verdict::Neutral,
+            Some(Outcome::Success) => Verdict::Success,
+            Some(Outcome::Failure(_)) => Verdict::Failure,
+            Some(Outcome::Neutral) => Verdict::Neutral,
+            None => Verdict::GivenUp,
         };
         let transition = self.circuit().record(ticket, verdict, || self.clock.now(), || fastrand::u64(..));
         if transition.is_none() && ticket.is_probe() {

@@ -20,7 +20,7 @@ impl<C> Post<C> {
             Some(ticket) => ticket,
             None => self.core.admit()?,
         };
-        Ok(Admitted { post: Arc::clone(self), ticket })
+        Ok(Admitted { post: Arc::clone(self), ticket, timed: false })
     }
 }
 
@@ -35,13 +35,16 @@ impl<C: Send + Sync> Record for Post<C> {
 pub(super) struct Admitted<C> {
     pub(super) post: Arc<Post<C>>,
     pub(super) ticket: Ticket,
+    /// The call has begun, under a rule on slow calls.
+    pub(super) timed: bool,
 }
 
 impl<C> Admitted<C> {
     /// The call begins now, however long it waited since it was admitted.
     #[inline]
     pub(super) fn begun(mut self) -> Self {
-        if self.post.core.circuit().needs_clock() {
+        self.timed = self.post.core.circuit().needs_clock();
+        if self.timed {
             self.ticket = self.ticket.started_at(self.post.core.clock().now());
         }
         self
@@ -61,31 +64,50 @@ impl<C> Drop for Panic<'_, C> {
 }
 
 /// The duty to say what came of one admitted call. Dropped, it gives the permit back and says nothing of the backend:
-/// the caller left.
+/// the caller left. Unless slow calls count, and it was one by then.
 pub(super) struct Duty<C> {
     /// None once it is done, or in other hands.
     post: Option<Arc<Post<C>>>,
     ticket: Ticket,
     /// The call is being polled. Found so when dropped, it has panicked, and the panic goes on its way.
     polling: bool,
+    /// What it means when it is dropped otherwise.
+    dropped: Dropped,
+}
+
+/// What a duty leaves behind when it is dropped.
+#[derive(Clone, Copy, PartialEq)]
+enum Dropped {
+    Nothing,
+    /// Its permit is free.
+    Permit,
+    /// And the call, begun under a rule on slow calls, may have been one.
+    Time,
 }
 
 impl<C> Duty<C> {
     #[inline]
-    pub(super) fn new(post: Arc<Post<C>>, ticket: Ticket) -> Self {
-        Self { post: Some(post), ticket, polling: false }
+    pub(super) fn new(post: Arc<Post<C>>, ticket: Ticket, timed: bool) -> Self {
+        let dropped = if timed {
+            Dropped::Time
+        } else if ticket.is_probe() {
+            Dropped::Permit
+        } else {
+            Dropped::Nothing
+        };
+        Self { post: Some(post), ticket, polling: false, dropped }
     }
 
     /// The leave to call that was taken before the call.
     pub(super) fn redeem(mut self) -> Admitted<C> {
         let post = self.post.take().expect("a duty that was not used has its post");
-        Admitted { post, ticket: self.ticket }
+        Admitted { post, ticket: self.ticket, timed: false }
     }
 
     /// No duty: for a call that was not admitted.
     #[inline]
     pub(super) fn none() -> Self {
-        Self { post: None, ticket: Ticket::VOID, polling: false }
+        Self { post: None, ticket: Ticket::VOID, polling: false, dropped: Dropped::Nothing }
     }
 
     /// May a call that begins now still go by it? Not when the circuit moved on while it waited.
@@ -124,7 +146,13 @@ impl<C> Duty<C> {
 
     #[cold]
     fn abandon(&mut self) {
-        self.fulfil(&if self.polling { FailureKind::Panic.into() } else { Outcome::Neutral });
+        if self.polling {
+            self.fulfil(&FailureKind::Panic.into());
+        } else if self.dropped == Dropped::Permit {
+            self.fulfil(&Outcome::Neutral);
+        } else if let Some(post) = self.post.take() {
+            post.core.give_up(self.ticket);
+        }
     }
 
     #[inline]
@@ -153,7 +181,7 @@ impl<C: Send + Sync + 'static> Duty<C> {
 impl<C> Drop for Duty<C> {
     #[inline]
     fn drop(&mut self) {
-        if self.polling || self.ticket.is_probe() {
+        if self.polling || self.dropped != Dropped::Nothing {
             self.abandon();
         }
     }

@@ -26,7 +26,7 @@ impl CircuitOpen {
 impl fmt::Display for CircuitOpen {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "circuit of `{}` is open", self.backend)?;
-        self.retry_after.map_or(Ok(()), |wait| write!(f, ", to be tried in {wait:?}"))
+        self.retry_after.map_or(Ok(()), |wait| write!(f, ", to be tried in {wait:.1?}"))
     }
 }
 
@@ -39,7 +39,7 @@ impl Error for CircuitOpen {
 /// The breaker was given a value that makes no sense, and admits nobody.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
-pub struct Misconfigured(pub(super) Refused);
+pub struct Misconfigured(pub(crate) Refused);
 
 impl fmt::Display for Misconfigured {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

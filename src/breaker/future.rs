@@ -37,12 +37,12 @@ where
     /// Calls a service that is ready, as one who was admitted.
     #[inline]
     pub(super) fn begin(service: &mut S, request: Req, admitted: Admitted<C>) -> Self {
-        let Admitted { post, ticket } = admitted;
+        let Admitted { post, ticket, timed } = admitted;
         let in_case = Panic { post: &post, ticket };
         let note = post.classifier.request(&request);
         let call = service.call(request);
         std::mem::forget(in_case);
-        Self { call: Some(call), duty: Duty::new(post, ticket), note: Some(note), rejected: None }
+        Self { call: Some(call), duty: Duty::new(post, ticket, timed), note: Some(note), rejected: None }
     }
 
     #[inline]

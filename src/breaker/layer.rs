@@ -99,6 +99,10 @@ impl<C> CircuitBreakerLayer<C> {
     }
 
     /// Opens when this share of the calls in a window took longer than that, once there were so many.
+    ///
+    /// A call lasts until its response is there, or until the end of the body where that decides (gRPC). One that is
+    /// given up after so long was slow too, though it did not fail: the loser to a hedge, the call of a client that left.
+    /// One that is given up earlier says nothing, and nor does a body that is not read to its end.
     pub fn slow_calls(self, rate: f64, slower_than: Duration, window: Duration, minimum_calls: u32) -> Self {
         self.draft(|draft| draft.slow_calls(rate, slower_than, window, minimum_calls))
     }

@@ -98,8 +98,8 @@ impl<S, C> CircuitBreaker<S, C> {
                 waiting.bell.take();
             }
             let open = match self.post.admit() {
-                Ok(Admitted { post, ticket }) => {
-                    self.admitted = Some(Duty::new(post, ticket));
+                Ok(Admitted { post, ticket, timed }) => {
+                    self.admitted = Some(Duty::new(post, ticket, timed));
                     self.waiting = None;
                     return Poll::Ready(Ok(()));
                 }
@@ -184,7 +184,7 @@ where
         {
             self.inner_ready = false;
             let post = Arc::clone(self.own_post());
-            return ResponseFuture::begin(&mut self.inner, request, Admitted { post, ticket });
+            return ResponseFuture::begin(&mut self.inner, request, Admitted { post, ticket, timed: false });
         }
         // The future is put together here in any case: it is not passed through a place in memory that others write to.
         match self.admit_with_care() {
@@ -216,7 +216,7 @@ impl<S, C> CircuitBreaker<S, C> {
             Ok(admitted) => admitted.begun(),
             // Its door made sure a moment ago: it was on its way already when the circuit opened.
             Err(_) if self.mode == Mode::Refuse && self.passed => {
-                Admitted { post: Arc::clone(&self.post), ticket: Ticket::VOID }
+                Admitted { post: Arc::clone(&self.post), ticket: Ticket::VOID, timed: false }
             }
             // The service stays ready for the call that is admitted.
             Err(open) => return Err(Box::new(open.into())),

@@ -2,8 +2,11 @@ use std::{error, fmt, sync::Arc, time::Duration};
 
 use tower::BoxError;
 
-use super::Ledger;
-use crate::fleet::Refused;
+use super::{Ledger, Stopped};
+use crate::{
+    fleet::Refused,
+    outcome::{Failure, FailureKind},
+};
 
 /// Why a request was not answered. One pointer wide, since every response carries the room for it.
 pub struct Error(Box<(ErrorKind, Ledger)>);
@@ -56,12 +59,39 @@ impl Error {
         &self.0.1
     }
 
+    /// After how long the caller may come again, if anybody said so: the circuit that is to be tried first, or the
+    /// last backend that failed.
+    pub fn retry_after(&self) -> Option<Duration> {
+        match self.kind() {
+            ErrorKind::NoneAvailable { retry_after, .. } => *retry_after,
+            _ => self.ledger().last_failure()?.failure()?.retry_delay(),
+        }
+    }
+
     /// The backend's own error, or the last of them.
     pub fn into_source(self) -> Option<BoxError> {
         match self.0.0 {
             ErrorKind::Failed { source } => Some(source),
             ErrorKind::Exhausted { source, .. } => source,
             _ => None,
+        }
+    }
+}
+
+#[cfg(feature = "http")]
+impl Error {
+    /// What a gateway answers with: 503 when there was nobody to ask, 504 when nobody answered in time, 502 when nobody
+    /// could answer, 500 when the failover itself is misconfigured.
+    pub fn status(&self) -> http::StatusCode {
+        let is_late = || {
+            let last = self.ledger().last_failure().and_then(|outcome| outcome.failure().map(Failure::kind));
+            last == Some(FailureKind::Timeout) || self.ledger().stopped() == Some(Stopped::OutOfTime)
+        };
+        match self.kind() {
+            ErrorKind::NoBackends | ErrorKind::NoneAvailable { .. } => http::StatusCode::SERVICE_UNAVAILABLE,
+            ErrorKind::Misconfigured(_) => http::StatusCode::INTERNAL_SERVER_ERROR,
+            ErrorKind::Failed { .. } | ErrorKind::Exhausted { .. } if is_late() => http::StatusCode::GATEWAY_TIMEOUT,
+            ErrorKind::Failed { .. } | ErrorKind::Exhausted { .. } => http::StatusCode::BAD_GATEWAY,
         }
     }
 }
@@ -78,7 +108,7 @@ impl fmt::Display for Error {
             ErrorKind::NoBackends => f.write_str("the fleet has no backends"),
             ErrorKind::NoneAvailable { backends, retry_after } => {
                 write!(f, "none of {backends} backends is available")?;
-                retry_after.map_or(Ok(()), |wait| write!(f, ", one may be in {wait:?}"))
+                retry_after.map_or(Ok(()), |wait| write!(f, ", one may be in {wait:.1?}"))
             }
             ErrorKind::Failed { .. } => match self.ledger().served() {
                 Some(backend) => write!(f, "backend `{backend}` failed"),

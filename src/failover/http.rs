@@ -1,7 +1,6 @@
 //! Terms for HTTP and gRPC.
 
 use std::{
-    collections::VecDeque,
     fmt,
     io::IoSlice,
     pin::Pin,
@@ -11,11 +10,10 @@ use std::{
 
 use bytes::Buf;
 use http::{HeaderName, HeaderValue, Request, Response};
-use http_body::{Body, Frame, SizeHint};
-use pin_project_lite::pin_project;
+use http_body::Body;
 use tower::BoxError;
 
-use super::{Accept, Ledger, accept};
+use super::{Accept, AnswerBody, Ledger, accept};
 use crate::{
     body::{Replay, ReplayBody, ReplayLayer, Unreplayable},
     outcome::{Classify, FailureKind, HttpClassifier, Outcome},
@@ -31,6 +29,11 @@ pub enum CommitPoint {
     Head,
     /// With the first frame of its body, or its end: for streams that are slow to begin.
     FirstFrame,
+    /// With its end, if it is known beforehand to have at most so many bytes; any other with its head.
+    ///
+    /// So that a small answer that breaks off in the middle is lost on nobody, while streams and large bodies flow at
+    /// once. What has come of it is kept as it came, and timeouts run until its end.
+    Whole(usize),
     /// When a predicate says so that looks at the beginning of the body.
     Prelude(Prelude),
 }
@@ -82,6 +85,7 @@ impl fmt::Debug for CommitPoint {
         match self {
             Self::Head => f.write_str("Head"),
             Self::FirstFrame => f.write_str("FirstFrame"),
+            Self::Whole(bound) => f.debug_tuple("Whole").field(bound).finish(),
             Self::Prelude(prelude) => prelude.fmt(f),
         }
     }
@@ -181,17 +185,24 @@ where
     }
 
     fn open(&self, response: Response<B>) -> Opening<B> {
-        Opening { response: response.map(AnswerBody::new), seen: Vec::new() }
+        let size = response.body().size_hint().exact().and_then(|size| usize::try_from(size).ok());
+        let room = match self.commit {
+            CommitPoint::Whole(bound) if size.is_some_and(|size| size <= bound) => Some(bound),
+            _ => None,
+        };
+        Opening { response: response.map(AnswerBody::new), seen: Vec::new(), room }
     }
 
     fn poll_open(&self, opening: &mut Opening<B>, cx: &mut Context<'_>) -> Poll<Outcome> {
-        let Opening { response, seen } = opening;
+        let Opening { response, seen, room } = opening;
         let body = response.body_mut();
         for _ in 0..FRAMES {
             match &self.commit {
                 CommitPoint::Head => return Poll::Ready(Outcome::Success),
                 CommitPoint::FirstFrame if !body.read.is_empty() => return Poll::Ready(Outcome::Success),
                 CommitPoint::FirstFrame => {}
+                CommitPoint::Whole(_) if room.is_none() => return Poll::Ready(Outcome::Success),
+                CommitPoint::Whole(_) => {}
                 CommitPoint::Prelude(Prelude { bound, decide }) => match decide(seen) {
                     Decision::Accept => return Poll::Ready(Outcome::Success),
                     Decision::Refuse(name) => return Poll::Ready(FailureKind::Custom(name).into()),
@@ -213,6 +224,8 @@ where
                     if let (Some(data), CommitPoint::Prelude(_)) = (frame.data_ref(), &self.commit) {
                         see(data, seen);
                     }
+                    // One that is longer than it said is not waited for without an end.
+                    *room = room.and_then(|room| room.checked_sub(frame.data_ref().map_or(0, Buf::remaining)));
                     // An empty frame says nothing yet, and nothing is lost with it.
                     if frame.data_ref().is_none_or(|data| data.has_remaining()) {
                         body.read.push_back(frame);
@@ -245,6 +258,8 @@ pub struct Opening<B: Body> {
     response: Response<AnswerBody<B>>,
     /// What a predicate has seen of it.
     seen: Vec<u8>,
+    /// How much more of it may come while its end is waited for. None when it is not.
+    room: Option<usize>,
 }
 
 /// Copies the data of a frame, which stays whole, in whatever pieces it is.
@@ -252,64 +267,4 @@ fn see(data: &impl Buf, seen: &mut Vec<u8>) {
     let mut pieces = [IoSlice::new(&[]); 16];
     let filled = data.chunks_vectored(&mut pieces);
     pieces[..filled].iter().for_each(|piece| seen.extend_from_slice(piece));
-}
-
-pin_project! {
-    /// The body of a response that a failover passes on: what was read of it to see whether it is good, then the rest.
-    pub struct AnswerBody<B>
-    where
-        B: Body,
-    {
-        read: VecDeque<Frame<B::Data>>,
-        broken: Option<B::Error>,
-        ended: bool,
-        #[pin]
-        rest: B,
-    }
-}
-
-impl<B: Body> AnswerBody<B> {
-    fn new(rest: B) -> Self {
-        Self { read: VecDeque::new(), broken: None, ended: false, rest }
-    }
-}
-
-impl<B: Body> Body for AnswerBody<B> {
-    type Data = B::Data;
-    type Error = B::Error;
-
-    fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<B::Data>, B::Error>>> {
-        let this = self.project();
-        match this.read.pop_front() {
-            Some(frame) => Poll::Ready(Some(Ok(frame))),
-            None if *this.ended => Poll::Ready(None),
-            None if this.broken.is_some() => {
-                *this.ended = true;
-                Poll::Ready(this.broken.take().map(Err))
-            }
-            None => this.rest.poll_frame(cx),
-        }
-    }
-
-    fn is_end_stream(&self) -> bool {
-        self.read.is_empty() && self.broken.is_none() && (self.ended || self.rest.is_end_stream())
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        let read: u64 = self.read.iter().filter_map(Frame::data_ref).map(|data| data.remaining() as u64).sum();
-        let rest = if self.ended { SizeHint::with_exact(0) } else { self.rest.size_hint() };
-        let mut hint = SizeHint::new();
-        // In this order: the upper bound may not be below the lower one.
-        if let Some(upper) = rest.upper() {
-            hint.set_upper(upper.saturating_add(read));
-        }
-        hint.set_lower(rest.lower().saturating_add(read));
-        hint
-    }
-}
-
-impl<B: Body> fmt::Debug for AnswerBody<B> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("AnswerBody").field("frames_read", &self.read.len()).finish_non_exhaustive()
-    }
 }

@@ -17,7 +17,6 @@ use crate::{
 /// `H` are the terms on which requests are sent again and responses are good, `P` is the strategy that names the first
 /// backend. A value that makes no sense is refused by [`checked`](Self::checked); a door that is made with one unchecked
 /// answers every call with the same error.
-#[derive(Clone)]
 #[must_use = "a layer does nothing until it is given a fleet"]
 pub struct FailoverLayer<H, P = Primary> {
     terms: H,
@@ -35,6 +34,10 @@ pub enum Mode {
     /// One after the other, each when the one before has tripped.
     Sequential,
     /// The next one after each such delay, or at a trip if that is earlier.
+    ///
+    /// Who loses to its hedge is dropped before it can fail: set
+    /// [`slow_calls`](crate::CircuitBreakerLayer::slow_calls) at the breaker, at less than this delay, so that losers are
+    /// learned from. Otherwise a backend that hangs may be asked first for ever, and every request waits for its hedge.
     Hedged(Duration),
 }
 
@@ -284,6 +287,13 @@ where
 
     fn layer(&self, fleet: Fleet<S, R>) -> Failover<S, H, P> {
         Failover::new(&fleet, self.terms.clone(), self.pick.renew(&[], &[]), self.settings.clone())
+    }
+}
+
+/// The clone begins a rotation of its own, as each door does.
+impl<H: Clone, P: Pick> Clone for FailoverLayer<H, P> {
+    fn clone(&self) -> Self {
+        Self { terms: self.terms.clone(), pick: self.pick.renew(&[], &[]), settings: self.settings.clone() }
     }
 }
 

@@ -96,7 +96,7 @@ impl Ledger {
     }
 
     /// The last failure that moved the request on, or ended it.
-    pub(super) fn last_failure(&self) -> Option<Outcome> {
+    pub fn last_failure(&self) -> Option<Outcome> {
         self.attempts.iter().rev().find_map(|attempt| match attempt.ending {
             Ending::Tripped { outcome, .. } | Ending::NotReady { outcome } => Some(outcome),
             Ending::Served | Ending::BrokenOff { .. } | Ending::Dropped => None,
@@ -110,11 +110,11 @@ impl fmt::Display for Ledger {
         for (index, Attempted { backend, ending, took, .. }) in self.attempts.iter().enumerate() {
             f.write_str(if index == 0 { "" } else { "; " })?;
             match ending {
-                Ending::Served => write!(f, "`{backend}` served ({took:?})")?,
-                Ending::Tripped { outcome, .. } => write!(f, "`{backend}`: {outcome} ({took:?})")?,
+                Ending::Served => write!(f, "`{backend}` served ({took:.1?})")?,
+                Ending::Tripped { outcome, .. } => write!(f, "`{backend}`: {outcome} ({took:.1?})")?,
                 Ending::NotReady { outcome } => write!(f, "`{backend}` not ready: {outcome}")?,
-                Ending::BrokenOff { .. } => write!(f, "`{backend}` broken off ({took:?})")?,
-                Ending::Dropped => write!(f, "`{backend}` dropped ({took:?})")?,
+                Ending::BrokenOff { .. } => write!(f, "`{backend}` broken off ({took:.1?})")?,
+                Ending::Dropped => write!(f, "`{backend}` dropped ({took:.1?})")?,
             }
         }
         match self.stopped {

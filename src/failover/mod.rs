@@ -14,7 +14,8 @@
 //!
 //! Every response has a [`Ledger`] among its extensions, and every error brings one along: who was tried, why each was
 //! left, how long it took, who served. Each attempt starts from the caller's request, whose body is kept within bounds;
-//! all attempts run inside the one future, and dropping it ends them.
+//! all attempts run inside the one future, and dropping it ends them. Who is dropped has not failed; under
+//! [`slow_calls`](crate::CircuitBreakerLayer::slow_calls) its circuit learns that it was slow.
 //!
 //! The default, for HTTP:
 //!
@@ -69,6 +70,8 @@
 //! When any backend will do and a failure may be the caller's, a [balance](crate::balance) costs less.
 
 mod accept;
+#[cfg(feature = "http")]
+mod answer;
 mod backoff;
 mod budget;
 mod error;
@@ -83,8 +86,6 @@ mod schedule;
 mod service;
 mod trigger;
 
-#[cfg(feature = "http")]
-pub use self::http::{AnswerBody, CommitPoint, Decision, HttpTerms, Opening, Prelude};
 pub use self::{
     accept::{Accept, Plain},
     backoff::Backoff,
@@ -95,4 +96,9 @@ pub use self::{
     ledger::{Attempted, Ending, Ledger, Stopped},
     service::Failover,
     trigger::Trigger,
+};
+#[cfg(feature = "http")]
+pub use self::{
+    answer::AnswerBody,
+    http::{CommitPoint, Decision, HttpTerms, Opening, Prelude},
 };

@@ -86,10 +86,11 @@ where
 {
     pub(super) fn new(run: &Arc<Run<S, H>>, line: usize, entrant: Entrant<S>, request: H::Request) -> Self {
         let Entrant { member, mut service, limit } = entrant;
+        let began = Instant::now();
         // Called at once, as a ready service is, and it may panic at once.
         let call = catch_unwind(AssertUnwindSafe(|| service.call(request)));
         let stage = call.map_or(Stage::Panicked, |call| Stage::Calling { call });
-        Self { line, member, run: Arc::clone(run), began: Instant::now(), limit, timer: None, stage }
+        Self { line, member, run: Arc::clone(run), began, limit, timer: None, stage }
     }
 
     /// Its line in the ledger.

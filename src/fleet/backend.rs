@@ -3,6 +3,7 @@ use std::{fmt, num::NonZeroU32, ops::Deref, sync::Arc, time::Duration};
 use tower_layer::Layer;
 
 use super::{Field, Refused};
+use crate::health::Status;
 
 /// One of the services that a fleet is made of, and what is to be known about it.
 ///
@@ -22,6 +23,7 @@ pub struct Backend<S> {
     pub(super) weight: u32,
     pub(super) priority: i32,
     pub(super) timeout: Option<Duration>,
+    pub(super) status: Status,
     pub(super) service: S,
 }
 
@@ -31,7 +33,7 @@ impl<S> Backend<S> {
     /// The name identifies the backend within its fleet and is shown in errors, events and pages. It has 1 to 128 bytes
     /// of ASCII letters, digits and `-_.:/[]`, so that it is safe in all of them.
     pub fn new(name: impl Into<Arc<str>>, service: S) -> Self {
-        Self { name: name.into(), weight: 1, priority: 0, timeout: None, service }
+        Self { name: name.into(), weight: 1, priority: 0, timeout: None, status: Status::Healthy, service }
     }
 
     /// The share of the requests it gets among the backends of its tier; at least 1.
@@ -46,25 +48,43 @@ impl<S> Backend<S> {
         self
     }
 
-    /// How long one attempt may take, from the moment the backend is ready. Without it no timer runs.
+    /// How long one attempt may take, from the moment the backend is ready until its response is the answer: for
+    /// [`Failover`](crate::Failover) up to its commit, else with its head. The rest of a body is not under it. Without it
+    /// no timer runs.
     pub fn timeout(mut self, timeout: Duration) -> Self {
         self.timeout = Some(timeout);
         self
     }
 
+    /// How it enters the fleet: drained, for one that is to be let in by hand. Default healthy.
+    pub fn status(mut self, status: Status) -> Self {
+        self.status = status;
+        self
+    }
+
     /// Wraps the service of this backend alone.
     pub fn layer<L: Layer<S>>(self, layer: L) -> Backend<L::Service> {
-        Backend {
-            name: self.name,
-            weight: self.weight,
-            priority: self.priority,
-            timeout: self.timeout,
-            service: layer.layer(self.service),
-        }
+        self.map(|service| layer.layer(service))
+    }
+
+    /// The same backend with another service, made of this one.
+    pub fn map<T>(self, change: impl FnOnce(S) -> T) -> Backend<T> {
+        let Self { name, weight, priority, timeout, status, service } = self;
+        Backend { name, weight, priority, timeout, status, service: change(service) }
+    }
+
+    /// Its name, which may still be refused.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Its service.
+    pub fn service(&self) -> &S {
+        &self.service
     }
 
     /// Past this point no bad name, weight or timeout exists.
-    pub(super) fn checked(&self) -> Result<(Name, NonZeroU32), Refused> {
+    pub(crate) fn checked(&self) -> Result<(Name, NonZeroU32), Refused> {
         let name = Name::checked(&self.name)?;
         let weight = checked_weight(&name, self.weight)?;
         if self.timeout.is_some_and(|timeout| timeout.is_zero()) {
@@ -86,6 +106,7 @@ impl<S> fmt::Debug for Backend<S> {
             .field("weight", &self.weight)
             .field("priority", &self.priority)
             .field("timeout", &self.timeout)
+            .field("status", &self.status)
             .finish_non_exhaustive()
     }
 }

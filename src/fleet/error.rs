@@ -39,6 +39,11 @@ impl Refused {
         Self::new("", Field::Fleet(field), value, reason)
     }
 
+    /// What is wrong with the value, to be said after it: `must be at least 1`.
+    pub fn reason(&self) -> &str {
+        &self.reason
+    }
+
     pub(super) fn taken(name: &str) -> Self {
         Self::new(name, Field::Name, name, "is taken already")
     }

@@ -159,8 +159,9 @@ impl<S: Send + Sync + 'static, R> Fleet<S, R> {
     /// Looks at a backend and leads it through the entrance. The caller's layers run here, outside the lock.
     fn recruit(&self, backend: Backend<R>) -> Result<Recruit<S>, Refused> {
         let (name, weight) = backend.checked()?;
-        let Backend { priority, timeout, service, .. } = backend;
+        let Backend { priority, timeout, status, service, .. } = backend;
         let health = Arc::new(self.shared.health());
+        health.set_status(status);
         let newcomer = Newcomer {
             service,
             name: name.clone(),

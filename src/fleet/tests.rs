@@ -509,3 +509,21 @@ fn no_service_is_shown() {
         assert!(!shown.contains("secret") && !shown.contains("Client"), "{shown}");
     }
 }
+
+// C11, C41
+#[test]
+fn a_backend_enters_as_it_is_said_to_be() {
+    let fleet = fleet(&["a", "b"]);
+    fleet.insert(Backend::new("c", 3).status(Status::Draining)).unwrap();
+    assert_eq!(tier(&fleet), ["a", "b"]);
+    fleet.set_status("c", Status::Healthy);
+    assert_eq!(tier(&fleet), ["a", "b", "c"]);
+}
+
+#[test]
+fn a_backend_keeps_what_is_known_of_it_with_another_service() {
+    let one = Backend::new("a", 1).weight(3).priority(-2).timeout(Duration::from_secs(9)).status(Status::Degraded);
+    let two = one.clone().map(|service| service + 1);
+    assert_eq!((two.name(), two.service()), ("a", &2));
+    assert_eq!(format!("{one:?}"), format!("{two:?}"));
+}

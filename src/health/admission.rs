@@ -79,4 +79,6 @@ pub(crate) enum Verdict {
     Failure,
     /// Nothing: cancelled, or never sent. Returns the permit, counts nothing.
     Neutral,
+    /// Nothing, for whoever made the call let go of it. Neutral, unless it was slow already.
+    GivenUp,
 }

@@ -1,14 +1,15 @@
 //! The circuit itself: admits calls, learns what came of them, moves between its states.
 
+mod outcomes;
 mod transitions;
 
 use super::{
     admission::{Admission, Ticket, Verdict},
-    evidence::{Evidence, Sample},
+    evidence::Evidence,
     moment::Moment,
     policy::Policy,
     state::{State, Transition, Word},
-    sync::{AtomicU64, Mutex, MutexGuard, Ordering},
+    sync::{AtomicU64, Mutex, Ordering},
 };
 
 /// Decides, for one backend, who is served. Shared by everybody who talks to it.
@@ -145,69 +146,13 @@ impl Circuit {
             return None;
         }
         match (ticket.word.state(), verdict) {
+            (State::Closed | State::HalfOpen, Verdict::GivenUp) => self.give_up(ticket, now, random),
             (State::Closed, Verdict::Neutral) => None,
             (State::Closed, Verdict::Success) if self.expects_success(&ticket) => None,
             (State::Closed, _) => self.count(ticket, verdict, now(), random),
             (State::HalfOpen, Verdict::Neutral) => self.cancel_probe(ticket),
             (State::HalfOpen, _) => self.weigh_probe(ticket, verdict, now(), random),
             _ => None,
-        }
-    }
-
-    #[inline(never)]
-    fn count(&self, ticket: Ticket, verdict: Verdict, now: Moment, random: impl FnOnce() -> u64) -> Option<Transition> {
-        let sample = self.sample(ticket, verdict, now);
-        let mut evidence = self.lock_in(ticket.word)?;
-        let mut trips = evidence.add(sample, now);
-        if let Some(threshold) = self.policy.consecutive {
-            let streak = if sample.failed { self.streak.load(Ordering::Relaxed) + 1 } else { 0 };
-            self.streak.store(streak, Ordering::Relaxed);
-            trips |= streak >= u64::from(threshold);
-        }
-        trips.then(|| self.open(&mut evidence, now, random))
-    }
-
-    #[cold]
-    fn weigh_probe(
-        &self,
-        ticket: Ticket,
-        verdict: Verdict,
-        now: Moment,
-        random: impl FnOnce() -> u64,
-    ) -> Option<Transition> {
-        let sample = self.sample(ticket, verdict, now);
-        let mut evidence = self.take_back(ticket)?;
-        if sample.failed || sample.slow {
-            Some(self.open(&mut evidence, now, random))
-        } else if evidence.count_good_probe() >= self.policy.successes_to_close {
-            Some(self.close(&mut evidence, now))
-        } else {
-            self.publish_eligible(ticket.word, evidence.next_free());
-            None
-        }
-    }
-
-    #[cold]
-    fn cancel_probe(&self, ticket: Ticket) -> Option<Transition> {
-        let evidence = self.take_back(ticket)?;
-        self.publish_eligible(ticket.word, evidence.next_free());
-        None
-    }
-
-    /// Takes the permit back, which is yet to be published, if the ticket's generation still runs.
-    fn take_back(&self, ticket: Ticket) -> Option<MutexGuard<'_, Evidence>> {
-        let mut evidence = self.lock_in(ticket.word)?;
-        if let Some(permit) = ticket.permit {
-            evidence.give_back(permit);
-        }
-        Some(evidence)
-    }
-
-    fn sample(&self, ticket: Ticket, verdict: Verdict, now: Moment) -> Sample {
-        let slow = self.policy.slow_calls;
-        Sample {
-            failed: verdict == Verdict::Failure,
-            slow: slow.is_some_and(|slow| now.since(ticket.started) > slow.slower_than),
         }
     }
 

@@ -54,7 +54,7 @@ fn no_random() -> u64 {
     panic!("randomness was asked for")
 }
 
-use Verdict::{Failure, Neutral, Success};
+use Verdict::{Failure, GivenUp, Neutral, Success};
 
 #[test]
 fn a_default_circuit_opens_probes_and_closes() {
@@ -147,6 +147,83 @@ fn slow_calls_open_and_a_slow_probe_opens_again() {
     assert_eq!(record(&circuit, slow, Success, 36), Some(State::Open));
     let late_start = admit(&circuit, 66).started_at(at(68));
     assert_eq!(record(&circuit, late_start, Success, 70), Some(State::Closed));
+}
+
+#[test]
+fn a_call_given_up_counts_as_slow_when_it_was() {
+    // C36, C37
+    let circuit = circuit(Policy::draft().slow_calls(0.5, secs(1), secs(60), 4));
+    for _ in 0..100 {
+        let ticket = admit(&circuit, 0);
+        assert_eq!(record(&circuit, ticket, GivenUp, 1), None, "not slow, and so not there at all");
+    }
+    assert_eq!([call(&circuit, Success, 1), call(&circuit, Success, 1)], [None; 2]);
+    let tickets = [admit(&circuit, 1), admit(&circuit, 1)];
+    assert_eq!(record(&circuit, tickets[0], GivenUp, 3), None);
+    assert_eq!(record(&circuit, tickets[1], GivenUp, 3), Some(State::Open), "two of four");
+    // Left too early, a probe gives its permit back; left later, it was a bad one.
+    let probe = admit(&circuit, 33);
+    assert_eq!(record(&circuit, probe, GivenUp, 34), None);
+    let probe = admit(&circuit, 34);
+    assert_eq!(record(&circuit, probe, GivenUp, 36), Some(State::Open));
+}
+
+#[test]
+fn a_slow_call_given_up_is_no_failure_and_no_success() {
+    // C37
+    let slow = || Policy::draft().slow_calls(1.0, secs(1), secs(60), 1_000);
+    let give_up = |circuit: &Circuit| record(circuit, admit(circuit, 0), GivenUp, 2);
+    let streak = circuit(slow().consecutive(2));
+    assert_eq!(call(&streak, Failure, 2), None);
+    assert_eq!([give_up(&streak), give_up(&streak)], [None; 2], "it adds nothing");
+    assert_eq!(call(&streak, Failure, 2), Some(State::Open), "and ends nothing");
+    let log = circuit(slow().failures(1));
+    assert_eq!(give_up(&log), None);
+    let rate = circuit(slow().failure_rate(1.0, secs(60), 2));
+    assert_eq!([give_up(&rate), give_up(&rate), call(&rate, Failure, 2)], [None; 3]);
+    assert_eq!(call(&rate, Failure, 2), Some(State::Open), "two of two");
+}
+
+#[test]
+fn without_a_rule_on_slow_calls_giving_up_reads_no_clock() {
+    // C37
+    let circuit = circuit(Policy::draft().failures(1).consecutive(1).failure_rate(0.1, secs(60), 1));
+    let ticket = admit(&circuit, 0);
+    assert_eq!(circuit.record(ticket, GivenUp, no_clock, no_random), None);
+    assert_eq!(call(&circuit, Failure, 0), Some(State::Open));
+    let probe = admit(&circuit, 30);
+    assert_eq!(circuit.record(probe, GivenUp, no_clock, no_random), None);
+    let next = admit(&circuit, 30);
+    assert_eq!(record(&circuit, next, Success, 90), Some(State::Closed), "the permit was free again");
+}
+
+#[test]
+fn a_slow_call_given_up_late_changes_nothing() {
+    // C39
+    let circuit = circuit(Policy::draft().slow_calls(1.0, secs(1), secs(60), 1));
+    let early = [admit(&circuit, 0), admit(&circuit, 0), admit(&circuit, 0)];
+    assert!(circuit.trip(at(0), || 0).is_some());
+    assert_eq!(record(&circuit, early[0], GivenUp, 5), None, "open");
+    let probe = admit(&circuit, 30);
+    assert_eq!(record(&circuit, early[1], GivenUp, 31), None, "half-open");
+    assert_eq!(record(&circuit, probe, Success, 31), Some(State::Closed));
+    assert_eq!(record(&circuit, early[2], GivenUp, 60), None, "closed again");
+}
+
+#[test]
+fn a_call_that_is_blamed_says_itself_whether_it_was_slow() {
+    // C36: given up by a timeout, it is one failure and one slow call, of one.
+    let draft = || Policy::draft().slow_calls(1.0, secs(1), secs(60), 2).failure_rate(1.0, secs(60), 4);
+    let blamed = |circuit: &Circuit| {
+        let ticket = admit(circuit, 0);
+        let slow = record(circuit, ticket, GivenUp, 2);
+        slow.or(circuit.blame(at(2), || 0).map(|transition| transition.to))
+    };
+    let slow = circuit(draft());
+    assert_eq!([blamed(&slow), blamed(&slow)], [None, Some(State::Open)]);
+    let failing = circuit(draft().slow_calls(1.0, secs(9), secs(60), 1));
+    let seen: Vec<_> = (0..4).map(|_| blamed(&failing)).collect();
+    assert_eq!(seen, [None, None, None, Some(State::Open)]);
 }
 
 #[test]

@@ -48,17 +48,25 @@ impl Evidence {
 
     /// Counts a call while closed; true when a window is full of bad ones. Every window sees every call.
     pub(super) fn add(&mut self, sample: Sample, now: Moment) -> bool {
+        // Both of them, whatever the first says.
+        self.add_failed(sample.failed, now) | self.add_slow(sample.slow, now)
+    }
+
+    /// Counts whether a call failed, of which nobody says here whether it was slow.
+    pub(super) fn add_failed(&mut self, failed: bool, now: Moment) -> bool {
         let mut trips = false;
-        if let Some(log) = self.failures.as_mut().filter(|_| sample.failed) {
+        if let Some(log) = self.failures.as_mut().filter(|_| failed) {
             trips |= log.add(now);
         }
         if let Some(window) = &mut self.failure_rate {
-            trips |= window.add(now, sample.failed);
-        }
-        if let Some(window) = &mut self.slow_calls {
-            trips |= window.add(now, sample.slow);
+            trips |= window.add(now, failed);
         }
         trips
+    }
+
+    /// Counts whether a call was slow, of which nobody says here whether it failed.
+    pub(super) fn add_slow(&mut self, slow: bool, now: Moment) -> bool {
+        self.slow_calls.as_mut().is_some_and(|window| window.add(now, slow))
     }
 
     /// Begins a closed time, knowing nothing.

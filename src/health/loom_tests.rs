@@ -28,6 +28,12 @@ fn record(circuit: &Circuit, ticket: Ticket, verdict: Verdict, now: u64) -> Opti
     transition.map(|transition| transition.to)
 }
 
+/// Opens at so many calls that took longer than a second.
+fn timing(slow: u32) -> Arc<Circuit> {
+    let draft = Policy::draft().slow_calls(1.0, Duration::from_secs(1), Duration::from_secs(60), slow).probes(2);
+    Arc::new(Circuit::new(draft.build().unwrap()))
+}
+
 /// Opens at second 0, so its time is up at second 30.
 fn open(circuit: &Circuit) {
     let ticket = admit(circuit, 0).unwrap();
@@ -104,6 +110,52 @@ fn racing_failures_open_once_and_the_second_is_late() {
         let both = [mine, other.join().unwrap()];
         assert_eq!(both.iter().flatten().count(), 1);
         assert_eq!(circuit.generation(), 1);
+    });
+}
+
+#[test]
+fn racing_callers_that_leave_after_long_open_once() {
+    // C37, C39
+    loom::model(|| {
+        let circuit = timing(2);
+        let tickets = [admit(&circuit, 0).unwrap(), admit(&circuit, 0).unwrap(), admit(&circuit, 0).unwrap()];
+        let others = [tickets[0], tickets[1]]
+            .map(|ticket| beside(&circuit, move |circuit| record(circuit, ticket, Verdict::GivenUp, 2)));
+        let mine = record(&circuit, tickets[2], Verdict::GivenUp, 2);
+        let opened = others.into_iter().filter_map(|other| other.join().unwrap()).chain(mine).count();
+        assert_eq!((opened, circuit.generation()), (1, 1));
+        assert_eq!(circuit.state(at(2)), State::Open);
+    });
+}
+
+#[test]
+fn a_caller_that_leaves_late_races_the_transition_and_changes_nothing() {
+    // C39
+    loom::model(|| {
+        let circuit = timing(1);
+        let early = admit(&circuit, 0).unwrap();
+        circuit.trip(at(0), || 0).unwrap();
+        let late = beside(&circuit, move |circuit| record(circuit, early, Verdict::GivenUp, 30));
+        let probe = admit(&circuit, 30).unwrap();
+        assert_eq!(record(&circuit, probe, Verdict::Success, 30), Some(State::Closed));
+        assert_eq!(late.join().unwrap(), None);
+        assert_eq!((circuit.state(at(30)), circuit.generation()), (State::Closed, 3));
+    });
+}
+
+#[test]
+fn a_probe_left_after_long_races_a_good_one() {
+    // C38, C39
+    loom::model(|| {
+        let circuit = timing(1);
+        circuit.trip(at(0), || 0).unwrap();
+        let [good, left] = [admit(&circuit, 30).unwrap(), admit(&circuit, 30).unwrap()];
+        let left = beside(&circuit, move |circuit| record(circuit, left, Verdict::GivenUp, 32));
+        let closed = record(&circuit, good, Verdict::Success, 30);
+        let opened = left.join().unwrap();
+        assert!(closed.is_some() != opened.is_some(), "whoever is first decides: {closed:?} {opened:?}");
+        assert_eq!(circuit.state(at(32)), closed.or(opened).unwrap());
+        assert_eq!(circuit.generation(), 3);
     });
 }
 

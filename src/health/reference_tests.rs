@@ -78,12 +78,12 @@ impl Plan {
     }
 }
 
-/// A counted outcome.
+/// A counted outcome; nothing where it says nothing.
 #[derive(Clone, Copy, Debug)]
 struct Event {
     at: Duration,
-    failed: bool,
-    slow: bool,
+    failed: Option<bool>,
+    slow: Option<bool>,
 }
 
 /// An admitted call.
@@ -201,16 +201,18 @@ impl Reference {
         if verdict == Verdict::Neutral {
             return None;
         }
-        let slower_than = self.plan.slow_calls.map(|(_, slower_than, ..)| slower_than);
-        let event = Event {
-            at: now,
-            failed: verdict == Verdict::Failure,
-            slow: slower_than.is_some_and(|slower_than| now - call.started > slower_than),
-        };
-        self.events.push(event);
+        let slow = self.plan.slow_calls.map(|(_, slower_than, ..)| now - call.started > slower_than);
+        let given_up = verdict == Verdict::GivenUp;
+        if given_up && slow != Some(true) {
+            return None;
+        }
+        let failed = (!given_up).then_some(verdict == Verdict::Failure);
+        let event = Event { at: now, failed, slow };
         if self.state == State::Closed {
-            self.trips(now, event).then(|| self.open(now, random))
-        } else if event.failed || event.slow {
+            return self.count(event, random);
+        }
+        self.events.push(event);
+        if failed == Some(true) || slow == Some(true) {
             Some(self.open(now, random))
         } else if self.events.len() >= self.plan.successes_to_close as usize {
             Some(self.go(State::Closed, now))
@@ -219,37 +221,50 @@ impl Reference {
         }
     }
 
-    fn trips(&self, now: Duration, event: Event) -> bool {
+    fn count(&mut self, event: Event, random: u64) -> Option<Step> {
+        self.events.push(event);
+        self.trips(event).then(|| self.open(event.at, random))
+    }
+
+    /// A failure of which nobody knows when its call began.
+    fn blame(&mut self, now: Duration) -> Option<Step> {
+        match self.state {
+            State::Closed => self.count(Event { at: now, failed: Some(true), slow: None }, 0),
+            State::HalfOpen => Some(self.open(now, 0)),
+            _ => None,
+        }
+    }
+
+    fn trips(&self, event: Event) -> bool {
+        let now = event.at;
         let recent = self.plan.failures.is_some_and(|(threshold, within)| {
-            let failures = self.events.iter().filter(|event| event.failed && now - event.at <= within);
-            event.failed && failures.count() >= threshold as usize
+            let failures = self.events.iter().filter(|event| event.failed == Some(true) && now - event.at <= within);
+            event.failed == Some(true) && failures.count() >= threshold as usize
         });
         let streak = self.plan.consecutive.is_some_and(|threshold| {
-            let streak = self.events.iter().rev().take_while(|event| event.failed);
+            let streak = self.events.iter().rev().filter_map(|event| event.failed).take_while(|failed| *failed);
             streak.count() >= threshold as usize
         });
-        let failing = self
-            .plan
-            .failure_rate
-            .is_some_and(|(rate, window, minimum)| self.share(now, window, minimum, |event| event.failed) >= rate);
-        let slow = self
-            .plan
-            .slow_calls
-            .is_some_and(|(rate, _, window, minimum)| self.share(now, window, minimum, |event| event.slow) >= rate);
+        let failing = self.plan.failure_rate.is_some_and(|(rate, window, minimum)| {
+            event.failed.is_some() && self.share(now, window, minimum, |event| event.failed) >= rate
+        });
+        let slow = self.plan.slow_calls.is_some_and(|(rate, _, window, minimum)| {
+            event.slow.is_some() && self.share(now, window, minimum, |event| event.slow) >= rate
+        });
         recent || streak || failing || slow
     }
 
     /// The documented precision: the bucket of now, and the 31 before it.
-    fn share(&self, now: Duration, window: Duration, minimum: u32, hits: impl Fn(&Event) -> bool) -> f64 {
+    fn share(&self, now: Duration, window: Duration, minimum: u32, hit: impl Fn(&Event) -> Option<bool>) -> f64 {
         let width = window.as_nanos() / u128::from(BUCKETS);
         let bucket = |at: Duration| at.as_nanos() / width;
         let counted = self.events.iter();
         let counted = counted.filter(|event| bucket(event.at) + u128::from(BUCKETS) > bucket(now));
-        let calls: Vec<_> = counted.collect();
+        let calls: Vec<_> = counted.filter_map(hit).collect();
         if calls.len() < minimum as usize {
             return 0.0;
         }
-        calls.iter().filter(|event| hits(event)).count() as f64 / calls.len() as f64
+        calls.iter().filter(|hit| **hit).count() as f64 / calls.len() as f64
     }
 }
 
@@ -300,7 +315,8 @@ impl Pair {
         let (ticket, call) = self.tickets.swap_remove(rng.usize(..self.tickets.len()));
         let verdict = match rng.u8(..10) {
             0..4 => Verdict::Success,
-            4..8 => Verdict::Failure,
+            4..7 => Verdict::Failure,
+            7..9 => Verdict::GivenUp,
             _ => Verdict::Neutral,
         };
         let random = u64::from(rng.bool()) << 63;
@@ -314,7 +330,7 @@ impl Pair {
         let (now, moment) = (self.now, self.moment());
         let state = self.reference.state;
         let reference = &mut self.reference;
-        let (found, expected) = match rng.u8(..5) {
+        let (found, expected) = match rng.u8(..6) {
             0 => (
                 self.circuit.force_open(moment),
                 (state != State::ForcedOpen).then(|| reference.go(State::ForcedOpen, now)),
@@ -330,6 +346,7 @@ impl Pair {
                 (self.circuit.reset(moment), expected)
             }
             3 => (self.circuit.hasten(moment), (state == State::Open).then(|| reference.go(State::HalfOpen, now))),
+            4 => (self.circuit.blame(moment, || 0), reference.blame(now)),
             _ => (
                 self.circuit.trip(moment, || 0),
                 matches!(state, State::Closed | State::HalfOpen).then(|| reference.open(now, 0)),

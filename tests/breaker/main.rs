@@ -8,6 +8,7 @@
 mod alone;
 mod bounds;
 mod fleet;
+mod given_up;
 mod half_open;
 mod keyed;
 mod mock;

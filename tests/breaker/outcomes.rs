@@ -194,6 +194,28 @@ async fn a_body_that_nobody_reads_to_its_end_says_nothing_more() {
     assert_eq!(switch.state(), State::Closed);
 }
 
+// C34, C37
+#[tokio::test(start_paused = true)]
+async fn a_long_stream_that_its_reader_leaves_is_not_slow() {
+    for classifier in [HttpClassifier::new(), HttpClassifier::new().success_at_end(true)] {
+        let stream = || says(|| Ok(Response::new(boxed(Full::from("long")))));
+        let layer = CircuitBreakerLayer::new().classify(classifier).slow_calls(0.1, secs(1), secs(600), 1);
+        let service = layer.layer(stream());
+        let switch = service.switch();
+        let client = Client::new(service.map_response(|response| response.map(boxed)));
+        let response = ask(&client).await.unwrap();
+        pass(secs(60)).await;
+        drop(response);
+        assert_eq!(switch.state(), State::Closed);
+        switch.trip();
+        pass(secs(30)).await;
+        let response = ask(&client).await.unwrap();
+        pass(secs(50)).await;
+        drop(response);
+        assert_ne!(switch.state(), State::Open);
+    }
+}
+
 // C30
 #[tokio::test(start_paused = true)]
 async fn grpc_is_decided_by_its_trailers() {

@@ -20,6 +20,11 @@ fn first_frame() -> FailoverLayer<HttpTerms> {
     FailoverLayer::new().mode(Mode::Sequential).commit(CommitPoint::FirstFrame)
 }
 
+/// Small bodies are waited for.
+fn whole(bound: usize) -> FailoverLayer<HttpTerms> {
+    FailoverLayer::new().mode(Mode::Sequential).commit(CommitPoint::Whole(bound))
+}
+
 /// Comments and pings may come first; an error event is a failure.
 fn events(bound: usize) -> FailoverLayer<HttpTerms> {
     let point = CommitPoint::prelude(bound, |seen| {
@@ -194,7 +199,7 @@ async fn a_prelude_is_bounded() {
 // C32
 #[tokio::test(start_paused = true)]
 async fn the_size_of_a_body_is_told_as_it_was() {
-    for layer in [first_frame(), events(5), FailoverLayer::new()] {
+    for layer in [first_frame(), events(5), FailoverLayer::new(), whole(0), whole(1)] {
         let (fleet, [a]) = fleet();
         let mut answer = ask(&layer, &fleet, get()).await.unwrap();
         assert_eq!(answer.body().size_hint().exact(), Some(1));
@@ -204,4 +209,105 @@ async fn the_size_of_a_body_is_told_as_it_was() {
         assert!(answer.body().is_end_stream());
         assert_eq!(a.calls(), 1);
     }
+}
+
+// C32
+#[tokio::test(start_paused = true)]
+async fn a_small_body_that_breaks_in_the_middle_moves_on() {
+    for mode in MODES {
+        for end in [vec![Piece::Error("reset")], vec![Piece::Wait(50), Piece::Error("reset")], vec![Piece::Stall]] {
+            let (fleet, [a, b]) = fleet();
+            let mut pieces = vec![Piece::Size(8), data("half"), data(" of")];
+            pieces.extend(end);
+            a.usually(status(200).header("x-a", "1").body(pieces));
+            let answer = ask(&whole(8).mode(mode).timeout(millis(200)), &fleet, get()).await;
+            assert!(!answer.as_ref().unwrap().headers().contains_key("x-a"));
+            assert_eq!(told(answer).await, (200, "b".into()), "{mode:?}");
+            assert!(a.calls() >= 1 && b.calls() == 1, "{mode:?}");
+            assert_idle(&fleet);
+        }
+    }
+}
+
+// C32: one byte less of a bound, or a size that is not known, and the head is the answer.
+#[tokio::test(start_paused = true)]
+async fn a_body_that_is_large_or_of_unknown_size_is_not_waited_for() {
+    for (bound, size) in [(7, Some(8)), (0, Some(1)), (usize::MAX, None), (8, Some(u64::MAX))] {
+        let (fleet, [a, b]) = fleet();
+        let pieces = size.map(Piece::Size).into_iter();
+        a.usually(status(200).body(pieces.chain([Piece::Wait(60_000), data("half"), Piece::Error("broke")]).collect()));
+        let began = Instant::now();
+        let mut answer = ask(&whole(bound).timeout(millis(200)), &fleet, get()).await.unwrap();
+        assert_took(began, 0);
+        assert_eq!(answer.body().size_hint().exact(), size);
+        assert_eq!(answer.body_mut().frame().await.unwrap().unwrap().into_data().unwrap(), "half");
+        assert_eq!(answer.into_body().collect().await.unwrap_err().to_string(), "broke");
+        assert_eq!((a.calls(), b.calls()), (1, 0), "{bound} {size:?}");
+    }
+}
+
+// C32, C50: what it waits for is the end, and the clock runs until then.
+#[tokio::test(start_paused = true)]
+async fn a_small_body_is_handed_over_frame_by_frame_when_it_is_whole() {
+    let (fleet, [a, b]) = fleet();
+    let trailer = Piece::Trailer("x-sum", "42");
+    a.usually(status(200).body(vec![Piece::Size(7), data("one "), Piece::Wait(30), data("two"), trailer]));
+    let began = Instant::now();
+    let mut answer = ask(&whole(7), &fleet, get()).await.unwrap();
+    assert_took(began, 30);
+    assert_eq!(answer.body().size_hint().exact(), Some(7));
+    assert_eq!(answer.body_mut().frame().await.unwrap().unwrap().into_data().unwrap(), "one ");
+    assert_eq!(answer.body().size_hint().exact(), Some(3));
+    assert_eq!(answer.body_mut().frame().await.unwrap().unwrap().into_data().unwrap(), "two");
+    assert!(!answer.body().is_end_stream(), "the trailers are to come");
+    assert_eq!(answer.body_mut().frame().await.unwrap().unwrap().into_trailers().unwrap()["x-sum"], "42");
+    assert!(answer.body().is_end_stream());
+    assert!(answer.body_mut().frame().await.is_none());
+    assert_eq!(b.calls(), 0);
+
+    let late = ask(&whole(7).timeout(millis(20)), &fleet, get()).await;
+    assert_eq!(told(late).await, (200, "b".into()));
+    assert_eq!((a.calls(), b.calls()), (2, 1));
+}
+
+// C16, C32
+#[tokio::test(start_paused = true)]
+async fn the_bound_of_a_race_runs_until_a_small_body_is_whole() {
+    let (fleet, [a, b]) = fleet();
+    a.usually(status(503));
+    b.usually(status(200).body(vec![Piece::Size(8), data("half"), Piece::Wait(5_001), data("rest")]));
+    let began = Instant::now();
+    let answer = ask(&whole(8).mode(Mode::Race), &fleet, get()).await;
+    assert_took(began, 5_000);
+    assert_eq!(told(answer).await, (503, "a".into()), "the last response that there is");
+}
+
+// C32
+#[tokio::test(start_paused = true)]
+async fn a_body_that_is_longer_than_it_said_is_not_waited_for_without_an_end() {
+    let (fleet, [a, b]) = fleet();
+    let mut pieces = vec![Piece::Size(4)];
+    pieces.extend(vec![data("four"); 100]);
+    pieces.extend([Piece::Wait(60_000), data("late")]);
+    a.usually(status(200).body(pieces));
+    for (bound, waits) in [(4, 0), (399, 0), (400, 60_000)] {
+        let began = Instant::now();
+        let answer = ask(&whole(bound), &fleet, get()).await;
+        assert_took(began, waits);
+        assert_eq!(told(answer).await, (200, "four".repeat(100) + "late"), "{bound}");
+    }
+    assert_eq!(b.calls(), 0);
+}
+
+// C14, C32
+#[tokio::test(start_paused = true)]
+async fn a_small_body_that_breaks_and_trips_nothing_is_handed_over_as_far_as_it_came() {
+    let (fleet, [a, b]) = fleet();
+    a.usually(status(200).body(vec![Piece::Size(8), data("half"), Piece::Error("reset")]));
+    let mut answer = ask(&whole(8).triggers([Trigger::status()]), &fleet, get()).await.unwrap();
+    assert_eq!(answer.body().size_hint().exact(), Some(8), "no clean end at half of it");
+    assert_eq!(answer.body_mut().frame().await.unwrap().unwrap().into_data().unwrap(), "half");
+    assert_eq!(answer.body_mut().frame().await.unwrap().unwrap_err().to_string(), "reset");
+    assert!(answer.body_mut().frame().await.is_none());
+    assert_eq!(b.calls(), 0);
 }

@@ -1,15 +1,19 @@
 //! What is told afterwards, and what is left when the caller goes.
 
 use std::{
-    future::{Future, poll_fn},
+    convert::Infallible,
+    future::{Future, poll_fn, ready},
     pin::pin,
     task::Poll,
     time::Duration,
 };
 
-use tower::{Service, ServiceExt};
+use futures::FutureExt;
+use http::{Request, Response};
+use tower::{Service, ServiceExt, service_fn};
 use tower_fleet::{
-    CircuitBreakerLayer, FailoverLayer, Fleet, State,
+    Backend, CircuitBreakerLayer, FailoverLayer, Fleet, State,
+    body::ReplayBody,
     failover::{Ending, Mode},
     outcome::{FailureKind, Outcome},
 };
@@ -115,6 +119,18 @@ async fn the_ledger_tells_how_long_losers_had() {
     assert_eq!(ledger.attempts()[1].ending, Ending::Dropped);
 }
 
+// C25: what a service does before it hands out its future is part of the attempt.
+#[tokio::test(start_paused = true)]
+async fn the_time_of_the_call_itself_is_told() {
+    let busy = service_fn(|_: Request<ReplayBody<Body>>| {
+        let _ = tokio::time::advance(millis(30)).now_or_never();
+        ready(Ok::<_, Infallible>(Response::new(full(""))))
+    });
+    let fleet = Fleet::builder().backend(Backend::new("busy", busy)).build().unwrap();
+    let answer = ask(&FailoverLayer::new(), &fleet, get()).await;
+    assert_eq!(ledger(&answer).attempts()[0].took, millis(30));
+}
+
 // C25
 #[tokio::test(start_paused = true)]
 async fn errors_bring_the_ledger_along() {
@@ -170,4 +186,27 @@ async fn an_answered_future_holds_nothing() {
     assert_eq!((b.running(), c.calls()), (0, 0));
     assert_idle(&fleet);
     assert_eq!(told(answer).await, (200, "b".into()));
+}
+
+// C19
+#[tokio::test(start_paused = true)]
+async fn an_error_knows_the_status_and_the_time_for_a_client() {
+    let door = || FailoverLayer::new().mode(Mode::Sequential).error_when_exhausted();
+    let refused = || io(std::io::ErrorKind::ConnectionRefused);
+    for (last, layer, expected, wait) in [
+        (refused(), door(), 502, None),
+        (status(503).header("retry-after", "7"), door(), 502, Some(Duration::from_secs(7))),
+        (hang(), door().timeout(millis(900)), 504, None),
+        (hang(), door().deadline(millis(900)), 504, None),
+    ] {
+        let (fleet, [a, b]) = fleet();
+        a.usually(refused());
+        b.usually(last);
+        let error = ask(&layer, &fleet, get()).await.unwrap_err();
+        assert_eq!((error.status().as_u16(), error.retry_after()), (expected, wait), "{error}");
+    }
+    let (fleet, [a, b]) = fleet();
+    [a, b].iter().for_each(|gone| assert!(fleet.drain(&gone.name)));
+    let error = ask(&door(), &fleet, get()).await.unwrap_err();
+    assert_eq!((error.status().as_u16(), error.retry_after()), (503, None), "{error}");
 }

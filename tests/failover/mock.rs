@@ -3,18 +3,19 @@
 use std::{
     collections::VecDeque,
     convert::Infallible,
+    pin::Pin,
     sync::{
         Arc, Mutex,
         atomic::{AtomicBool, AtomicUsize, Ordering},
     },
-    task::{Context, Poll},
+    task::{Context, Poll, ready},
     time::Duration,
 };
 
 use bytes::Bytes;
 use futures::{future::LocalBoxFuture, stream};
 use http::{Extensions, HeaderMap, Method, Request, Response, Uri};
-use http_body::Frame;
+use http_body::{Frame, SizeHint};
 use http_body_util::{BodyExt, Full, StreamBody, combinators::UnsyncBoxBody};
 use tokio::time::Instant;
 use tower::{BoxError, Service, ServiceExt};
@@ -39,6 +40,8 @@ pub(crate) enum Piece {
     Wait(u64),
     Error(&'static str),
     Stall,
+    /// At the beginning: what the body says its size is, true or not.
+    Size(u64),
 }
 
 pub(crate) fn data(text: &str) -> Piece {
@@ -46,6 +49,10 @@ pub(crate) fn data(text: &str) -> Piece {
 }
 
 pub(crate) fn body(pieces: Vec<Piece>) -> Body {
+    let size = match pieces[..] {
+        [Piece::Size(size), ..] => Some(size),
+        _ => None,
+    };
     let frames = stream::unfold(VecDeque::from(pieces), |mut pieces| async move {
         loop {
             let item = match pieces.pop_front()? {
@@ -55,6 +62,7 @@ pub(crate) fn body(pieces: Vec<Piece>) -> Body {
                 }
                 Piece::Error(text) => Err(BoxError::from(text)),
                 Piece::Stall => std::future::pending().await,
+                Piece::Size(_) => continue,
                 Piece::Wait(millis) => {
                     tokio::time::sleep(Duration::from_millis(millis)).await;
                     continue;
@@ -63,7 +71,33 @@ pub(crate) fn body(pieces: Vec<Piece>) -> Body {
             return Some((item, pieces));
         }
     });
-    StreamBody::new(frames).boxed_unsync()
+    let inner = StreamBody::new(frames).boxed_unsync();
+    match size {
+        Some(left) => Sized { inner, left }.boxed_unsync(),
+        None => inner,
+    }
+}
+
+/// A body that says how much of it is left, as one with a `Content-Length` does.
+struct Sized {
+    inner: Body,
+    left: u64,
+}
+
+impl http_body::Body for Sized {
+    type Data = Bytes;
+    type Error = BoxError;
+
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
+        let frame = ready!(Pin::new(&mut self.inner).poll_frame(cx));
+        let data = frame.as_ref().and_then(|frame| frame.as_ref().ok()).and_then(Frame::data_ref);
+        self.left = self.left.saturating_sub(data.map_or(0, |data| data.len() as u64));
+        Poll::Ready(frame)
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        SizeHint::with_exact(self.left)
+    }
 }
 
 pub(crate) fn full(text: &str) -> Body {
@@ -237,7 +271,7 @@ impl Drop for Running {
 pub(crate) struct Mock {
     remote: Arc<Remote>,
     ready: bool,
-    wait: Option<std::pin::Pin<Box<tokio::time::Sleep>>>,
+    wait: Option<Pin<Box<tokio::time::Sleep>>>,
 }
 
 impl Clone for Mock {
@@ -259,7 +293,7 @@ impl Service<Request<ReplayBody<Body>>> for Mock {
         let ready_at = *self.remote.ready_at.lock().unwrap();
         if let Some(at) = ready_at.filter(|at| *at > Instant::now()) {
             let wait = self.wait.insert(Box::pin(tokio::time::sleep_until(at)));
-            std::task::ready!(wait.as_mut().poll(cx));
+            ready!(wait.as_mut().poll(cx));
         }
         self.ready = true;
         Poll::Ready(Ok(()))

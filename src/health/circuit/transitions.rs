@@ -4,7 +4,6 @@ use std::sync::PoisonError;
 
 use super::{
     super::{
-        admission::{Ticket, Verdict},
         evidence::Evidence,
         moment::Moment,
         state::{State, Transition, Word},
@@ -26,13 +25,14 @@ impl Circuit {
     }
 
     /// Counts a failure of a call that has no ticket: among the others while closed, and as that of a probe while
-    /// half-open.
+    /// half-open. Whether it was slow, the call says itself when it is given up.
     pub(crate) fn blame(&self, now: Moment, random: impl FnOnce() -> u64) -> Option<Transition> {
         let word = self.word();
         match word.state() {
             State::Closed => {
-                let ticket = Ticket { word, permit: None, started: now };
-                self.record(ticket, Verdict::Failure, || now, random)
+                let mut evidence = self.lock_in(word)?;
+                let trips = evidence.add_failed(true, now) | self.add_to_streak(true);
+                trips.then(|| self.open(&mut evidence, now, random))
             }
             State::HalfOpen => self.trip(now, random),
             State::Open | State::ForcedClosed | State::ForcedOpen => None,

@@ -1,0 +1,193 @@
+//! What may pass a proxy, and what a proxy adds: RFC 9110, section 7.6.
+
+use http::{
+    HeaderMap, HeaderName, HeaderValue, Uri, Version,
+    header::{
+        CONNECTION, FORWARDED, HOST, PROXY_AUTHENTICATE, PROXY_AUTHORIZATION, TE, TRANSFER_ENCODING, UPGRADE, VIA,
+    },
+    request::Parts,
+};
+
+const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
+const FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
+const FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
+
+/// What a proxy says of its client.
+static CLAIMS: [HeaderName; 4] = [FORWARDED, FORWARDED_FOR, FORWARDED_HOST, FORWARDED_PROTO];
+
+/// Headers that are about one connection. `Trailer` is not among them: without it HTTP/1.1 drops the trailers.
+static ONE_HOP: [HeaderName; 8] = [
+    CONNECTION,
+    HeaderName::from_static("keep-alive"),
+    HeaderName::from_static("proxy-connection"),
+    PROXY_AUTHENTICATE,
+    PROXY_AUTHORIZATION,
+    TE,
+    TRANSFER_ENCODING,
+    UPGRADE,
+];
+
+/// Takes out what is about this connection only, and what `Connection` names. That trailers are understood is still
+/// said: gRPC asks for it.
+pub(crate) fn end_to_end(headers: &mut HeaderMap) {
+    // Looking at the few there are is cheaper than taking out eight that are not.
+    if !headers.keys().any(|name| ONE_HOP.contains(name)) {
+        return;
+    }
+    let wants_trailers = tokens(headers, &TE).any(|token| token.eq_ignore_ascii_case("trailers"));
+    let named: Vec<HeaderName> = tokens(headers, &CONNECTION)
+        .filter(|name| !name.eq_ignore_ascii_case("close") && !name.eq_ignore_ascii_case("keep-alive"))
+        .filter_map(|name| name.parse().ok())
+        .collect();
+    for name in named.iter().chain(&ONE_HOP) {
+        headers.remove(name);
+    }
+    if wants_trailers {
+        headers.insert(TE, HeaderValue::from_static("trailers"));
+    }
+}
+
+/// The protocol that the client asks to change to, if it does.
+pub(crate) fn upgrade(headers: &HeaderMap) -> Option<HeaderValue> {
+    let protocol = headers.get(UPGRADE)?;
+    let asks = tokens(headers, &CONNECTION).any(|token| token.eq_ignore_ascii_case("upgrade"));
+    asks.then(|| protocol.clone())
+}
+
+/// Asks for another protocol, or agrees to it.
+pub(crate) fn set_upgrade(headers: &mut HeaderMap, protocol: HeaderValue) {
+    headers.insert(CONNECTION, HeaderValue::from_static("upgrade"));
+    headers.insert(UPGRADE, protocol);
+}
+
+fn tokens<'a>(headers: &'a HeaderMap, name: &HeaderName) -> impl Iterator<Item = &'a str> {
+    let values = headers.get_all(name).into_iter().filter_map(|value| value.to_str().ok());
+    values.flat_map(|value| value.split(',')).map(str::trim).filter(|token| !token.is_empty())
+}
+
+/// Whoever is at the other end of a connection.
+#[derive(Clone)]
+pub(crate) struct Peer {
+    /// Its address, as it stands in a header.
+    pub(crate) address: HeaderValue,
+    /// It is a proxy of ours: what it says of its own clients is believed and added to.
+    pub(crate) trusted: bool,
+}
+
+/// Says for whom a request is made, by which name and protocol, and that it came through here.
+pub(crate) fn forwarded(parts: &mut Parts, peer: &Peer) {
+    let headers = &mut parts.headers;
+    let host = headers.get(HOST).cloned().or_else(|| authority(&parts.uri));
+    if !peer.trusted && headers.keys().any(|name| CLAIMS.contains(name)) {
+        // What a stranger claims would be taken for our word.
+        CLAIMS.iter().for_each(|name| drop(headers.remove(name)));
+    }
+    headers.append(FORWARDED_FOR, peer.address.clone());
+    headers.entry(FORWARDED_PROTO).or_insert(HeaderValue::from_static("http"));
+    if let Some(host) = host {
+        headers.entry(FORWARDED_HOST).or_insert(host);
+    }
+    headers.append(
+        VIA,
+        HeaderValue::from_static(match parts.version {
+            Version::HTTP_2 => "2.0 tower-fleet",
+            Version::HTTP_10 => "1.0 tower-fleet",
+            _ => "1.1 tower-fleet",
+        }),
+    );
+}
+
+fn authority(uri: &Uri) -> Option<HeaderValue> {
+    HeaderValue::from_str(uri.authority()?.as_str()).ok()
+}
+
+/// Whether a path has segments that lead up, in whatever spelling: behind a prefix they would lead out of it.
+pub(crate) fn climbs(path: &str) -> bool {
+    // Nearly no path has a dot behind a slash, or an encoded one.
+    if !path.contains("/.") && !path.contains("/%2") {
+        return false;
+    }
+    let dots = |segment: &str| segment.to_ascii_lowercase().replace("%2e", ".");
+    path.split(['/', '\\']).any(|segment| matches!(dots(segment).as_str(), "." | ".."))
+}
+
+#[cfg(test)]
+mod tests {
+    use http::{Request, request};
+
+    use super::*;
+
+    fn parts(builder: request::Builder) -> Parts {
+        builder.body(()).expect("a request").into_parts().0
+    }
+
+    #[test]
+    fn what_is_about_one_connection_stays_there() {
+        let request = Request::builder()
+            .header("connection", "close, X-Secret-Hop , keep-alive")
+            .header("x-secret-hop", "1")
+            .header("keep-alive", "timeout=5")
+            .header("proxy-authorization", "hush")
+            .header("te", "gzip, trailers")
+            .header("transfer-encoding", "chunked")
+            .header("upgrade", "h2c")
+            .header("trailer", "x-checksum")
+            .header("accept", "*/*");
+        let mut headers = parts(request).headers;
+        end_to_end(&mut headers);
+        let left: Vec<_> = headers.iter().map(|(name, value)| (name.as_str(), value.to_str().unwrap())).collect();
+        assert_eq!(left.len(), 3, "{left:?}");
+        for kept in [("te", "trailers"), ("trailer", "x-checksum"), ("accept", "*/*")] {
+            assert!(left.contains(&kept), "{left:?}");
+        }
+    }
+
+    #[test]
+    fn a_strangers_claims_are_replaced_and_a_proxys_added_to() {
+        for (trusted, chain, proto, host) in
+            [(false, vec!["192.0.2.7"], "http", "front"), (true, vec!["10.0.0.1", "192.0.2.7"], "https", "outside")]
+        {
+            let request = Request::builder()
+                .uri("/")
+                .header("host", "front")
+                .header("x-forwarded-for", "10.0.0.1")
+                .header("x-forwarded-proto", "https")
+                .header("x-forwarded-host", "outside");
+            let mut parts = parts(request);
+            forwarded(&mut parts, &Peer { address: HeaderValue::from_static("192.0.2.7"), trusted });
+            assert_eq!(parts.headers.get_all(FORWARDED_FOR).iter().collect::<Vec<_>>(), chain);
+            assert_eq!(parts.headers[FORWARDED_PROTO], proto);
+            assert_eq!(parts.headers[FORWARDED_HOST], host);
+            assert_eq!(parts.headers[VIA], "1.1 tower-fleet");
+        }
+    }
+
+    #[test]
+    fn the_name_of_an_http2_request_is_its_authority() {
+        let request = Request::builder().uri("http://front/path").version(Version::HTTP_2);
+        let mut parts = parts(request);
+        forwarded(&mut parts, &Peer { address: HeaderValue::from_static("::1"), trusted: false });
+        assert_eq!(parts.headers[FORWARDED_HOST], "front");
+        assert_eq!(parts.headers[VIA], "2.0 tower-fleet");
+    }
+
+    #[test]
+    fn an_upgrade_is_asked_for_by_two_headers() {
+        let asks = |connection: &str| {
+            let request = Request::builder().header("connection", connection).header("upgrade", "websocket");
+            upgrade(&parts(request).headers).is_some()
+        };
+        assert!(asks("Upgrade") && asks("keep-alive, upgrade"));
+        assert!(!asks("keep-alive"));
+    }
+
+    #[test]
+    fn dots_are_seen_in_every_spelling() {
+        for path in ["/..", "/a/../b", "/a/%2e%2E/b", "/./a", "/a/.%2e", "/a/..\\b"] {
+            assert!(climbs(path), "{path}");
+        }
+        for path in ["/", "/a..b/c", "/.well-known/x", "/a/...", "/%20", "/a.b"] {
+            assert!(!climbs(path), "{path}");
+        }
+    }
+}

@@ -1,0 +1,96 @@
+//! What a client is told when there is no response to pass on: problem details, RFC 9457.
+
+use std::{error::Error, time::Duration};
+
+use bytes::Bytes;
+use http::{
+    HeaderValue, Response, StatusCode,
+    header::{CONTENT_TYPE, RETRY_AFTER},
+};
+use http_body_util::Full;
+use serde_json::{Value, json};
+use tower_fleet::{
+    body::ReplayError,
+    failover::{self, Ending, ErrorKind, Ledger},
+};
+
+use crate::patience::Stalled;
+
+/// A status, a sentence, and when to come again. Says nothing of addresses or causes: a client may be anybody.
+pub(crate) struct Problem {
+    status: StatusCode,
+    detail: &'static str,
+    retry_after: Option<Duration>,
+    attempts: Option<Value>,
+}
+
+impl Problem {
+    pub(crate) fn new(status: StatusCode, detail: &'static str) -> Self {
+        Self { status, detail, retry_after: None, attempts: None }
+    }
+
+    /// Why a failover had nothing to pass on.
+    pub(crate) fn of(error: &failover::Error) -> Self {
+        let detail = match error.kind() {
+            ErrorKind::Failed { source, .. } if causes(&**source).any(|cause| cause.is::<ReplayError>()) => {
+                return match causes(&**source).any(|cause| cause.is::<Stalled>()) {
+                    true => Self::new(StatusCode::REQUEST_TIMEOUT, "the body of the request did not come in time"),
+                    false => Self::new(StatusCode::BAD_REQUEST, "the body of the request broke off"),
+                };
+            }
+            ErrorKind::NoBackends => "there is no backend",
+            ErrorKind::NoneAvailable { .. } => "no backend is available at the moment",
+            ErrorKind::Misconfigured(_) => "the gateway is not set up right",
+            _ if error.status() == StatusCode::GATEWAY_TIMEOUT => "no backend answered in time",
+            _ => "no backend could answer",
+        };
+        Self { retry_after: error.retry_after(), ..Self::new(error.status(), detail) }
+    }
+
+    /// Names who was tried, for those who may know.
+    pub(crate) fn explained(mut self, ledger: &Ledger) -> Self {
+        let attempts = ledger.attempts().iter().map(|attempt| {
+            let ending = match &attempt.ending {
+                Ending::Tripped { outcome, .. }
+                | Ending::NotReady { outcome, .. }
+                | Ending::BrokenOff { outcome, .. } => outcome.to_string(),
+                Ending::Served => "served".to_owned(),
+                _ => "dropped".to_owned(),
+            };
+            json!({ "backend": &*attempt.backend, "ending": ending, "took_ms": attempt.took.as_millis() })
+        });
+        self.attempts = Some(attempts.collect());
+        self
+    }
+
+    pub(crate) fn into_response(self) -> Response<Full<Bytes>> {
+        let mut body = json!({
+            "type": "about:blank",
+            "title": self.status.canonical_reason(),
+            "status": self.status.as_u16(),
+            "detail": self.detail,
+        });
+        if let Some(attempts) = self.attempts {
+            body["attempts"] = attempts;
+        }
+        let mut response = Response::new(Full::from(format!("{body}\n")));
+        *response.status_mut() = self.status;
+        response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
+        if let Some(wait) = self.retry_after {
+            // Rounded up: who comes at the time is served.
+            let seconds = wait.as_secs() + u64::from(wait.subsec_nanos() > 0);
+            response.headers_mut().insert(RETRY_AFTER, seconds.into());
+        }
+        response
+    }
+}
+
+/// An error, and what caused it.
+fn causes<'a>(error: &'a (dyn Error + 'static)) -> impl Iterator<Item = &'a (dyn Error + 'static)> {
+    let mut next = Some(error);
+    std::iter::from_fn(move || {
+        let error = next?;
+        next = error.source();
+        Some(error)
+    })
+}

@@ -1,0 +1,160 @@
+//! One request, from the client to a backend and back.
+
+use std::{sync::Arc, time::Duration};
+
+use bytes::Bytes;
+use http::{Method, Request, Response, StatusCode};
+use http_body_util::{Either, Full};
+use hyper::body::Incoming;
+use hyper_util::rt::TokioIo;
+use tokio::{io::copy_bidirectional, sync::watch};
+use tower::{BoxError, Layer, Service, ServiceExt};
+use tower_fleet::{
+    Failover,
+    body::ReplayBody,
+    config::Guarded,
+    failover::{HttpTerms, Ledger, Mode},
+    pick::AnyPick,
+    shape::Shape,
+};
+
+use crate::{
+    headers::{self, Peer},
+    patience::Patience,
+    problem::Problem,
+    settings::Settings,
+    tally::Tally,
+    upstream::Upstream,
+};
+
+/// The backends: each is asked in the shape it needs, behind its breaker.
+pub(crate) type Fleet = tower_fleet::Fleet<Guarded<Upstream>, Shape<Upstream>>;
+
+type Door = Failover<Guarded<Upstream>, HttpTerms, AnyPick>;
+
+type FromClient = Patience<Incoming>;
+
+/// What a backend gets.
+pub(crate) type ToBackend = ReplayBody<FromClient>;
+
+type FromBackend = <Door as Service<Request<FromClient>>>::Response;
+
+/// What a client gets: a backend's answer, or ours.
+pub(crate) type ToClient = Either<Patience<<FromBackend as Parts>::Body>, Full<Bytes>>;
+
+/// Everything that answering a request takes.
+#[derive(Clone)]
+pub(crate) struct Proxy {
+    door: Door,
+    /// A protocol is changed with one backend at a time.
+    upgrades: Door,
+    stall: Duration,
+    explain: bool,
+    tally: Arc<Tally>,
+    /// Dropped when nothing runs any more.
+    running: watch::Receiver<()>,
+}
+
+impl Proxy {
+    pub(crate) fn new(fleet: &Fleet, settings: &Settings, tally: Arc<Tally>) -> Self {
+        let Settings { server, config, .. } = settings;
+        Self {
+            door: config.failover().layer(fleet.clone()),
+            upgrades: config.failover().mode(Mode::Sequential).layer(fleet.clone()),
+            stall: server.stall,
+            explain: server.explain,
+            tally,
+            running: watch::channel(()).1,
+        }
+    }
+
+    /// The proxy of one worker: it shares the fleet and the order of the backends with the others, and says when
+    /// nothing of its own runs any more.
+    pub(crate) fn at_work(&self, running: watch::Receiver<()>) -> Self {
+        Self { running, ..self.clone() }
+    }
+
+    pub(crate) async fn answer(&self, peer: &Peer, request: Request<Incoming>) -> Response<ToClient> {
+        if request.method() == Method::CONNECT {
+            return own(Problem::new(StatusCode::NOT_IMPLEMENTED, "this gateway opens no tunnels"));
+        }
+        if headers::climbs(request.uri().path()) {
+            return own(Problem::new(StatusCode::BAD_REQUEST, "the path has segments of dots"));
+        }
+        match headers::upgrade(request.headers()) {
+            Some(_) => self.change_protocol(peer, request).await,
+            None => {
+                let answer = self.ask(&self.door, self.outbound(peer, request)).await;
+                answer.unwrap_or_else(own)
+            }
+        }
+    }
+
+    /// The request as it goes to a backend.
+    fn outbound(&self, peer: &Peer, request: Request<Incoming>) -> Request<FromClient> {
+        let (mut parts, body) = request.into_parts();
+        headers::end_to_end(&mut parts.headers);
+        headers::forwarded(&mut parts, peer);
+        Request::from_parts(parts, Patience::new(self.stall, body))
+    }
+
+    async fn ask(&self, door: &Door, request: Request<FromClient>) -> Result<Response<ToClient>, Problem> {
+        let mut door = door.clone();
+        let answer = match door.ready().await {
+            Ok(door) => door.call(request).await,
+            Err(error) => Err(error),
+        };
+        match answer {
+            Ok(mut response) => {
+                if let Some(ledger) = response.extensions().get::<Ledger>() {
+                    self.tally.answered(ledger);
+                }
+                if response.status() != StatusCode::SWITCHING_PROTOCOLS {
+                    headers::end_to_end(response.headers_mut());
+                }
+                Ok(response.map(|body| Either::Left(Patience::new(self.stall, body))))
+            }
+            Err(error) => {
+                self.tally.failed();
+                let problem = Problem::of(&error);
+                Err(if self.explain { problem.explained(error.ledger()) } else { problem })
+            }
+        }
+    }
+
+    /// A request for another protocol, WebSocket say: once a backend agrees, bytes pass as they are, both ways.
+    async fn change_protocol(&self, peer: &Peer, mut request: Request<Incoming>) -> Response<ToClient> {
+        let protocol = headers::upgrade(request.headers()).expect("it was there a line ago");
+        let client = hyper::upgrade::on(&mut request);
+        let mut request = self.outbound(peer, request);
+        headers::set_upgrade(request.headers_mut(), protocol);
+        let mut response = match self.ask(&self.upgrades, request).await {
+            Ok(response) => response,
+            Err(problem) => return own(problem),
+        };
+        if response.status() == StatusCode::SWITCHING_PROTOCOLS {
+            let backend = hyper::upgrade::on(&mut response);
+            let running = self.running.clone();
+            tokio::spawn(async move {
+                let (client, backend) = tokio::try_join!(client, backend)?;
+                copy_bidirectional(&mut TokioIo::new(client), &mut TokioIo::new(backend)).await?;
+                drop(running);
+                Ok::<_, BoxError>(())
+            });
+        }
+        response
+    }
+}
+
+fn own(problem: Problem) -> Response<ToClient> {
+    problem.into_response().map(Either::Right)
+}
+
+/// The type of a response's body, by its name.
+pub(crate) trait Parts {
+    type Body;
+}
+
+impl<B> Parts for Response<B> {
+    type Body = B;
+}

@@ -1,0 +1,151 @@
+//! The gateway's file: `[server]` and `[upstreams]` are its own, the rest is the fleet.
+
+use std::{
+    error::Error,
+    fs,
+    net::{IpAddr, SocketAddr},
+    num::NonZeroUsize,
+    path::{Path, PathBuf},
+    thread,
+    time::Duration,
+};
+
+use serde::{
+    Deserialize, Deserializer,
+    de::{self, DeserializeOwned},
+};
+use toml::Table;
+use tower_fleet::Config;
+
+/// Everything that is set before the gateway starts.
+pub(crate) struct Settings {
+    pub(crate) server: Server,
+    pub(crate) upstreams: Upstreams,
+    pub(crate) config: Config,
+}
+
+/// The side of the clients.
+#[derive(Clone, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct Server {
+    #[serde(deserialize_with = "address")]
+    pub(crate) listen: SocketAddr,
+    /// One per core.
+    pub(crate) workers: NonZeroUsize,
+    /// How long a client may take for the head of a request, and be idle between two.
+    #[serde(deserialize_with = "duration")]
+    pub(crate) header_timeout: Duration,
+    /// How long a body may stand still, either way.
+    #[serde(deserialize_with = "duration")]
+    pub(crate) stall: Duration,
+    /// How long requests have to finish when the gateway stops.
+    #[serde(deserialize_with = "duration")]
+    pub(crate) grace: Duration,
+    /// Hyper's hundred, unless it is set: then it takes memory of its own for each request.
+    pub(crate) max_headers: Option<usize>,
+    pub(crate) max_header_bytes: usize,
+    pub(crate) max_connections: NonZeroUsize,
+    /// Requests at a time on one HTTP/2 connection.
+    pub(crate) max_streams: u32,
+    /// Proxies of ours, whose `X-Forwarded-*` are believed.
+    #[serde(deserialize_with = "addresses")]
+    pub(crate) trusted_proxies: Vec<IpAddr>,
+    /// Tells clients who was tried when nobody could answer.
+    pub(crate) explain: bool,
+}
+
+impl Default for Server {
+    fn default() -> Self {
+        Self {
+            listen: SocketAddr::from(([127, 0, 0, 1], 8080)),
+            workers: thread::available_parallelism().unwrap_or(NonZeroUsize::MIN),
+            header_timeout: Duration::from_secs(30),
+            // A language model may think for a while between two tokens.
+            stall: Duration::from_secs(120),
+            grace: Duration::from_secs(30),
+            max_headers: None,
+            max_header_bytes: 64 * 1024,
+            max_connections: NonZeroUsize::new(10_000).expect("not zero"),
+            max_streams: 200,
+            trusted_proxies: Vec::new(),
+            explain: false,
+        }
+    }
+}
+
+impl Server {
+    pub(crate) fn trusts(&self, peer: IpAddr) -> bool {
+        self.trusted_proxies.contains(&peer.to_canonical())
+    }
+}
+
+/// The side of the backends.
+#[derive(Clone, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct Upstreams {
+    #[serde(deserialize_with = "duration")]
+    pub(crate) connect_timeout: Duration,
+    /// Backends that speak HTTP/2 without TLS. With TLS the two agree on it by themselves.
+    pub(crate) h2c: Vec<String>,
+    /// The certificates that are trusted, instead of the system's.
+    pub(crate) ca: Option<PathBuf>,
+}
+
+impl Default for Upstreams {
+    fn default() -> Self {
+        Self { connect_timeout: Duration::from_secs(5), h2c: Vec::new(), ca: None }
+    }
+}
+
+impl Settings {
+    /// Every error names the file, the place in it and the value.
+    pub(crate) fn load(path: &Path) -> Result<Self, Box<dyn Error>> {
+        let named = |error: Box<dyn Error>| format!("{}: {error}", path.display());
+        let text = fs::read_to_string(path).map_err(|error| named(error.into()))?;
+        Self::read(&text).map_err(|error| named(error).into())
+    }
+
+    pub(crate) fn read(text: &str) -> Result<Self, Box<dyn Error>> {
+        let mut file: Table = text.parse()?;
+        let server = section(&mut file, "server")?;
+        let upstreams: Upstreams = section(&mut file, "upstreams")?;
+        let config = Config::read(file)?;
+        for (index, name) in upstreams.h2c.iter().enumerate() {
+            if !config.backends().iter().any(|backend| *name == *backend.name()) {
+                return Err(format!("upstreams.h2c[{index}]: `{name}` names no backend").into());
+            }
+        }
+        for (index, backend) in config.backends().iter().enumerate() {
+            if backend.service().target().is_none() {
+                return Err(format!("backend[{index}].origin: `{}` has none", backend.name()).into());
+            }
+        }
+        Ok(Self { server, upstreams, config })
+    }
+}
+
+/// Takes one of the gateway's own tables out of the file.
+fn section<T: Default + DeserializeOwned>(file: &mut Table, name: &str) -> Result<T, String> {
+    let Some(table) = file.remove(name) else { return Ok(T::default()) };
+    serde_path_to_error::deserialize(table)
+        .map_err(|error| format!("{name}.{}: {}", error.path(), error.inner().message()))
+}
+
+fn duration<'de, D: Deserializer<'de>>(source: D) -> Result<Duration, D::Error> {
+    let duration = |text: &str| humantime::parse_duration(text).ok().filter(|duration| !duration.is_zero());
+    read(String::deserialize(source)?, duration, "a duration such as 30s or 5min")
+}
+
+fn address<'de, D: Deserializer<'de>>(source: D) -> Result<SocketAddr, D::Error> {
+    read(String::deserialize(source)?, |text| text.parse().ok(), "an address and a port such as 127.0.0.1:8080")
+}
+
+fn addresses<'de, D: Deserializer<'de>>(source: D) -> Result<Vec<IpAddr>, D::Error> {
+    let one = |text| read(text, |text| text.parse().ok(), "an address such as 10.0.0.1");
+    Vec::deserialize(source)?.into_iter().map(one).collect()
+}
+
+/// A value, or an error that shows what was there instead.
+fn read<T, E: de::Error>(text: String, value: impl Fn(&str) -> Option<T>, needed: &str) -> Result<T, E> {
+    value(&text).ok_or_else(|| E::custom(format_args!("{text:?} must be {needed}")))
+}

@@ -1,0 +1,35 @@
+//! What the gateway counts.
+
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+
+use tower_fleet::failover::{Ending, Ledger};
+
+/// Counts since the start.
+#[derive(Default)]
+pub(crate) struct Tally {
+    requests: AtomicU64,
+    failovers: AtomicU64,
+    failed: AtomicU64,
+}
+
+impl Tally {
+    /// A request that came to a response, whoever made it.
+    pub(crate) fn answered(&self, ledger: &Ledger) {
+        self.requests.fetch_add(1, Relaxed);
+        // Somebody else had to help: a hedge that was not needed is none.
+        let first_served = ledger.attempts().first().is_some_and(|first| first.ending == Ending::Served);
+        if !first_served && ledger.attempts().len() > 1 {
+            self.failovers.fetch_add(1, Relaxed);
+        }
+    }
+
+    /// A request that nobody could answer.
+    pub(crate) fn failed(&self) {
+        self.requests.fetch_add(1, Relaxed);
+        self.failed.fetch_add(1, Relaxed);
+    }
+
+    pub(crate) fn failovers(&self) -> u64 {
+        self.failovers.load(Relaxed)
+    }
+}

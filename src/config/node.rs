@@ -1,0 +1,271 @@
+//! What a source holds, in whatever format, before it means anything.
+//!
+//! A format's own errors may quote the line they are about, and with it a secret. So the source is first taken as it is,
+//! and what it means is read from here, with errors of our own.
+
+use std::{cell::Cell, collections::HashMap, fmt};
+
+use serde::{
+    Deserializer,
+    de::{
+        DeserializeSeed, Error, IntoDeserializer, MapAccess, SeqAccess, Unexpected, Visitor,
+        value::{MapAccessDeserializer, MapDeserializer, SeqDeserializer},
+    },
+    forward_to_deserialize_any,
+};
+use serde_path_to_error::Track;
+use tower::BoxError;
+
+use super::{Fault, Invalid};
+
+pub(super) enum Node {
+    Null,
+    Bool(bool),
+    Unsigned(u64),
+    Negative(i64),
+    Float(f64),
+    Text(String),
+    List(Vec<Node>),
+    /// In the order of the source.
+    Table(Vec<(String, Node)>),
+    /// What is wrong is said when it is read, which knows the place.
+    Bad(&'static str),
+}
+
+/// No key of ours lies deeper, by far.
+const DEEPEST: u8 = 12;
+
+impl Node {
+    pub(super) fn read<'de, D>(source: D) -> Result<Self, Invalid>
+    where
+        D: Deserializer<'de>,
+        D::Error: Into<BoxError>,
+    {
+        let (mut track, too_deep) = (Track::new(), Cell::new(false));
+        let source = serde_path_to_error::Deserializer::new(source, &mut track);
+        let node = Below { levels: DEEPEST, too_deep: &too_deep }.deserialize(source);
+        node.map_err(|error| {
+            let path = track.path();
+            if too_deep.get() {
+                Invalid::meaningless(&path, Fault::nameless("is nested too deep"), &Self::Null)
+            } else {
+                Invalid::unreadable(&path, error)
+            }
+        })
+    }
+
+    pub(super) fn get(&self, key: &str) -> Option<&Self> {
+        let Self::Table(entries) = self else { return None };
+        entries.iter().find(|(name, _)| name == key).map(|(_, node)| node)
+    }
+
+    pub(super) fn at(&self, index: usize) -> Option<&Self> {
+        let Self::List(nodes) = self else { return None };
+        nodes.get(index)
+    }
+
+    pub(super) fn text(&self) -> Option<&str> {
+        let Self::Text(text) = self else { return None };
+        Some(text)
+    }
+
+    fn unexpected(&self) -> Unexpected<'_> {
+        match self {
+            Self::Null => Unexpected::Unit,
+            Self::Bool(value) => Unexpected::Bool(*value),
+            Self::Unsigned(value) => Unexpected::Unsigned(*value),
+            Self::Negative(value) => Unexpected::Signed(*value),
+            Self::Float(value) => Unexpected::Float(*value),
+            Self::Text(text) => Unexpected::Str(text),
+            Self::List(_) => Unexpected::Seq,
+            Self::Table(_) => Unexpected::Map,
+            Self::Bad(what) => Unexpected::Other(what),
+        }
+    }
+
+    fn entries(entries: &[(String, Self)]) -> MapDeserializer<'_, impl Iterator<Item = (&str, &Self)>, Fault> {
+        MapDeserializer::new(entries.iter().map(|(key, node)| (key.as_str(), node)))
+    }
+}
+
+impl<'de> Deserializer<'de> for &'de Node {
+    type Error = Fault;
+
+    fn deserialize_any<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Fault> {
+        match self {
+            Node::Null => visitor.visit_unit(),
+            Node::Bool(value) => visitor.visit_bool(*value),
+            Node::Unsigned(value) => visitor.visit_u64(*value),
+            Node::Negative(value) => visitor.visit_i64(*value),
+            Node::Float(value) => visitor.visit_f64(*value),
+            Node::Text(text) => visitor.visit_borrowed_str(text),
+            Node::List(nodes) => visitor.visit_seq(SeqDeserializer::new(nodes.iter())),
+            Node::Table(entries) => visitor.visit_map(Node::entries(entries)),
+            Node::Bad(what) => Err(Fault::custom(what)),
+        }
+    }
+
+    fn deserialize_option<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Fault> {
+        if matches!(self, Node::Null) { visitor.visit_none() } else { visitor.visit_some(self) }
+    }
+
+    fn deserialize_newtype_struct<V: Visitor<'de>>(self, _: &'static str, visitor: V) -> Result<V::Value, Fault> {
+        visitor.visit_newtype_struct(self)
+    }
+
+    /// A table only: by default a list of the values without their keys would do too.
+    fn deserialize_struct<V: Visitor<'de>>(
+        self,
+        _: &'static str,
+        _: &'static [&'static str],
+        visitor: V,
+    ) -> Result<V::Value, Fault> {
+        match self {
+            Node::Table(_) | Node::Bad(_) => self.deserialize_any(visitor),
+            _ => Err(Fault::invalid_type(self.unexpected(), &"a table")),
+        }
+    }
+
+    /// A name, or a table of one name with its value.
+    fn deserialize_enum<V: Visitor<'de>>(
+        self,
+        name: &'static str,
+        variants: &'static [&'static str],
+        visitor: V,
+    ) -> Result<V::Value, Fault> {
+        match self {
+            Node::Text(text) => {
+                IntoDeserializer::<Fault>::into_deserializer(text.as_str()).deserialize_enum(name, variants, visitor)
+            }
+            Node::Table(entries) if entries.len() == 1 => {
+                MapAccessDeserializer::new(Node::entries(entries)).deserialize_enum(name, variants, visitor)
+            }
+            Node::Bad(what) => Err(Fault::custom(what)),
+            _ => Err(Fault::invalid_type(self.unexpected(), &"a name, or a table of one name and its value")),
+        }
+    }
+
+    forward_to_deserialize_any! {
+        bool i8 i16 i32 i64 i128 u8 u16 u32 u64 u128 f32 f64 char str string bytes byte_buf unit unit_struct seq tuple
+        tuple_struct map identifier ignored_any
+    }
+}
+
+impl<'de> IntoDeserializer<'de, Fault> for &'de Node {
+    type Deserializer = Self;
+
+    fn into_deserializer(self) -> Self {
+        self
+    }
+}
+
+/// Reads a node that holds so many levels at most.
+#[derive(Clone, Copy)]
+struct Below<'a> {
+    levels: u8,
+    /// Why it gave up, since the error of the format may not be shown.
+    too_deep: &'a Cell<bool>,
+}
+
+impl Below<'_> {
+    /// Gives up at once: what lies deeper may be without end.
+    fn deeper<E: Error>(self) -> Result<Self, E> {
+        match self.levels.checked_sub(1) {
+            Some(levels) => Ok(Self { levels, ..self }),
+            None => {
+                self.too_deep.set(true);
+                Err(E::custom("nested too deep"))
+            }
+        }
+    }
+}
+
+impl<'de> DeserializeSeed<'de> for Below<'_> {
+    type Value = Node;
+
+    fn deserialize<D: Deserializer<'de>>(self, source: D) -> Result<Node, D::Error> {
+        source.deserialize_any(self)
+    }
+}
+
+const STRANGE: &str = "is of a type that nothing here has";
+
+impl<'de> Visitor<'de> for Below<'_> {
+    type Value = Node;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a table, a list, a text, a number or a boolean")
+    }
+
+    fn visit_bool<E>(self, value: bool) -> Result<Node, E> {
+        Ok(Node::Bool(value))
+    }
+
+    fn visit_u64<E>(self, value: u64) -> Result<Node, E> {
+        Ok(Node::Unsigned(value))
+    }
+
+    fn visit_i64<E>(self, value: i64) -> Result<Node, E> {
+        Ok(u64::try_from(value).map_or(Node::Negative(value), Node::Unsigned))
+    }
+
+    fn visit_u128<E>(self, _: u128) -> Result<Node, E> {
+        Ok(Node::Bad(STRANGE))
+    }
+
+    fn visit_i128<E>(self, _: i128) -> Result<Node, E> {
+        Ok(Node::Bad(STRANGE))
+    }
+
+    fn visit_f64<E>(self, value: f64) -> Result<Node, E> {
+        Ok(Node::Float(value))
+    }
+
+    fn visit_str<E>(self, text: &str) -> Result<Node, E> {
+        Ok(Node::Text(text.to_owned()))
+    }
+
+    fn visit_bytes<E>(self, _: &[u8]) -> Result<Node, E> {
+        Ok(Node::Bad(STRANGE))
+    }
+
+    fn visit_unit<E>(self) -> Result<Node, E> {
+        Ok(Node::Null)
+    }
+
+    fn visit_none<E>(self) -> Result<Node, E> {
+        Ok(Node::Null)
+    }
+
+    fn visit_some<D: Deserializer<'de>>(self, inner: D) -> Result<Node, D::Error> {
+        self.deserialize(inner)
+    }
+
+    fn visit_newtype_struct<D: Deserializer<'de>>(self, inner: D) -> Result<Node, D::Error> {
+        self.deserialize(inner)
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Node, A::Error> {
+        let below = self.deeper()?;
+        let mut nodes = Vec::new();
+        while let Some(node) = list.next_element_seed(below)? {
+            nodes.push(node);
+        }
+        Ok(Node::List(nodes))
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut table: A) -> Result<Node, A::Error> {
+        let below = self.deeper()?;
+        let (mut entries, mut places) = (Vec::new(), HashMap::new());
+        while let Some(key) = table.next_key::<String>()? {
+            let node = table.next_value_seed(below)?;
+            let place = *places.entry(key.clone()).or_insert(entries.len());
+            if place == entries.len() {
+                entries.push((key, node));
+            } else {
+                entries[place].1 = Node::Bad("is set twice");
+            }
+        }
+        Ok(Node::Table(entries))
+    }
+}

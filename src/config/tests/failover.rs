@@ -1,0 +1,250 @@
+use std::{
+    pin::Pin,
+    task::{Context, Poll},
+    time::Duration,
+};
+
+use http_body::{Frame, SizeHint};
+
+use super::*;
+
+/// The settings of the door, as they are debugged.
+fn door(section: &str) -> String {
+    debugged(&good(&format!("[failover]\n{section}")).failover())
+}
+
+// C16, C19, C23, C50, C51, C52
+#[test]
+fn every_setting_takes_effect() {
+    for (section, expected) in [
+        ("mode = \"race\"", "mode: Race"),
+        ("mode = \"sequential\"", "mode: Sequential"),
+        ("mode = { hedged = \"20ms\" }", "mode: Hedged(20ms)"),
+        ("race_bound = \"7s\"", "race_bound: 7s"),
+        ("timeout = \"30min\"", "timeout: Some(1800s)"),
+        ("deadline = \"1min 5s\"", "deadline: Some(65s)"),
+        ("attempts_per_backend = 3", "attempts_per_backend: 3"),
+        ("same_backend_delay = \"30ms\"", "same_backend_delay: 30ms"),
+        ("same_backend_delay = 0", "same_backend_delay: 0ns"),
+        (
+            "backoff = { base = \"1s\", cap = \"9s\", factor = 3, jitter = 0.2 }",
+            "backoff: Some(Backoff { base: 1s, cap: 9s, factor: 3.0, jitter: 0.2 })",
+        ),
+        ("backoff = {}", "backoff: Some(Backoff { base: 2s, cap: 16s, factor: 2.0, jitter: 0.1 })"),
+        ("retry_after_cap = \"5s\"", "retry_after_cap: 5s"),
+        ("budget = { share = 0.3, reserve = 7 }", "budget: Some(Budget { share: 0.3, reserve: 7,"),
+        ("triggers = [\"timeout\", \"custom\"]", "triggers: [Trigger(\"timeout\"), Trigger(\"custom\")]"),
+        ("triggers = []", "triggers: []"),
+        ("idempotent_only = true", "idempotent_only: true"),
+        ("on_exhausted = \"error\"", "pass_through: false"),
+        ("on_exhausted = \"pass_through\"", "pass_through: true"),
+    ] {
+        let shown = door(section);
+        assert!(shown.contains(expected), "{section}: {shown}");
+    }
+}
+
+// C16, C50
+#[test]
+fn without_a_section_only_the_timeout_differs_from_the_code() {
+    let code = crate::FailoverLayer::new().timeout(Duration::from_secs(60));
+    assert_eq!(debugged(&good("").failover()), debugged(&code));
+    assert_eq!(door("race_bound = 0"), debugged(&code));
+    assert_eq!(door("race_bound = \"0s\""), debugged(&code));
+    assert_eq!(debugged(&good("backend = []\n[failover]\n[breaker]").failover()), debugged(&code));
+}
+
+// C9, C15
+#[test]
+fn a_strategy_is_found_by_name_and_brings_its_mode() {
+    for (name, mode) in [
+        ("failover", "Race"),
+        ("", "Race"),
+        (" Weighted-Failover ", "Sequential"),
+        ("ROUND ROBIN", "Race"),
+        ("shuffle", "Race"),
+        ("weighted_round_robin", "Race"),
+    ] {
+        let config = good(&format!("strategy = \"{name}\""));
+        assert!(debugged(&config.failover()).contains(&format!("mode: {mode}")), "{name}");
+    }
+    let config = good("strategy = \"weighted_failover\"\n[failover]\nmode = \"race\"");
+    assert!(debugged(&config.failover()).contains("mode: Race"), "what is said of the mode itself wins");
+}
+
+// C9
+#[tokio::test(start_paused = true)]
+async fn the_strategy_names_the_first() {
+    let text = with_backends("strategy = \"round_robin\"", &["a", "b"]);
+    let config = good(&text);
+    let fleet = config.fleet(|_| {
+        service_fn(|request: Request<ReplayBody<Full<Bytes>>>| async move {
+            let host = request.uri().host().unwrap_or_default().to_owned();
+            Ok::<_, Infallible>(Response::new(Full::new(Bytes::from(host))))
+        })
+    });
+    let door = config.failover().layer(fleet.unwrap());
+    for expected in ["a", "b", "a", "b"] {
+        let response = door.clone().oneshot(Request::new(Full::<Bytes>::default())).await.unwrap();
+        assert_eq!(response.extensions().get::<Ledger>().unwrap().served().unwrap(), expected);
+    }
+}
+
+// C18
+#[test]
+fn the_preset_goes_through_the_list_unless_told_otherwise() {
+    let preset =
+        |rest: &str| debugged(&good(&with_backends(&format!("preset = \"llxprt\"\n{rest}"), &["a", "b"])).failover());
+    assert!(preset("").contains("mode: Sequential"));
+    assert!(preset("strategy = \"round_robin\"").contains("mode: Sequential"));
+    assert!(preset("strategy = \"failover\"").contains("mode: Race"));
+    assert!(preset("[failover]\nmode = \"race\"").contains("mode: Race"));
+}
+
+// C18
+#[tokio::test(start_paused = true)]
+async fn the_preset_asks_in_the_order_of_the_file() {
+    let (_, ledger) = ask("preset = \"llxprt\"", &[("z", 500), ("a", 500), ("m", 200)]).await;
+    let asked: Vec<_> = ledger.attempts().iter().map(|attempt| attempt.backend.to_string()).collect();
+    assert_eq!(asked, ["z", "a", "m"]);
+}
+
+// C18
+#[test]
+fn the_preset_needs_two_backends() {
+    let needs = "must be at least two for the preset llxprt";
+    assert!(refused("preset = \"llxprt\"").starts_with(&format!("backend: 0 {needs}")));
+    let alone = with_backends("preset = \"llxprt\"", &["a"]);
+    assert!(refused(&alone).starts_with(&format!("backend: 1 {needs}")));
+}
+
+// C27
+#[tokio::test(start_paused = true)]
+async fn statuses_replace_the_default_ones() {
+    let backends = [("a", 404), ("b", 200)];
+    assert_eq!(ask("", &backends).await.0.status(), 404);
+    assert_eq!(ask("[failover]\nstatuses = [404]", &backends).await.0.status(), 200);
+    assert_eq!(ask("[failover]\nstatuses = [429, \"400-499\"]", &backends).await.0.status(), 200);
+    assert_eq!(ask("[failover]\nstatuses = \"429, 4xx\"", &backends).await.0.status(), 200);
+    assert_eq!(ask("[failover]\nstatuses = [404]", &[("a", 503), ("b", 200)]).await.0.status(), 503);
+}
+
+// C28, C29
+#[tokio::test(start_paused = true)]
+async fn only_the_triggers_that_are_named_fire() {
+    let backends = [("a", 503), ("b", 200)];
+    assert_eq!(ask("[failover]\ntriggers = [\"status\"]", &backends).await.0.status(), 200);
+    assert_eq!(ask("[failover]\ntriggers = [\"network\", \"timeout\"]", &backends).await.0.status(), 503);
+    assert_eq!(ask("[failover]\ntriggers = []", &backends).await.0.status(), 503);
+}
+
+// C50, C51, C58
+#[tokio::test(start_paused = true)]
+async fn the_longest_times_do_not_overflow() {
+    let keys = ["race_bound", "timeout", "deadline", "same_backend_delay", "retry_after_cap"];
+    let longest: String = keys.iter().map(|key| format!("{key} = \"18446744073709551615s\"\n")).collect();
+    for mode in ["\"race\"", "\"sequential\"", "{ hedged = \"18446744073709551615s\" }"] {
+        let section = format!("[failover]\nmode = {mode}\n{longest}");
+        assert_eq!(ask(&section, &[("a", 503), ("b", 200)]).await.0.status(), 200, "{mode}");
+    }
+}
+
+// C25
+#[tokio::test(start_paused = true)]
+async fn the_header_names_who_served() {
+    let (response, _) = ask("[failover]\nserved_by = \"x-served-by\"", &[("a", 200)]).await;
+    assert_eq!(response.headers()["x-served-by"], "a");
+}
+
+// C33
+#[tokio::test(start_paused = true)]
+async fn bodies_are_kept_within_what_is_said() {
+    let backends = [("a", 503), ("b", 200)];
+    for (section, attempts) in [
+        ("mode = \"sequential\"", 2),
+        ("mode = \"sequential\"\nreplay_limit = \"1KiB\"", 2),
+        ("mode = \"sequential\"\nreplay_limit = 0", 1),
+        ("mode = \"sequential\"\nreplay_limit = 3", 1),
+        ("mode = \"sequential\"\nreplay_memory = 0", 1),
+        ("mode = \"sequential\"\nreplay_memory = \"1MiB\"", 2),
+    ] {
+        let (_, ledger) = ask(&format!("[failover]\n{section}"), &backends).await;
+        assert_eq!(ledger.attempts().len(), attempts, "{section}");
+    }
+}
+
+// C32
+#[tokio::test(start_paused = true)]
+async fn a_response_is_the_answer_from_the_commit_point_on() {
+    for (commit, served) in [("head", "a"), ("first_frame", "b")] {
+        let text = format!("[failover]\nmode = \"sequential\"\ntimeout = \"1s\"\ncommit = \"{commit}\"");
+        let config = good(&with_backends(&text, &["a", "b"]));
+        let fleet = config.fleet(|backend| {
+            let is_slow = backend.name() == "a";
+            service_fn(move |_: Request<ReplayBody<Full<Bytes>>>| async move {
+                let frame = Ok::<_, Infallible>(Frame::data(Bytes::from_static(b"data")));
+                let frames = futures::stream::once(async move {
+                    if is_slow {
+                        tokio::time::sleep(Duration::from_secs(5)).await;
+                    }
+                    frame
+                });
+                Ok::<_, Infallible>(Response::new(http_body_util::StreamBody::new(Box::pin(frames))))
+            })
+        });
+        let door = config.failover().layer(fleet.unwrap());
+        let response = door.oneshot(Request::new(Full::<Bytes>::default())).await.unwrap();
+        assert_eq!(response.extensions().get::<Ledger>().unwrap().served().unwrap(), served, "{commit}");
+    }
+}
+
+/// Eight bytes are announced; after four it breaks off, unless it is a good one.
+struct Announced {
+    left: u64,
+    is_good: bool,
+}
+
+impl http_body::Body for Announced {
+    type Data = Bytes;
+    type Error = std::io::Error;
+
+    fn poll_frame(mut self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, std::io::Error>>> {
+        if self.left == 4 && !self.is_good {
+            return Poll::Ready(Some(Err(std::io::ErrorKind::ConnectionReset.into())));
+        }
+        self.left = self.left.saturating_sub(4);
+        Poll::Ready(Some(Ok(Frame::data(Bytes::from_static(b"data")))))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.left == 0
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        SizeHint::with_exact(self.left)
+    }
+}
+
+// C32
+#[tokio::test(start_paused = true)]
+async fn small_answers_commit_whole_up_to_the_size() {
+    for (commit, served) in [
+        ("\"head\"", "a"),
+        ("\"first_frame\"", "a"),
+        ("{ whole = 7 }", "a"),
+        ("{ whole = \"8B\" }", "b"),
+        ("{ whole = \"1MiB\" }", "b"),
+    ] {
+        let text = format!("[failover]\nmode = \"sequential\"\ncommit = {commit}");
+        let config = good(&with_backends(&text, &["a", "b"]));
+        let fleet = config.fleet(|backend| {
+            let is_good = backend.name() == "b";
+            service_fn(move |_: Request<ReplayBody<Full<Bytes>>>| async move {
+                Ok::<_, Infallible>(Response::new(Announced { left: 8, is_good }))
+            })
+        });
+        let door = config.failover().layer(fleet.unwrap());
+        let response = door.oneshot(Request::new(Full::<Bytes>::default())).await.unwrap();
+        assert_eq!(response.extensions().get::<Ledger>().unwrap().served().unwrap(), served, "{commit}");
+    }
+}
