@@ -108,7 +108,9 @@ fn announced(mut child: Child) -> Proxy {
 pub(crate) fn build(contenders: &[Contender]) {
     if contenders.contains(&Gateway) && Path::new(env!("CARGO_MANIFEST_DIR")).join("examples/gateway").exists() {
         let mut cargo = Command::new(env!("CARGO"));
-        cargo.args(["build", "--quiet", "--release", "--example", "gateway"]).current_dir(env!("CARGO_MANIFEST_DIR"));
+        cargo
+            .args(["build", "--quiet", "--profile", "bench", "--example", "gateway"])
+            .current_dir(env!("CARGO_MANIFEST_DIR"));
         let built = cargo.stdout(Stdio::null()).status();
         assert!(built.is_ok_and(|status| status.success()), "the gateway does not build");
     }
@@ -143,7 +145,7 @@ commit = { whole = "64KiB" }
 
 [breaker]
 # The window is short, so that good calls of the past do not hide a bad present.
-slow_calls = { rate = 0.5, slower_than = "15ms", window = "200ms", minimum_calls = 10 }
+slow_calls = { rate = 0.2, slower_than = "15ms", window = "200ms", minimum_calls = 10 }
 failures = 5
 open_for = "2s"
 "#

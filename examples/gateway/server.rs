@@ -49,8 +49,10 @@ impl Gateway {
         let targets = config.backends().iter().filter_map(|backend| backend.service().target());
         let needs_tls = targets.into_iter().any(|target| target.scheme() == Some(&Scheme::HTTPS));
         let pools = Pools::new(server.workers.get(), upstreams, needs_tls)?;
-        let fleet =
-            config.fleet(|backend| pools.upstream(upstreams.h2c.iter().any(|name| *name == *backend.name())))?;
+        let fleet = config.fleet(|backend| {
+            let target = backend.service().target().unwrap_or_default();
+            pools.upstream(&target, upstreams.h2c.iter().any(|name| *name == *backend.name()))
+        })?;
         let tally = Arc::new(Tally::default());
         let proxy = Proxy::new(&fleet, settings, Arc::clone(&tally));
         let listener =

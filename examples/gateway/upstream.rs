@@ -10,7 +10,7 @@ use std::{
     time::Duration,
 };
 
-use http::{Request, Response, Version};
+use http::{HeaderValue, Request, Response, Uri, Version, header::HOST, uri::Scheme};
 use hyper::body::Incoming;
 use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
 use hyper_util::{
@@ -65,8 +65,11 @@ impl Pools {
     }
 
     /// The service of one backend.
-    pub(crate) fn upstream(&self, h2c: bool) -> Upstream {
-        Upstream { pools: self.clone(), h2c }
+    pub(crate) fn upstream(&self, target: &Uri, h2c: bool) -> Upstream {
+        // Where HTTP/2 may be spoken the client says it in its own way.
+        let host = target.authority().filter(|_| !h2c && target.scheme() == Some(&Scheme::HTTP));
+        let host = host.and_then(|host| HeaderValue::from_str(host.as_str()).ok());
+        Upstream { pools: self.clone(), h2c, host }
     }
 }
 
@@ -119,6 +122,8 @@ fn trusted(path: &Path) -> Result<RootCertStore, Box<dyn Error>> {
 pub(crate) struct Upstream {
     pools: Pools,
     h2c: bool,
+    /// The client would write it anew for each request.
+    host: Option<HeaderValue>,
 }
 
 impl Service<Request<ToBackend>> for Upstream {
@@ -135,6 +140,9 @@ impl Service<Request<ToBackend>> for Upstream {
         let pool = &self.pools.0[WORKER.get()];
         // What the client spoke with us is no matter here.
         *request.version_mut() = Version::HTTP_11;
+        if let Some(host) = &self.host {
+            request.headers_mut().entry(HOST).or_insert_with(|| host.clone());
+        }
         let client = match headers::upgrade(request.headers()) {
             Some(_) => &pool.upgrades,
             None if self.h2c => &pool.h2c,
