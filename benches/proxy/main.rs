@@ -3,8 +3,8 @@
 //! `cargo bench --bench proxy` builds the gateway and prints two tables: closed loop at 32 and 128 connections, and open
 //! loop at a fixed rate while one of three backends misbehaves. Words choose contenders (`gateway`, `nginx`) and columns
 //! (`32`, `128`, `no-fault`, `killed`, `503`, `slow`, `hangs`). `--json` prints one object per cell, `--seconds N` sets
-//! the length of a closed loop (an open one takes twice that), `--quick` looks once and shortly. nginx and HAProxy take
-//! part where they are installed.
+//! the length of a closed loop (an open one takes twice that), `--rounds N` how often each cell is measured: the best is
+//! shown, and every failure. `--quick` looks once and shortly. nginx and HAProxy take part where they are installed.
 //!
 //! `cargo bench --bench proxy -- soak` runs the gateway at full rate for a minute with a fault every second, and fails
 //! if a request was lost, memory grew or a file descriptor leaked.
@@ -37,6 +37,7 @@ pub(crate) struct Options {
     pub(crate) json: bool,
     pub(crate) seconds: Option<f64>,
     quick: bool,
+    rounds: Option<usize>,
 }
 
 fn main() -> ExitCode {
@@ -61,7 +62,7 @@ fn main() -> ExitCode {
 
 impl Options {
     fn parse(mut arguments: impl Iterator<Item = String>) -> Result<Self, String> {
-        let mut options = Self { words: Vec::new(), json: false, seconds: None, quick: false };
+        let mut options = Self { words: Vec::new(), json: false, seconds: None, quick: false, rounds: None };
         while let Some(argument) = arguments.next() {
             match argument.as_str() {
                 // cargo's own.
@@ -71,6 +72,10 @@ impl Options {
                 "--seconds" => {
                     let seconds = arguments.next().and_then(|number| number.parse().ok());
                     options.seconds = Some(seconds.filter(|&it| it > 0.0).ok_or("--seconds wants a number")?);
+                }
+                "--rounds" => {
+                    let rounds = arguments.next().and_then(|number| number.parse().ok());
+                    options.rounds = Some(rounds.filter(|&it| it > 0).ok_or("--rounds wants a number")?);
                 }
                 option if option.starts_with("--") => return Err(format!("unknown option `{option}`")),
                 word => options.words.push(word.to_owned()),
@@ -114,7 +119,7 @@ fn compare(options: &Options) -> Result<(), String> {
     let mut backends = Backends::start();
 
     let mut cells = Vec::<Throughput>::new();
-    for round in 0..if options.quick { 1 } else { 2 } {
+    for round in 0..options.rounds.unwrap_or(if options.quick { 1 } else { 2 }) {
         for connections in CONNECTIONS.into_iter().filter(|it| options.keeps(&it.to_string(), &columns)) {
             for &contender in &throughput {
                 eprintln!("round {}: {}, {connections} connections", round + 1, contender.name());
@@ -127,10 +132,12 @@ fn compare(options: &Options) -> Result<(), String> {
 
     let time = Duration::from_secs_f64(seconds * 2.0);
     let mut cells = Vec::<Cell>::new();
-    for fault in Fault::ALL.into_iter().filter(|fault| options.keeps(fault.name(), &columns)) {
-        for &contender in &faults {
-            eprintln!("{}: {}", fault.name(), contender.name());
-            cells.push(open(contender, &mut backends, fault, time));
+    for round in 0..options.rounds.unwrap_or(1) {
+        for fault in Fault::ALL.into_iter().filter(|fault| options.keeps(fault.name(), &columns)) {
+            for &contender in &faults {
+                eprintln!("round {}: {}, {}", round + 1, fault.name(), contender.name());
+                table::keep_calmest(&mut cells, open(contender, &mut backends, fault, time));
+            }
         }
     }
     table::print_faults(&cells, time, options.json);
