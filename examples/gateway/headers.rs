@@ -103,12 +103,12 @@ fn authority(uri: &Uri) -> Option<HeaderValue> {
 
 /// Whether a path has segments that lead up, in whatever spelling: behind a prefix they would lead out of it.
 pub(crate) fn climbs(path: &str) -> bool {
-    // Nearly no path has a dot behind a slash, or an encoded one.
-    if !path.contains("/.") && !path.contains("/%2") {
+    // Nearly no path has a dot behind a slash, or anything that may turn out to be one.
+    if !path.contains("/.") && !path.contains(['%', '\\']) {
         return false;
     }
-    let dots = |segment: &str| segment.to_ascii_lowercase().replace("%2e", ".");
-    path.split(['/', '\\']).any(|segment| matches!(dots(segment).as_str(), "." | ".."))
+    let path = path.to_ascii_lowercase().replace("%2e", ".").replace("%2f", "/").replace("%5c", "/");
+    path.split(['/', '\\']).any(|segment| matches!(segment, "." | ".."))
 }
 
 #[cfg(test)]
@@ -183,10 +183,11 @@ mod tests {
 
     #[test]
     fn dots_are_seen_in_every_spelling() {
-        for path in ["/..", "/a/../b", "/a/%2e%2E/b", "/./a", "/a/.%2e", "/a/..\\b"] {
+        for path in ["/..", "/a/../b", "/a/%2e%2E/b", "/./a", "/a/.%2e", "/a/..\\b", "/a\\..", "/a%2F..", "/%5c%2e%2E"]
+        {
             assert!(climbs(path), "{path}");
         }
-        for path in ["/", "/a..b/c", "/.well-known/x", "/a/...", "/%20", "/a.b"] {
+        for path in ["/", "/a..b/c", "/.well-known/x", "/a/...", "/%20", "/a.b", "/a%2Fb", "/a%2e"] {
             assert!(!climbs(path), "{path}");
         }
     }
