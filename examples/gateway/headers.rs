@@ -58,11 +58,14 @@ pub(crate) fn join_cookies(headers: &mut HeaderMap) {
     }
 }
 
-/// The protocol that the client asks to change to, if it does.
+/// The protocol that the client asks to change to, if it does. It is never another HTTP: requests would come to the
+/// backend then that nobody here has looked at.
 pub(crate) fn upgrade(headers: &HeaderMap) -> Option<HeaderValue> {
     let protocol = headers.get(UPGRADE)?;
+    let names = protocol.to_str().ok()?.to_ascii_lowercase();
+    let is_http = names.split(',').any(|name| name.trim().starts_with("h2") || name.trim().starts_with("http"));
     let asks = tokens(headers, &CONNECTION).any(|token| token.eq_ignore_ascii_case("upgrade"));
-    asks.then(|| protocol.clone())
+    (asks && !is_http).then(|| protocol.clone())
 }
 
 /// Asks for another protocol, or agrees to it.
