@@ -3,7 +3,8 @@
 use http::{
     HeaderMap, HeaderName, HeaderValue, Uri, Version,
     header::{
-        CONNECTION, FORWARDED, HOST, PROXY_AUTHENTICATE, PROXY_AUTHORIZATION, TE, TRANSFER_ENCODING, UPGRADE, VIA,
+        CONNECTION, COOKIE, FORWARDED, HOST, PROXY_AUTHENTICATE, PROXY_AUTHORIZATION, TE, TRANSFER_ENCODING, UPGRADE,
+        VIA,
     },
     request::Parts,
 };
@@ -47,11 +48,24 @@ pub(crate) fn end_to_end(headers: &mut HeaderMap) {
     }
 }
 
-/// The protocol that the client asks to change to, if it does.
+/// Brings together the cookies that HTTP/2 may send one by one, and HTTP/1.1 may not: RFC 9113, section 8.2.3.
+pub(crate) fn join_cookies(headers: &mut HeaderMap) {
+    let cookies: Vec<_> = headers.get_all(COOKIE).iter().map(HeaderValue::as_bytes).collect();
+    if cookies.len() > 1
+        && let Ok(joined) = HeaderValue::from_bytes(&cookies.join(&b"; "[..]))
+    {
+        headers.insert(COOKIE, joined);
+    }
+}
+
+/// The protocol that the client asks to change to, if it does. It is never another HTTP: requests would come to the
+/// backend then that nobody here has looked at.
 pub(crate) fn upgrade(headers: &HeaderMap) -> Option<HeaderValue> {
     let protocol = headers.get(UPGRADE)?;
+    let names = protocol.to_str().ok()?.to_ascii_lowercase();
+    let is_http = names.split(',').any(|name| name.trim().starts_with("h2") || name.trim().starts_with("http"));
     let asks = tokens(headers, &CONNECTION).any(|token| token.eq_ignore_ascii_case("upgrade"));
-    asks.then(|| protocol.clone())
+    (asks && !is_http).then(|| protocol.clone())
 }
 
 /// Asks for another protocol, or agrees to it.
@@ -103,12 +117,12 @@ fn authority(uri: &Uri) -> Option<HeaderValue> {
 
 /// Whether a path has segments that lead up, in whatever spelling: behind a prefix they would lead out of it.
 pub(crate) fn climbs(path: &str) -> bool {
-    // Nearly no path has a dot behind a slash, or an encoded one.
-    if !path.contains("/.") && !path.contains("/%2") {
+    // Nearly no path has a dot behind a slash, or anything that may turn out to be one.
+    if !path.contains("/.") && !path.contains(['%', '\\']) {
         return false;
     }
-    let dots = |segment: &str| segment.to_ascii_lowercase().replace("%2e", ".");
-    path.split(['/', '\\']).any(|segment| matches!(dots(segment).as_str(), "." | ".."))
+    let path = path.to_ascii_lowercase().replace("%2e", ".").replace("%2f", "/").replace("%5c", "/");
+    path.split(['/', '\\']).any(|segment| matches!(segment, "." | ".."))
 }
 
 #[cfg(test)]
@@ -183,10 +197,11 @@ mod tests {
 
     #[test]
     fn dots_are_seen_in_every_spelling() {
-        for path in ["/..", "/a/../b", "/a/%2e%2E/b", "/./a", "/a/.%2e", "/a/..\\b"] {
+        for path in ["/..", "/a/../b", "/a/%2e%2E/b", "/./a", "/a/.%2e", "/a/..\\b", "/a\\..", "/a%2F..", "/%5c%2e%2E"]
+        {
             assert!(climbs(path), "{path}");
         }
-        for path in ["/", "/a..b/c", "/.well-known/x", "/a/...", "/%20", "/a.b"] {
+        for path in ["/", "/a..b/c", "/.well-known/x", "/a/...", "/%20", "/a.b", "/a%2Fb", "/a%2e"] {
             assert!(!climbs(path), "{path}");
         }
     }

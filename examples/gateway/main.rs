@@ -10,6 +10,7 @@
 
 mod args;
 mod demo;
+mod greeting;
 mod headers;
 mod patience;
 mod problem;

@@ -94,6 +94,7 @@ impl Proxy {
     fn outbound(&self, peer: &Peer, request: Request<Incoming>) -> Request<FromClient> {
         let (mut parts, body) = request.into_parts();
         headers::end_to_end(&mut parts.headers);
+        headers::join_cookies(&mut parts.headers);
         headers::forwarded(&mut parts, peer);
         Request::from_parts(parts, Patience::new(self.stall, body))
     }

@@ -27,6 +27,7 @@ use tokio::{
 };
 
 use crate::{
+    greeting::Greeting,
     headers::Peer,
     proxy::{Fleet, Proxy},
     settings::{Server, Settings},
@@ -162,16 +163,13 @@ async fn work(
         let (proxy, http, watcher, patience) =
             (Arc::clone(&proxy), http.clone(), graceful.watcher(), server.header_timeout);
         tokio::spawn(async move {
-            // The limits of HTTP begin with the first byte.
-            if !matches!(timeout(patience, socket.readable()).await, Ok(Ok(()))) {
-                return;
-            }
             let service = service_fn(|request| {
                 let (proxy, peer) = (Arc::clone(&proxy), peer.clone());
                 async move { Ok::<_, Infallible>(proxy.answer(&peer, request).await) }
             });
+            let socket = TokioIo::new(Greeting::new(patience, socket));
             // Clients leave as they please: an error here is theirs, or in the middle of a body, and they see it.
-            let _ = watcher.watch(http.serve_connection_with_upgrades(TokioIo::new(socket), service)).await;
+            let _ = watcher.watch(http.serve_connection_with_upgrades(socket, service)).await;
             drop(_place);
         });
     }

@@ -1,0 +1,77 @@
+//! The first bytes of a connection, which are not waited for for ever.
+
+use std::{
+    io::{self, IoSlice},
+    pin::Pin,
+    task::{Context, Poll, ready},
+    time::Duration,
+};
+
+use tokio::{
+    io::{AsyncRead, AsyncWrite, ReadBuf},
+    net::TcpStream,
+    time::{Sleep, sleep},
+};
+
+/// How HTTP/2 begins. Until a client has said something else, or all of it, nobody knows what it speaks.
+const GREETING: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+
+/// A connection whose client has so long to show which version it speaks. The limits of each begin after that.
+pub(crate) struct Greeting {
+    socket: TcpStream,
+    /// Until it is known.
+    timer: Option<Pin<Box<Sleep>>>,
+    seen: usize,
+}
+
+impl Greeting {
+    pub(crate) fn new(limit: Duration, socket: TcpStream) -> Self {
+        Self { socket, timer: Some(Box::pin(sleep(limit))), seen: 0 }
+    }
+}
+
+impl AsyncRead for Greeting {
+    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        let this = &mut *self;
+        let before = buffer.filled().len();
+        let read = Pin::new(&mut this.socket).poll_read(cx, buffer);
+        let Some(timer) = &mut this.timer else { return read };
+        if read.is_pending() {
+            ready!(timer.as_mut().poll(cx));
+            return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
+        }
+        let new = &buffer.filled()[before..];
+        let is_begun = GREETING[this.seen..].starts_with(new);
+        this.seen += new.len();
+        if !is_begun || this.seen == GREETING.len() {
+            this.timer = None;
+        }
+        read
+    }
+}
+
+impl AsyncWrite for Greeting {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.socket).poll_write(cx, bytes)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        slices: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.socket).poll_write_vectored(cx, slices)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.socket.is_write_vectored()
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.socket).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.socket).poll_shutdown(cx)
+    }
+}

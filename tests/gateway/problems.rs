@@ -1,0 +1,155 @@
+//! What a client is told when nobody could answer: RFC 9457.
+
+use std::future::pending;
+
+use bytes::Bytes;
+use http::{Response, Version};
+use serde_json::Value;
+
+use crate::{
+    backend::{Server, nobody},
+    client::{Client, VERSIONS},
+    process::Setup,
+    text,
+};
+
+async fn always(name: &'static str, status: u16) -> Server {
+    Server::start(name, move |_| async move {
+        let response = Response::builder().status(status).header("from", name).header("retry-after", "17");
+        Ok(response.body(text("busy"))?)
+    })
+    .await
+}
+
+async fn hanging(name: &'static str) -> Server {
+    Server::start(name, |_| pending()).await
+}
+
+/// The problem in this answer, after its form has been looked at.
+fn problem(answer: &Response<Bytes>, status: u16) -> Value {
+    assert_eq!(answer.status(), status, "{answer:?}");
+    assert_eq!(answer.headers()["content-type"], "application/problem+json");
+    let problem: Value = serde_json::from_slice(answer.body()).unwrap();
+    assert_eq!(problem["type"], "about:blank");
+    assert_eq!(problem["title"], answer.status().canonical_reason().unwrap());
+    assert_eq!(problem["status"], status);
+    assert!(problem["detail"].as_str().is_some_and(|detail| !detail.is_empty()), "{problem}");
+    problem
+}
+
+fn retry_after(answer: &Response<Bytes>) -> Option<u64> {
+    answer.headers().get("retry-after").map(|wait| wait.to_str().unwrap().parse().unwrap())
+}
+
+// C19, C59
+#[tokio::test]
+async fn nobody_up_is_502_and_names_no_address() {
+    let dead = [nobody().await, nobody().await];
+    let setup = dead
+        .iter()
+        .zip(["red", "blue"])
+        .fold(Setup::new(), |setup, (address, name)| setup.origin(name, &format!("http://{address}"), ""));
+    let gateway = setup.start().await;
+    for version in VERSIONS {
+        let answer = Client::new(version).get(&gateway, "/").await;
+        let problem = problem(&answer, 502);
+        assert!(problem.get("attempts").is_none(), "{problem}");
+        let told = format!("{answer:?}");
+        assert!(dead.iter().all(|address| !told.contains(&address.port().to_string())), "C59: {told}");
+        assert!(!told.contains("red") && !told.contains("blue"), "whom we ask is our business: {told}");
+    }
+}
+
+// C1
+#[tokio::test]
+async fn all_circuits_open_is_503_and_says_when() {
+    let red = always("red", 500).await;
+    let setup = Setup::new().with("breaker", "consecutive = 1\nopen_for = \"5min\"");
+    let gateway = setup.backend(&red).start().await;
+    let client = Client::new(Version::HTTP_11);
+    assert_eq!(client.get(&gateway, "/").await.status(), 500, "the first is passed on");
+    let answer = client.get(&gateway, "/").await;
+    problem(&answer, 503);
+    assert!(retry_after(&answer).is_some_and(|wait| (1..=300).contains(&wait)), "{answer:?}");
+}
+
+// C50
+#[tokio::test]
+async fn nobody_in_time_is_504() {
+    let (red, blue) = (hanging("red").await, hanging("blue").await);
+    for limit in ["timeout = \"200ms\"", "deadline = \"200ms\"\ntimeout = \"100ms\"", "deadline = \"200ms\""] {
+        for mode in ["\"race\"", "\"sequential\"", "{ hedged = \"20ms\" }"] {
+            let setup = Setup::new().with("failover", &format!("{limit}\nmode = {mode}"));
+            let gateway = setup.backend(&red).backend(&blue).start().await;
+            problem(&Client::new(Version::HTTP_11).get(&gateway, "/").await, 504);
+        }
+    }
+}
+
+// C1
+#[tokio::test]
+async fn nobody_configured_is_503() {
+    let gateway = Setup::new().start().await;
+    problem(&Client::new(Version::HTTP_11).get(&gateway, "/").await, 503);
+}
+
+// C19, C25
+#[tokio::test]
+async fn attempts_are_named_to_those_who_may_know() {
+    let hanging = hanging("hanging").await;
+    let gateway = Setup::new()
+        .with("server", "explain = true")
+        .with("failover", "mode = \"sequential\"\ntimeout = \"200ms\"")
+        .origin("dead", &format!("http://{}", nobody().await), "")
+        .backend(&hanging)
+        .start()
+        .await;
+    let answer = Client::new(Version::HTTP_2).get(&gateway, "/").await;
+    let problem = problem(&answer, 504);
+    let attempts = problem["attempts"].as_array().unwrap();
+    let named: Vec<_> = attempts.iter().map(|attempt| attempt["backend"].as_str().unwrap()).collect();
+    assert_eq!(named, ["dead", "hanging"]);
+    for attempt in attempts {
+        assert!(attempt["ending"].as_str().is_some_and(|ending| !ending.is_empty()), "{problem}");
+        assert!(attempt["took_ms"].is_u64(), "{problem}");
+    }
+    assert_ne!(attempts[0]["ending"], attempts[1]["ending"], "{problem}");
+}
+
+// C19, C25
+#[tokio::test]
+async fn the_last_real_answer_is_passed_on() {
+    let (red, blue) = (always("red", 503).await, always("blue", 429).await);
+    let dead = format!("http://{}", nobody().await);
+    for version in VERSIONS {
+        let setup = Setup::new().with("failover", "mode = \"sequential\"").backend(&red).backend(&blue);
+        let gateway = setup.origin("dead", &dead, "").start().await;
+        let answer = Client::new(version).get(&gateway, "/").await;
+        assert_eq!((answer.status().as_u16(), retry_after(&answer)), (429, Some(17)));
+        assert_eq!(answer.body(), "busy");
+        assert_eq!(answer.headers().get_all("from").iter().collect::<Vec<_>>(), ["blue"], "C25");
+    }
+}
+
+// C19
+#[tokio::test]
+async fn an_error_instead_of_the_last_answer_when_asked_for() {
+    let red = always("red", 429).await;
+    let setup = Setup::new().with("failover", "on_exhausted = \"error\"");
+    let gateway = setup.backend(&red).start().await;
+    let answer = Client::new(Version::HTTP_11).get(&gateway, "/").await;
+    let problem = problem(&answer, 502);
+    assert!(!problem.to_string().contains("red"), "{problem}");
+}
+
+// C14
+#[tokio::test]
+async fn an_answer_that_is_the_callers_is_passed_on_at_once() {
+    let (red, blue) = (always("red", 400).await, always("blue", 200).await);
+    let gateway =
+        Setup::new().with("failover", "served_by = \"x-served-by\"").backend(&red).backend(&blue).start().await;
+    let answer = Client::new(Version::HTTP_11).get(&gateway, "/").await;
+    assert_eq!((answer.status().as_u16(), answer.headers()["from"].as_bytes()), (400, &b"red"[..]));
+    assert_eq!(answer.headers()["x-served-by"], "red");
+    assert_eq!(blue.connections(), 0);
+}
