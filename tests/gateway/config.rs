@@ -139,7 +139,12 @@ async fn shipped(name: &str) -> Gateway {
     let secrets: Vec<_> = text.split("\"env:").skip(1).filter_map(|rest| rest.split('"').next()).collect();
     let line = text.lines().find(|line| line.trim_start().starts_with("listen")).expect("it says where it listens");
     let file = TempFile::new("toml", &text.replace(line, "listen = \"127.0.0.1:0\""));
-    Gateway::start(file, &secrets.iter().map(|name| (*name, "hush")).collect::<Vec<_>>()).await
+    // The machine may have no certificates.
+    let store = rcgen::generate_simple_self_signed(["backend.test".to_owned()]).unwrap();
+    let store = TempFile::new("pem", &store.cert.pem());
+    let mut environment: Vec<_> = secrets.iter().map(|name| (*name, "hush")).collect();
+    environment.push(("SSL_CERT_FILE", store.path()));
+    Gateway::start(file, &environment).await
 }
 
 #[tokio::test]
