@@ -103,6 +103,6 @@ pub use crate::{
 };
 
 /// The example of the README, which is to run too.
-#[cfg(all(doctest, feature = "http"))]
+#[cfg(all(doctest, feature = "serde"))]
 #[doc = include_str!("../README.md")]
 struct Readme;
