@@ -3,7 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
-use http::{Method, Request, Response, StatusCode};
+use http::{Method, Request, Response, StatusCode, Version};
 use http_body_util::{Either, Full};
 use hyper::body::Incoming;
 use hyper_util::rt::TokioIo;
@@ -94,7 +94,9 @@ impl Proxy {
     fn outbound(&self, peer: &Peer, request: Request<Incoming>) -> Request<FromClient> {
         let (mut parts, body) = request.into_parts();
         headers::end_to_end(&mut parts.headers);
-        headers::join_cookies(&mut parts.headers);
+        if parts.version == Version::HTTP_2 {
+            headers::join_cookies(&mut parts.headers);
+        }
         headers::forwarded(&mut parts, peer);
         Request::from_parts(parts, Patience::new(self.stall, body))
     }
