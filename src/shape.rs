@@ -26,7 +26,10 @@ use std::{
 
 use http::{
     HeaderMap, HeaderName, HeaderValue, Request, Uri,
-    header::{AUTHORIZATION, COOKIE, HOST, PROXY_AUTHORIZATION},
+    header::{
+        AUTHORIZATION, CONNECTION, CONTENT_LENGTH, COOKIE, HOST, PROXY_AUTHORIZATION, TE, TRAILER, TRANSFER_ENCODING,
+        UPGRADE,
+    },
     uri::{Authority, PathAndQuery, Scheme},
 };
 use tower_layer::Layer;
@@ -114,6 +117,10 @@ impl ShapeLayer {
     fn set(mut self, name: &str, value: &str, secret: bool) -> Result<Self, InvalidShape> {
         let invalid = |field, needed| InvalidShape { field, needed };
         let name: HeaderName = name.parse().map_err(|_| invalid("header", "a valid header name"))?;
+        // These say where a message ends and what the connection does: the client's business.
+        if matches!(name, CONNECTION | CONTENT_LENGTH | TE | TRAILER | TRANSFER_ENCODING | UPGRADE) {
+            return Err(invalid("header", "none that frames the message"));
+        }
         let mut value = HeaderValue::from_str(value).map_err(|_| invalid("header", "a value of visible characters"))?;
         // Whatever it was set by.
         value.set_sensitive(secret || matches!(name, AUTHORIZATION | PROXY_AUTHORIZATION | COOKIE));
@@ -285,6 +292,8 @@ mod tests {
             (layer().origin("not a uri hush"), "origin"),
             (layer().header("bad name", "x"), "header"),
             (layer().bearer("hush\nX-Other: 1"), "header"),
+            (layer().header("Content-Length", "hush"), "header"),
+            (layer().secret("transfer-encoding", "hush"), "header"),
         ] {
             let error = bad.unwrap_err();
             assert_eq!(error.field, field);

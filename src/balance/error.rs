@@ -2,10 +2,12 @@ use std::{error, fmt, time::Duration};
 
 use tower::BoxError;
 
+#[cfg(feature = "http")]
+use crate::outcome::gateway_status;
 use crate::{
     attempt::{Failed, TimedOut, Unready},
     fleet::Name,
-    outcome::{Failure, FailureKind},
+    outcome::{Failure, FailureKind, inspect},
 };
 
 /// Why a request was not answered, and by whom.
@@ -65,6 +67,21 @@ impl Error {
         &self.0.kind
     }
 
+    /// After how long the caller may come again, if anybody said so.
+    pub fn retry_after(&self) -> Option<Duration> {
+        self.failure()?.retry_delay()
+    }
+
+    /// What it says of the backend.
+    fn failure(&self) -> Option<Failure> {
+        match self.kind() {
+            ErrorKind::NotReady { source, .. } | ErrorKind::Failed { source, .. } => {
+                inspect(&**source).failure().copied()
+            }
+            _ => Some(self.0.failure),
+        }
+    }
+
     /// The backend at fault, if it was one.
     pub fn backend(&self) -> Option<&Name> {
         match self.kind() {
@@ -82,11 +99,9 @@ impl Error {
     /// when it failed.
     pub fn status(&self) -> http::StatusCode {
         match self.kind() {
-            ErrorKind::NoBackends | ErrorKind::NoneAvailable { .. } | ErrorKind::NotReady { .. } => {
-                http::StatusCode::SERVICE_UNAVAILABLE
-            }
-            ErrorKind::Timeout { .. } => http::StatusCode::GATEWAY_TIMEOUT,
-            ErrorKind::Failed { .. } => http::StatusCode::BAD_GATEWAY,
+            ErrorKind::NotReady { .. } => http::StatusCode::SERVICE_UNAVAILABLE,
+            ErrorKind::Failed { .. } => gateway_status(self.failure().map_or(FailureKind::Other, |it| it.kind())),
+            _ => gateway_status(self.0.failure.kind()),
         }
     }
 }

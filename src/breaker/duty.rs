@@ -181,7 +181,7 @@ impl<C: Send + Sync + 'static> Duty<C> {
 impl<C> Drop for Duty<C> {
     #[inline]
     fn drop(&mut self) {
-        if self.polling || self.dropped != Dropped::Nothing {
+        if (self.polling || self.dropped != Dropped::Nothing) && self.post.is_some() {
             self.abandon();
         }
     }

@@ -102,7 +102,9 @@ impl<C> CircuitBreakerLayer<C> {
     ///
     /// A call lasts until its response is there, or until the end of the body where that decides (gRPC). One that is
     /// given up after so long was slow too, though it did not fail: the loser to a hedge, the call of a client that left.
-    /// One that is given up earlier says nothing, and nor does a body that is not read to its end.
+    /// One that is given up earlier says nothing, and nor does a body that is not read to its end. Where a
+    /// [`Failover`](crate::Failover) waits for more than the head, and gives up what came after a quick one, that is a
+    /// slow call beside the quick one: such a backend shows a share of a half.
     pub fn slow_calls(self, rate: f64, slower_than: Duration, window: Duration, minimum_calls: u32) -> Self {
         self.draft(|draft| draft.slow_calls(rate, slower_than, window, minimum_calls))
     }

@@ -113,7 +113,8 @@ impl Entry {
             let at = || at(&format!("headers.{}", safe(name)));
             let header = header(name).map_err(at())?;
             // A file is copied, sent and committed, and these headers hold nothing but secrets.
-            if matches!(header, AUTHORIZATION | PROXY_AUTHORIZATION | COOKIE) {
+            let keys = ["api-key", "x-api-key", "x-goog-api-key", "x-auth-token"];
+            if matches!(header, AUTHORIZATION | PROXY_AUTHORIZATION | COOKIE) || keys.contains(&header.as_str()) {
                 return Err(at()(Fault::nameless("is a secret: it belongs to `secrets`, as \"env:NAME\"")));
             }
             set.claim(header).map_err(at())?;

@@ -1,7 +1,5 @@
 //! The section `[breaker]`.
 
-use std::time::Duration;
-
 use serde::Deserialize;
 
 use super::{Fault, Invalid, units::Span};
@@ -11,7 +9,7 @@ use crate::{
     outcome::{HttpClassifier, Statuses},
 };
 
-#[derive(Deserialize)]
+#[derive(Clone, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub(super) struct Section {
     enabled: bool,
@@ -29,6 +27,7 @@ pub(super) struct Section {
     probe_timeout: Option<Span>,
     successes_to_close: Option<u32>,
     statuses: Option<Statuses>,
+    success_at_end: bool,
 }
 
 impl Default for Section {
@@ -49,11 +48,12 @@ impl Default for Section {
             probe_timeout: None,
             successes_to_close: None,
             statuses: None,
+            success_at_end: false,
         }
     }
 }
 
-#[derive(Deserialize)]
+#[derive(Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct FailureRate {
     rate: f64,
@@ -61,7 +61,7 @@ struct FailureRate {
     minimum_calls: u32,
 }
 
-#[derive(Deserialize)]
+#[derive(Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct SlowCalls {
     rate: f64,
@@ -74,7 +74,7 @@ impl Section {
     pub(super) fn layer(self) -> Result<CircuitBreakerLayer<HttpClassifier>, Invalid> {
         let is_enabled = self.enabled;
         // Looked at even if it is switched off, so that switching it on brings no surprise.
-        let layer = self.rules().checked().map_err(|Misconfigured(refused)| {
+        let refused = |Misconfigured(refused): Misconfigured| {
             let field = match refused.field {
                 // What the rule calls by its own name is its share.
                 Field::Fleet(rule @ ("failure_rate" | "slow_calls")) => format!("breaker.{rule}.rate"),
@@ -82,8 +82,15 @@ impl Section {
                 _ => "breaker".to_owned(),
             };
             Fault::new(&refused.value, refused.reason()).at(field, None)
-        })?;
-        Ok(if is_enabled { layer } else { never() })
+        };
+        let off = (!is_enabled).then(|| self.clone().off().rules());
+        let layer = self.rules().checked().map_err(refused)?;
+        Ok(off.unwrap_or(layer))
+    }
+
+    /// Opened by an operator, and by nothing else: no outage has so many failures. One that succeeds costs nothing then.
+    fn off(self) -> Self {
+        Self { failures: None, within: None, failure_rate: None, slow_calls: None, consecutive: Some(u32::MAX), ..self }
     }
 
     fn rules(self) -> CircuitBreakerLayer<HttpClassifier> {
@@ -129,14 +136,10 @@ impl Section {
         if let Some(successes) = self.successes_to_close {
             layer = layer.successes_to_close(successes);
         }
+        let mut classifier = HttpClassifier::new().success_at_end(self.success_at_end);
         if let Some(statuses) = self.statuses {
-            layer = layer.classify(HttpClassifier::new().statuses(statuses));
+            classifier = classifier.statuses(statuses);
         }
-        layer
+        layer.classify(classifier)
     }
-}
-
-/// A circuit that an operator may open, and nothing else does: four thousand million calls do not fit into its window.
-fn never() -> CircuitBreakerLayer<HttpClassifier> {
-    CircuitBreakerLayer::new().failure_rate(1.0, Duration::from_secs(1), u32::MAX)
 }

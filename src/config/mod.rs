@@ -78,7 +78,8 @@
 //! `[breaker]`, as in [`CircuitBreakerLayer`](crate::CircuitBreakerLayer): `failures`, `within`, `consecutive`,
 //! `failure_rate = { rate, window, minimum_calls }`, `slow_calls = { rate, slower_than, window, minimum_calls }`,
 //! `open_for`, `growth`, `longest`, `jitter`, `forgive_after`, `probes`, `probe_timeout`, `successes_to_close`, and
-//! `statuses`. With `enabled = false` no circuit opens by itself.
+//! `statuses`. With `success_at_end = true` a success is counted when the body has ended well, not with its head. With
+//! `enabled = false` no circuit opens by itself.
 //!
 //! `[[backend]]`, as in [`Backend`](crate::Backend) and [`ShapeLayer`](crate::shape::ShapeLayer):
 //!

@@ -7,6 +7,8 @@ use serde::{
     de::{Error, Unexpected, Visitor},
 };
 
+use super::error::safe;
+
 /// A duration as people write it: `30s`, `5min`, `1h 30min`; and 0.
 #[derive(Clone, Copy)]
 pub(super) struct Span(pub(super) Duration);
@@ -16,6 +18,9 @@ impl<'de> Deserialize<'de> for Span {
         source.deserialize_any(AsSpan)
     }
 }
+
+/// Longer than that is a slip of the pen.
+const LONGEST: Duration = Duration::from_secs(31 * 24 * 60 * 60);
 
 struct AsSpan;
 
@@ -40,6 +45,9 @@ impl Visitor<'_> for AsSpan {
 
     fn visit_str<E: Error>(self, text: &str) -> Result<Span, E> {
         match humantime::parse_duration(text.trim()) {
+            Ok(span) if span > LONGEST => {
+                Err(E::custom(format_args!("{:?} must be at most 31 days; min is minutes, M is months", safe(text))))
+            }
             Ok(span) => Ok(Span(span)),
             Err(_) => match text.trim().parse::<f64>() {
                 Ok(number) if number > 0.0 && number.is_finite() => Err(needs_a_unit(number)),

@@ -2,10 +2,10 @@ use std::{error, fmt, sync::Arc, time::Duration};
 
 use tower::BoxError;
 
-use super::{Ledger, Stopped};
+use super::Ledger;
 use crate::{
     fleet::Refused,
-    outcome::{Failure, FailureKind},
+    outcome::{Outcome, inspect},
 };
 
 /// Why a request was not answered. One pointer wide, since every response carries the room for it.
@@ -64,7 +64,16 @@ impl Error {
     pub fn retry_after(&self) -> Option<Duration> {
         match self.kind() {
             ErrorKind::NoneAvailable { retry_after, .. } => *retry_after,
-            _ => self.ledger().last_failure()?.failure()?.retry_delay(),
+            _ => self.outcome()?.failure()?.retry_delay(),
+        }
+    }
+
+    /// What the last failure says of its backend.
+    pub(super) fn outcome(&self) -> Option<Outcome> {
+        match self.kind() {
+            // It tripped nothing, so that the ledger does not tell it as a failure.
+            ErrorKind::Failed { source } => Some(inspect(&**source)),
+            _ => self.ledger().last_failure(),
         }
     }
 
@@ -74,24 +83,6 @@ impl Error {
             ErrorKind::Failed { source } => Some(source),
             ErrorKind::Exhausted { source, .. } => source,
             _ => None,
-        }
-    }
-}
-
-#[cfg(feature = "http")]
-impl Error {
-    /// What a gateway answers with: 503 when there was nobody to ask, 504 when nobody answered in time, 502 when nobody
-    /// could answer, 500 when the failover itself is misconfigured.
-    pub fn status(&self) -> http::StatusCode {
-        let is_late = || {
-            let last = self.ledger().last_failure().and_then(|outcome| outcome.failure().map(Failure::kind));
-            last == Some(FailureKind::Timeout) || self.ledger().stopped() == Some(Stopped::OutOfTime)
-        };
-        match self.kind() {
-            ErrorKind::NoBackends | ErrorKind::NoneAvailable { .. } => http::StatusCode::SERVICE_UNAVAILABLE,
-            ErrorKind::Misconfigured(_) => http::StatusCode::INTERNAL_SERVER_ERROR,
-            ErrorKind::Failed { .. } | ErrorKind::Exhausted { .. } if is_late() => http::StatusCode::GATEWAY_TIMEOUT,
-            ErrorKind::Failed { .. } | ErrorKind::Exhausted { .. } => http::StatusCode::BAD_GATEWAY,
         }
     }
 }

@@ -78,7 +78,7 @@ where
                 let alone = !schedule.running();
                 if let Some(answer) = schedule.settle(finish, &member, alone) {
                     // The losers are gone before the answer is handed out.
-                    schedule.others = None;
+                    schedule.give_up(None);
                     return Poll::Ready(answer);
                 }
             }
@@ -88,8 +88,8 @@ where
                 schedule.take_time(this.first.as_ref().as_pin_ref());
                 let alone = this.first.is_none() && !schedule.running();
                 if let Some(answer) = schedule.settle(finish, &member, alone) {
+                    schedule.give_up(this.first.as_ref().as_pin_ref());
                     this.first.set(None);
-                    schedule.others = None;
                     return Poll::Ready(answer);
                 }
             }
@@ -150,8 +150,8 @@ where
                 ready!(bound.poll(cx));
             }
             schedule.take_time(this.first.as_ref().as_pin_ref());
+            schedule.give_up(this.first.as_ref().as_pin_ref());
             this.first.set(None);
-            schedule.others = None;
             schedule.ledger.stopped.get_or_insert(Stopped::OutOfTime);
             return Poll::Ready(schedule.conclude());
         }

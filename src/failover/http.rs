@@ -9,18 +9,21 @@ use std::{
 };
 
 use bytes::Buf;
-use http::{HeaderName, HeaderValue, Request, Response};
+use http::{HeaderName, HeaderValue, Request, Response, StatusCode};
 use http_body::Body;
 use tower::BoxError;
 
-use super::{Accept, AnswerBody, Ledger, accept};
+use super::{Accept, AnswerBody, Attempted, Ending, Error, ErrorKind, Ledger, Stopped, accept};
 use crate::{
     body::{Replay, ReplayBody, ReplayLayer, Unreplayable},
-    outcome::{Classify, FailureKind, HttpClassifier, Outcome},
+    outcome::{Classify, FailureKind, HttpClassifier, Outcome, gateway_status},
 };
 
 /// From which moment on a response is the answer. Until then a failure or a stall moves the request on; from then on
 /// nothing is sent again, and an error is the body's.
+///
+/// To a breaker around the backend a good head is a success at once, whatever follows, unless its classifier waits for
+/// [`success_at_end`](HttpClassifier::success_at_end).
 #[derive(Clone, Default)]
 #[non_exhaustive]
 pub enum CommitPoint {
@@ -49,6 +52,7 @@ type Decide = dyn Fn(&[u8]) -> Decision + Send + Sync;
 
 /// What a predicate makes of the beginning of a body.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Decision {
     /// It does not know yet.
     Wait,
@@ -230,6 +234,12 @@ where
                     if frame.data_ref().is_none_or(|data| data.has_remaining()) {
                         body.read.push_back(frame);
                     }
+                    // Nor one in pieces so small that keeping them takes more than their data.
+                    if let CommitPoint::Whole(bound) = self.commit
+                        && body.read.len() > 64 + bound / 64
+                    {
+                        *room = None;
+                    }
                 }
             }
         }
@@ -247,6 +257,26 @@ where
         }
         response.extensions_mut().insert(ledger);
         response
+    }
+}
+
+impl Error {
+    /// What a gateway answers with: 503 when there was nobody to ask, 504 when nobody answered in time, 502 when nobody
+    /// could answer, 500 when the failover itself is misconfigured.
+    pub fn status(&self) -> StatusCode {
+        let is_ready = |attempt: &Attempted| !matches!(attempt.ending, Ending::NotReady { .. });
+        match self.kind() {
+            ErrorKind::NoBackends | ErrorKind::NoneAvailable { .. } => StatusCode::SERVICE_UNAVAILABLE,
+            ErrorKind::Misconfigured(_) => StatusCode::INTERNAL_SERVER_ERROR,
+            _ if self.ledger().stopped() == Some(Stopped::OutOfTime) => StatusCode::GATEWAY_TIMEOUT,
+            ErrorKind::Exhausted { .. } if !self.ledger().attempts().iter().any(is_ready) => {
+                StatusCode::SERVICE_UNAVAILABLE
+            }
+            ErrorKind::Failed { .. } | ErrorKind::Exhausted { .. } => {
+                let failure = self.outcome().and_then(|outcome| outcome.failure().copied());
+                gateway_status(failure.map_or(FailureKind::Other, |failure| failure.kind()))
+            }
+        }
     }
 }
 

@@ -95,7 +95,7 @@ impl Ledger {
         self.stopped
     }
 
-    /// The last failure that moved the request on, or ended it.
+    /// The last failure that moved the request on.
     pub fn last_failure(&self) -> Option<Outcome> {
         self.attempts.iter().rev().find_map(|attempt| match attempt.ending {
             Ending::Tripped { outcome, .. } | Ending::NotReady { outcome } => Some(outcome),

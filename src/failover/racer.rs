@@ -67,6 +67,14 @@ pub(super) struct Finish<O> {
     pub(super) end: End<O>,
 }
 
+/// Where an attempt was when it was given up.
+#[derive(Clone, Copy, PartialEq)]
+pub(super) enum Stalled {
+    BeforeHead,
+    /// Its circuit has seen a head, and nothing else.
+    InBody,
+}
+
 pub(super) enum End<O> {
     /// A good beginning.
     Answer(O),
@@ -75,7 +83,7 @@ pub(super) enum End<O> {
     /// No response.
     Error(Option<BoxError>, Outcome),
     /// It took longer than this limit.
-    Timeout(Duration),
+    Timeout(Duration, Stalled),
 }
 
 impl<S, H, Req> Racer<S, H, Req>
@@ -98,13 +106,22 @@ where
         self.line
     }
 
+    /// Where it would be given up now, and at whose place.
+    pub(super) fn place(&self) -> Stalled {
+        if matches!(self.stage, Stage::Opening { .. }) { Stalled::InBody } else { Stalled::BeforeHead }
+    }
+
+    pub(super) fn member(&self) -> &Member<S> {
+        &self.member
+    }
+
     /// How long it has taken so far.
     pub(super) fn took(&self) -> Duration {
         self.began.elapsed()
     }
 
-    fn step(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<End<H::Opening>> {
-        let mut this = self.project();
+    fn step(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<End<H::Opening>> {
+        let mut this = self.as_mut().project();
         loop {
             let next = match this.stage.as_mut().project() {
                 StageProjection::Panicked => return Poll::Ready(End::Error(None, FailureKind::Panic.into())),
@@ -143,7 +160,7 @@ where
         if let Some(timer) = this.timer.as_mut().as_pin_mut() {
             ready!(timer.poll(cx));
         }
-        Poll::Ready(End::Timeout(limit))
+        Poll::Ready(End::Timeout(limit, self.place()))
     }
 }
 

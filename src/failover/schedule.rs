@@ -9,7 +9,7 @@ use tower_service::Service;
 use super::{
     Accept, Attempted, Ending, Error, ErrorKind, Ledger, Mode, Stopped, Trigger,
     layer::{Run, Settings},
-    racer::{End, Entrant, Finish, Racer},
+    racer::{End, Entrant, Finish, Racer, Stalled},
 };
 use crate::{
     attempt::{Held, TimedOut},
@@ -203,6 +203,21 @@ where
         }
     }
 
+    /// Those who run are given up. A circuit sees that by itself, but for those whose head it has seen.
+    pub(super) fn give_up(&mut self, first: Option<Pin<&Racer<S, H, Req>>>) {
+        let others = self.others.iter().flat_map(|others| Pin::new(others).iter_pin_ref());
+        for racer in first.into_iter().chain(others) {
+            self.outrun(racer.member(), racer.took(), racer.place());
+        }
+        self.others = None;
+    }
+
+    fn outrun(&self, member: &Member<S>, took: Duration, place: Stalled) {
+        if place == Stalled::InBody {
+            self.run.source.fleet().lag(member, took);
+        }
+    }
+
     /// Nothing is kept any longer than the answer takes.
     fn over(&mut self) -> Ledger {
         // What others hold for this request is given back before the answer is handed out.
@@ -226,10 +241,11 @@ where
                 let ledger = self.over();
                 return Some(Ok(self.run.terms.hand_over(opening, ledger)));
             }
-            End::Timeout(limit) => {
+            End::Timeout(limit, place) => {
                 // Its circuit cannot see that it was given up. A deadline of the caller's is no fault of its own.
                 if member.patience.or(self.settings().timeout).is_some_and(|patience| took >= patience) {
                     self.run.source.fleet().blame(member);
+                    self.outrun(member, took, place);
                 }
                 let error = TimedOut::new(member.facts.name.clone(), limit);
                 (FailureKind::Timeout.into(), Some(Last::Error(error.into())))

@@ -38,6 +38,7 @@ mod waiters;
 use std::{
     fmt,
     sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
+    time::Duration,
 };
 
 use futures::task::AtomicWaker;
@@ -197,9 +198,16 @@ impl<S: Send + Sync + 'static> Shared<S> {
 
     /// Counts a failure that its circuit could not see: a call that was given up by whoever made it, for its slowness.
     pub(crate) fn blame(&self, member: &Member<S>) {
-        let circuit = member.facts.health.circuit();
-        let transition = circuit.and_then(|circuit| circuit.blame(self.clock.now(), || fastrand::u64(..)));
-        if let Some(transition) = transition {
+        self.tell(member, |circuit| circuit.blame(self.clock.now(), || fastrand::u64(..)));
+    }
+
+    /// Counts a call as slow whose circuit has seen a quick head: it was given up while its body was waited for.
+    pub(crate) fn lag(&self, member: &Member<S>, took: Duration) {
+        self.tell(member, |circuit| circuit.lag(took, self.clock.now(), || fastrand::u64(..)));
+    }
+
+    fn tell(&self, member: &Member<S>, tell: impl FnOnce(&Circuit) -> Option<Transition>) {
+        if let Some(transition) = member.facts.health.circuit().and_then(tell) {
             self.circuit_moved(&member.facts.name, &member.facts.health, transition);
         }
     }

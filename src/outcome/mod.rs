@@ -66,6 +66,8 @@ pub use self::classify::{Classify, ClassifyFn, ErrorsOnly, Verdict, classify_fn}
 pub use self::error::inspect;
 pub use self::failure::{Failure, FailureKind, Outcome};
 #[cfg(feature = "http")]
+pub(crate) use self::http::gateway_status;
+#[cfg(feature = "http")]
 pub use self::http::{
     ClassifyEnd, HttpClassifier, HttpEnd, InvalidStatus, StatusRange, Statuses, TowerHttp, TowerHttpCall, WatchedBody,
     retry_after,

@@ -133,7 +133,7 @@ async fn a_rejection_names_the_service_and_the_time_that_is_left() {
     let error = ask(&service).await.unwrap_err();
     assert_eq!(circuit_open(&error).backend, "orders");
     assert_eq!(remaining(&error), Some(secs(18)));
-    assert_eq!(error.to_string(), "circuit of `orders` is open, to be tried in 18s");
+    assert_eq!(error.to_string(), "circuit of `orders` is open, to be tried in 18.0s");
     switch.force_open();
     let error = ask(&service).await.unwrap_err();
     assert_eq!(remaining(&error), None);

@@ -1,16 +1,19 @@
 //! From which moment on a response is the answer.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use http::HeaderMap;
 use http_body::Body as _;
 use http_body_util::BodyExt;
 use tokio::time::Instant;
+use tower::ServiceExt;
 use tower_fleet::{
-    FailoverLayer,
-    failover::{CommitPoint, Decision, ErrorKind, HttpTerms, Mode, Trigger},
+    CircuitBreaker, CircuitBreakerLayer, FailoverLayer, Fleet, Limited, State,
+    failover::{CommitPoint, Decision, ErrorKind, HttpTerms, Ledger, Mode, Trigger},
+    outcome::HttpClassifier,
 };
+use tower_layer::Layer;
 
 use crate::mock::*;
 
@@ -287,7 +290,7 @@ async fn the_bound_of_a_race_runs_until_a_small_body_is_whole() {
 async fn a_body_that_is_longer_than_it_said_is_not_waited_for_without_an_end() {
     let (fleet, [a, b]) = fleet();
     let mut pieces = vec![Piece::Size(4)];
-    pieces.extend(vec![data("four"); 100]);
+    pieces.extend(vec![data(&"four".repeat(10)); 10]);
     pieces.extend([Piece::Wait(60_000), data("late")]);
     a.usually(status(200).body(pieces));
     for (bound, waits) in [(4, 0), (399, 0), (400, 60_000)] {
@@ -310,4 +313,73 @@ async fn a_small_body_that_breaks_and_trips_nothing_is_handed_over_as_far_as_it_
     assert_eq!(answer.body_mut().frame().await.unwrap().unwrap_err().to_string(), "reset");
     assert!(answer.body_mut().frame().await.is_none());
     assert_eq!(b.calls(), 0);
+}
+
+/// As [`ask`], through breakers that open at the second slow call in four.
+async fn served_behind_breakers(layer: &FailoverLayer<HttpTerms>, fleet: &GuardedFleet) -> String {
+    let answer = layer.layer(fleet.clone()).oneshot(get()).await.unwrap();
+    answer.extensions().get::<Ledger>().unwrap().served().unwrap().to_string()
+}
+
+type GuardedFleet = Fleet<CircuitBreaker<Limited<Mock>, HttpClassifier>, Mock>;
+
+fn behind_breakers(remotes: &[Arc<Remote>; 2]) -> GuardedFleet {
+    let secs = Duration::from_secs;
+    let breaker = CircuitBreakerLayer::new().slow_calls(0.5, secs(1), secs(600), 4);
+    let backends = remotes.iter().zip([10, 0]).map(|(remote, priority)| backend(remote).priority(priority));
+    Fleet::builder().circuit_breaker(breaker).backends(backends).build().unwrap()
+}
+
+// C32, C36, C44
+#[tokio::test(start_paused = true)]
+async fn a_backend_that_sends_heads_and_nothing_else_is_learned_of() {
+    let (hedged, patient) = (Mode::Hedged(Duration::from_secs(2)), Duration::from_secs(2));
+    let half = vec![Piece::Size(8), data("half"), Piece::Stall];
+    for (point, body) in [(CommitPoint::FirstFrame, vec![Piece::Stall]), (CommitPoint::Whole(8), half)] {
+        let layer = FailoverLayer::new().commit(point.clone());
+        for layer in [layer.clone().mode(hedged), layer.clone().mode(Mode::Sequential).timeout(patient)] {
+            let (_, remotes) = fleet();
+            remotes[0].usually(status(200).body(body.clone()));
+            let fleet = behind_breakers(&remotes);
+            for calls in 1..=2 {
+                assert_eq!(fleet.snapshot()[0].state, State::Closed, "{point:?} {calls}");
+                let began = Instant::now();
+                assert_eq!(served_behind_breakers(&layer, &fleet).await, "b");
+                assert_took(began, 2_000);
+            }
+            assert_eq!(fleet.snapshot()[0].state, State::Open, "{point:?}");
+            let began = Instant::now();
+            assert_eq!(served_behind_breakers(&layer, &fleet).await, "b");
+            assert_took(began, 0);
+            assert_eq!(remotes[0].calls(), 2);
+        }
+    }
+}
+
+// C32, C37: one that is given up before it was slow says nothing.
+#[tokio::test(start_paused = true)]
+async fn a_body_that_is_given_up_early_is_not_slow() {
+    let (_, remotes) = fleet();
+    remotes[0].usually(status(200).body(vec![Piece::Stall]));
+    let fleet = behind_breakers(&remotes);
+    let hedged = FailoverLayer::new().commit(CommitPoint::FirstFrame).mode(Mode::Hedged(Duration::from_millis(900)));
+    for _ in 0..10 {
+        assert_eq!(served_behind_breakers(&hedged, &fleet).await, "b");
+    }
+    assert_eq!(fleet.snapshot()[0].state, State::Closed);
+}
+
+// C32, C58
+#[tokio::test(start_paused = true)]
+async fn a_small_body_in_smallest_pieces_is_not_kept() {
+    let (fleet, [a, b]) = fleet();
+    let mut pieces = vec![Piece::Size(10_000)];
+    pieces.extend((0..1_000).map(|_| data("x")));
+    pieces.extend([Piece::Wait(60_000), data(&"x".repeat(9_000))]);
+    a.usually(status(200).body(pieces));
+    let began = Instant::now();
+    let answer = ask(&whole(10_000), &fleet, get()).await;
+    assert_took(began, 0);
+    assert_eq!(told(answer).await, (200, "x".repeat(10_000)));
+    assert_eq!((a.calls(), b.calls()), (1, 0));
 }

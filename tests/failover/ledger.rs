@@ -14,7 +14,7 @@ use tower::{Service, ServiceExt, service_fn};
 use tower_fleet::{
     Backend, CircuitBreakerLayer, FailoverLayer, Fleet, State,
     body::ReplayBody,
-    failover::{Ending, Mode},
+    failover::{Ending, Mode, Trigger},
     outcome::{FailureKind, Outcome},
 };
 use tower_layer::Layer;
@@ -198,6 +198,9 @@ async fn an_error_knows_the_status_and_the_time_for_a_client() {
         (status(503).header("retry-after", "7"), door(), 502, Some(Duration::from_secs(7))),
         (hang(), door().timeout(millis(900)), 504, None),
         (hang(), door().deadline(millis(900)), 504, None),
+        // What trips nothing goes to the caller as it is.
+        (hang(), door().timeout(millis(900)).triggers([Trigger::network()]), 504, None),
+        (kind(FailureKind::Overloaded), door(), 503, None),
     ] {
         let (fleet, [a, b]) = fleet();
         a.usually(refused());
@@ -206,7 +209,9 @@ async fn an_error_knows_the_status_and_the_time_for_a_client() {
         assert_eq!((error.status().as_u16(), error.retry_after()), (expected, wait), "{error}");
     }
     let (fleet, [a, b]) = fleet();
-    [a, b].iter().for_each(|gone| assert!(fleet.drain(&gone.name)));
+    [&a, &b].iter().for_each(|broken| broken.close());
+    assert_eq!(ask(&door(), &fleet, get()).await.unwrap_err().status(), 503);
+    [a, b].iter().for_each(|gone| assert!(fleet.drain(gone.name)));
     let error = ask(&door(), &fleet, get()).await.unwrap_err();
     assert_eq!((error.status().as_u16(), error.retry_after()), (503, None), "{error}");
 }

@@ -1,3 +1,9 @@
+use std::io;
+
+use futures::stream;
+use http_body::Frame;
+use http_body_util::{BodyExt, StreamBody};
+
 use super::*;
 use crate::State;
 
@@ -78,6 +84,29 @@ async fn a_breaker_that_is_switched_off_opens_by_hand_only() {
     let fleet = good(&with_backends(off, &["a"])).fleet(|_| ()).unwrap();
     fleet.switch("a").unwrap().force_open();
     assert_eq!(fleet.snapshot()[0].state, State::ForcedOpen);
+    // And in the way that the other keys say.
+    let shown = rules("enabled = false\nopen_for = \"5s\"\nfailures = 3");
+    assert!(shown.contains("open_for: 5s") && !shown.contains("failures: Some(3)"), "{shown}");
+}
+
+// C34: a body that breaks off after each good head.
+#[tokio::test]
+async fn a_success_may_be_told_by_the_end_alone() {
+    for (section, expected) in [("", State::Closed), ("\nsuccess_at_end = true", State::Open)] {
+        let config = good(&with_backends(&format!("[breaker]\nconsecutive = 2{section}"), &["a"]));
+        let broken = || StreamBody::new(stream::iter([Err::<Frame<Bytes>, _>(io::Error::other("broke"))]));
+        let client = service_fn(move |_: Request<ReplayBody<Full<Bytes>>>| async move {
+            Ok::<_, Infallible>(Response::new(broken()))
+        });
+        let fleet = config.fleet(|_| client).expect("a fleet");
+        let door = config.failover().layer(fleet.clone());
+        for _ in 0..3 {
+            if let Ok(answer) = door.clone().oneshot(Request::new(Full::<Bytes>::default())).await {
+                answer.into_body().collect().await.expect_err("it broke off");
+            }
+        }
+        assert_eq!(fleet.snapshot()[0].state, expected, "{section}");
+    }
 }
 
 // C58

@@ -140,10 +140,13 @@ async fn only_the_triggers_that_are_named_fire() {
 
 // C50, C51, C58
 #[tokio::test(start_paused = true)]
-async fn the_longest_times_do_not_overflow() {
+async fn the_longest_times_do_not_overflow_and_longer_ones_are_refused() {
+    let error = refused("[failover]\ntimeout = \"5M\"");
+    assert_eq!(error, "failover.timeout: \"5M\" must be at most 31 days; min is minutes, M is months");
+
     let keys = ["race_bound", "timeout", "deadline", "same_backend_delay", "retry_after_cap"];
-    let longest: String = keys.iter().map(|key| format!("{key} = \"18446744073709551615s\"\n")).collect();
-    for mode in ["\"race\"", "\"sequential\"", "{ hedged = \"18446744073709551615s\" }"] {
+    let longest: String = keys.iter().map(|key| format!("{key} = \"31days\"\n")).collect();
+    for mode in ["\"race\"", "\"sequential\"", "{ hedged = \"31days\" }"] {
         let section = format!("[failover]\nmode = {mode}\n{longest}");
         assert_eq!(ask(&section, &[("a", 503), ("b", 200)]).await.0.status(), 200, "{mode}");
     }

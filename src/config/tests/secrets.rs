@@ -49,6 +49,7 @@ fn no_refusal_shows_what_may_be_a_secret() {
         "headers = { Authorization = \"Bearer hush\" }",
         "headers = { Cookie = \"hush\" }",
         "headers = { proxy-authorization = \"hush\" }",
+        "headers = { x-api-key = \"hush\" }",
         "headers = { x-key = \"hush\\n\" }",
         "headers = [\"hush\"]",
         "headers = \"hush\"",

@@ -1,6 +1,6 @@
 //! How a circuit leaves a state: by its rules, or because somebody says so. All of it under the lock.
 
-use std::sync::PoisonError;
+use std::{sync::PoisonError, time::Duration};
 
 use super::{
     super::{
@@ -33,6 +33,23 @@ impl Circuit {
                 let mut evidence = self.lock_in(word)?;
                 let trips = evidence.add_failed(true, now) | self.add_to_streak(true);
                 trips.then(|| self.open(&mut evidence, now, random))
+            }
+            State::HalfOpen => self.trip(now, random),
+            State::Open | State::ForcedClosed | State::ForcedOpen => None,
+        }
+    }
+
+    /// Counts a call that was given up behind its head, after so long: as slow, where there is a rule on that. The head
+    /// was counted for itself, and may have been quick.
+    pub(crate) fn lag(&self, took: Duration, now: Moment, random: impl FnOnce() -> u64) -> Option<Transition> {
+        if self.policy.slow_calls.is_none_or(|slow| took <= slow.slower_than) {
+            return None;
+        }
+        let word = self.word();
+        match word.state() {
+            State::Closed => {
+                let mut evidence = self.lock_in(word)?;
+                evidence.add_slow(true, now).then(|| self.open(&mut evidence, now, random))
             }
             State::HalfOpen => self.trip(now, random),
             State::Open | State::ForcedClosed | State::ForcedOpen => None,

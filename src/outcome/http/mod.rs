@@ -12,5 +12,6 @@ pub(super) mod wire;
 pub use self::body::{ClassifyEnd, WatchedBody};
 pub use self::classifier::{HttpClassifier, HttpEnd};
 pub use self::retry_after::retry_after;
+pub(crate) use self::status::gateway_status;
 pub use self::status::{InvalidStatus, StatusRange, Statuses};
 pub use self::tower_http::{TowerHttp, TowerHttpCall};

@@ -4,6 +4,8 @@ use std::{error, fmt, ops::RangeInclusive, str::FromStr};
 
 use http::StatusCode;
 
+use crate::outcome::FailureKind;
+
 /// What `http::StatusCode` can hold, and so what a response can have.
 const FIRST: u16 = 100;
 const LAST: u16 = 999;
@@ -192,6 +194,15 @@ impl fmt::Display for InvalidStatus {
 }
 
 impl error::Error for InvalidStatus {}
+
+/// The status by which a gateway says that a backend failed so.
+pub(crate) fn gateway_status(kind: FailureKind) -> StatusCode {
+    match kind {
+        FailureKind::Timeout => StatusCode::GATEWAY_TIMEOUT,
+        FailureKind::Overloaded => StatusCode::SERVICE_UNAVAILABLE,
+        _ => StatusCode::BAD_GATEWAY,
+    }
+}
 
 #[cfg(test)]
 mod tests {
