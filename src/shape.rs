@@ -117,8 +117,7 @@ impl ShapeLayer {
     fn set(mut self, name: &str, value: &str, secret: bool) -> Result<Self, InvalidShape> {
         let invalid = |field, needed| InvalidShape { field, needed };
         let name: HeaderName = name.parse().map_err(|_| invalid("header", "a valid header name"))?;
-        // These say where a message ends and what the connection does: the client's business.
-        if matches!(name, CONNECTION | CONTENT_LENGTH | TE | TRAILER | TRANSFER_ENCODING | UPGRADE) {
+        if frames_messages(&name) {
             return Err(invalid("header", "none that frames the message"));
         }
         let mut value = HeaderValue::from_str(value).map_err(|_| invalid("header", "a value of visible characters"))?;
@@ -143,6 +142,11 @@ impl ShapeLayer {
     }
 }
 
+/// These headers say where a message ends and what its connection does: the client's business, or the server's.
+pub(crate) fn frames_messages(name: &HeaderName) -> bool {
+    matches!(*name, CONNECTION | CONTENT_LENGTH | TE | TRAILER | TRANSFER_ENCODING | UPGRADE)
+}
+
 impl Origin {
     fn under(&self, uri: &Uri) -> Uri {
         // `*` asks the server itself, which has no path.
@@ -155,12 +159,13 @@ impl Origin {
             Some(path) if self.prefix.is_empty() => Some(path.clone()),
             path => format!("{}{}", self.prefix, path.map_or("/", PathAndQuery::as_str)).parse().ok(),
         };
-        // Two valid paths make one, unless it gets too long for a URI. Then the URI stays as it came, which is not the
-        // origin's, rather than lose its prefix.
+        // Two valid paths make one, unless it gets too long for a URI. Then it goes nowhere, rather than lose its prefix
+        // or go where the caller says, with our credentials.
+        let nowhere = || uri.path_and_query().cloned().map(Uri::from).unwrap_or_default();
         if parts.path_and_query.is_none() {
-            return uri.clone();
+            return nowhere();
         }
-        Uri::from_parts(parts).unwrap_or_else(|_| uri.clone())
+        Uri::from_parts(parts).unwrap_or_else(|_| nowhere())
     }
 }
 
@@ -253,10 +258,14 @@ mod tests {
     // C24
     #[test]
     fn a_path_never_leaves_its_prefix_by_its_length() {
-        let path = format!("/{}", "a".repeat(65_530));
-        let request = shaped(&ShapeLayer::new().origin("https://api.example.com/tenant").unwrap(), &path);
-        assert_eq!(request.uri().host(), None, "it goes nowhere");
-        assert_eq!(request.uri().path(), path);
+        let path = format!("/{}", "a".repeat(65_500));
+        for uri in [path.clone(), format!("http://elsewhere{path}")] {
+            let prefix = "t".repeat(60);
+            let request =
+                shaped(&ShapeLayer::new().origin(&format!("https://api.example.com/{prefix}")).unwrap(), &uri);
+            assert_eq!(request.uri().host(), None, "it goes nowhere");
+            assert_eq!(request.uri().path(), path);
+        }
     }
 
     // C24, C59

@@ -16,6 +16,7 @@ use crate::{
     fleet::Field,
     outcome::Statuses,
     pick::{AnyPick, Strategy},
+    shape::frames_messages,
 };
 
 #[derive(Default, Deserialize)]
@@ -143,10 +144,12 @@ impl Section {
             layer = layer.commit(commit.into());
         }
         if let Some(name) = self.served_by {
-            let header = HeaderName::try_from(&name).map_err(|error| {
-                let fault = Fault::new(format_args!("\"{}\"", safe(&name)), "must be the name of a header");
-                fault.because(error).at("failover.served_by", None)
-            })?;
+            let fault = |reason| Fault::new(format_args!("\"{}\"", safe(&name)), reason);
+            let header = HeaderName::try_from(&name)
+                .map_err(|error| fault("must be the name of a header").because(error).at("failover.served_by", None))?;
+            if frames_messages(&header) {
+                return Err(fault("must not be a header that frames messages").at("failover.served_by", None));
+            }
             layer = layer.served_by(header);
         }
         layer = layer.replay(replay(self.replay_limit, self.replay_memory));

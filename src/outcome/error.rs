@@ -18,6 +18,7 @@ const DEPTH: usize = 32;
 /// | `Overloaded` of `tower::load_shed` | [`Overloaded`](FailureKind::Overloaded) |
 /// | [`io::ErrorKind::TimedOut`] | `Timeout` |
 /// | [`io::ErrorKind::ConnectionRefused`], `AddrNotAvailable` | [`Connect`](FailureKind::Connect) |
+/// | an [`io::Error`] that says that we are out of file descriptors | [`Neutral`](Outcome::Neutral) |
 /// | any other [`io::Error`] | [`Transport`](FailureKind::Transport), unless its cause says more |
 /// | nothing that is known | [`Other`](FailureKind::Other) |
 ///
@@ -72,6 +73,9 @@ impl Clue {
 }
 
 pub(super) fn find(error: &(dyn Error + 'static)) -> Finding {
+    if chain(error).any(is_our_own_lack) {
+        return Finding { outcome: Outcome::Neutral, network: false };
+    }
     let connect = Outcome::from(FailureKind::Connect);
     let mut best = FailureKind::Other;
     let mut sent_once = false;
@@ -92,6 +96,18 @@ pub(super) fn find(error: &(dyn Error + 'static)) -> Finding {
         link = cause(error);
     }
     Finding { outcome: best.into(), network: true }
+}
+
+/// An error and its causes.
+fn chain<'a>(error: &'a (dyn Error + 'static)) -> impl Iterator<Item = &'a (dyn Error + 'static)> {
+    std::iter::successors(Some(error), |error: &&'a (dyn Error + 'static)| cause(*error)).take(DEPTH)
+}
+
+/// Out of file descriptors: nobody was asked, whatever the error is wrapped in.
+fn is_our_own_lack(error: &(dyn Error + 'static)) -> bool {
+    const EMFILE_ENFILE: [i32; 2] = [24, 23];
+    let code = error.downcast_ref::<io::Error>().and_then(io::Error::raw_os_error);
+    cfg!(unix) && code.is_some_and(|code| EMFILE_ENFILE.contains(&code))
 }
 
 fn clue(error: &(dyn Error + 'static)) -> Option<Clue> {

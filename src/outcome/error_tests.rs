@@ -33,6 +33,17 @@ async fn elapsed() -> tokio::time::error::Elapsed {
     tokio::time::timeout(Duration::from_secs(1), std::future::pending::<()>()).await.unwrap_err()
 }
 
+// C37: nobody was asked.
+#[cfg(unix)]
+#[test]
+fn our_own_lack_of_files_says_nothing_of_the_backend() {
+    for code in [23, 24] {
+        let lack = || std::io::Error::from_raw_os_error(code);
+        assert_eq!(of(lack()), Outcome::Neutral);
+        assert_eq!(of(wrapped(std::io::Error::other(wrapped(lack())))), Outcome::Neutral);
+    }
+}
+
 #[tokio::test(start_paused = true)]
 async fn timeouts_of_tower_tokio_and_the_socket_are_timeouts() {
     // C27
