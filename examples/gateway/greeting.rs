@@ -1,4 +1,4 @@
-//! The first bytes of a connection, which are not waited for for ever.
+//! A client's connection: its first bytes are not waited for for ever, nor is a client that takes nothing.
 
 use std::{
     io::{self, IoSlice},
@@ -22,11 +22,26 @@ pub(crate) struct Greeting {
     /// Until it is known.
     timer: Option<Pin<Box<Sleep>>>,
     seen: usize,
+    /// How long a client may not take what is written.
+    stall: Duration,
+    /// While it does not.
+    full: Option<Pin<Box<Sleep>>>,
 }
 
 impl Greeting {
-    pub(crate) fn new(limit: Duration, socket: TcpStream) -> Self {
-        Self { socket, timer: Some(Box::pin(sleep(limit))), seen: 0 }
+    pub(crate) fn new(limit: Duration, stall: Duration, socket: TcpStream) -> Self {
+        Self { socket, timer: Some(Box::pin(sleep(limit))), seen: 0, stall, full: None }
+    }
+
+    /// Ends a write that the client has not taken any of for so long.
+    fn patiently<T>(&mut self, cx: &mut Context<'_>, write: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
+        if write.is_ready() {
+            self.full = None;
+            return write;
+        }
+        let stall = self.stall;
+        ready!(self.full.get_or_insert_with(|| Box::pin(sleep(stall))).as_mut().poll(cx));
+        Poll::Ready(Err(io::ErrorKind::TimedOut.into()))
     }
 }
 
@@ -52,7 +67,8 @@ impl AsyncRead for Greeting {
 
 impl AsyncWrite for Greeting {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.socket).poll_write(cx, bytes)
+        let write = Pin::new(&mut self.socket).poll_write(cx, bytes);
+        self.patiently(cx, write)
     }
 
     fn poll_write_vectored(
@@ -60,7 +76,8 @@ impl AsyncWrite for Greeting {
         cx: &mut Context<'_>,
         slices: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.socket).poll_write_vectored(cx, slices)
+        let write = Pin::new(&mut self.socket).poll_write_vectored(cx, slices);
+        self.patiently(cx, write)
     }
 
     fn is_write_vectored(&self) -> bool {

@@ -1,12 +1,13 @@
 //! What may pass a proxy, and what a proxy adds: RFC 9110, section 7.6.
 
 use http::{
-    HeaderMap, HeaderName, HeaderValue, Uri, Version,
+    HeaderMap, HeaderName, HeaderValue, Request, Uri, Version,
     header::{
-        CONNECTION, COOKIE, FORWARDED, HOST, PROXY_AUTHENTICATE, PROXY_AUTHORIZATION, TE, TRANSFER_ENCODING, UPGRADE,
-        VIA,
+        CONNECTION, CONTENT_LENGTH, COOKIE, FORWARDED, HOST, PROXY_AUTHENTICATE, PROXY_AUTHORIZATION, TE,
+        TRANSFER_ENCODING, UPGRADE, VIA,
     },
     request::Parts,
+    uri::Authority,
 };
 
 const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
@@ -45,6 +46,24 @@ pub(crate) fn end_to_end(headers: &mut HeaderMap) {
     }
     if wants_trailers {
         headers.insert(TE, HeaderValue::from_static("trailers"));
+    }
+}
+
+/// Whether it is for one host, of which the name is one: RFC 9112, section 3.2. HTTP/1.0 need not say.
+pub(crate) fn names_one_host<B>(request: &Request<B>) -> bool {
+    let mut hosts = request.headers().get_all(HOST).iter();
+    let is_name = |host: &HeaderValue| Authority::try_from(host.as_bytes()).is_ok_and(|it| !it.as_str().contains('@'));
+    match (hosts.next(), hosts.next()) {
+        (None, _) => request.version() != Version::HTTP_11,
+        (Some(host), None) => is_name(host),
+        (Some(_), Some(_)) => false,
+    }
+}
+
+/// A length beside a transfer coding is not the body's: RFC 9112, section 6.3.
+pub(crate) fn one_length(headers: &mut HeaderMap) {
+    if headers.contains_key(TRANSFER_ENCODING) {
+        headers.remove(CONTENT_LENGTH);
     }
 }
 
@@ -91,7 +110,7 @@ pub(crate) struct Peer {
 /// Says for whom a request is made, by which name and protocol, and that it came through here.
 pub(crate) fn forwarded(parts: &mut Parts, peer: &Peer) {
     let headers = &mut parts.headers;
-    let host = headers.get(HOST).cloned().or_else(|| authority(&parts.uri));
+    let host = authority(&parts.uri).or_else(|| headers.get(HOST).cloned());
     if !peer.trusted && headers.keys().any(|name| CLAIMS.contains(name)) {
         // What a stranger claims would be taken for our word.
         CLAIMS.iter().for_each(|name| drop(headers.remove(name)));
@@ -112,7 +131,8 @@ pub(crate) fn forwarded(parts: &mut Parts, peer: &Peer) {
 }
 
 fn authority(uri: &Uri) -> Option<HeaderValue> {
-    HeaderValue::from_str(uri.authority()?.as_str()).ok()
+    let authority = uri.authority()?.as_str();
+    HeaderValue::from_str(authority.rsplit('@').next()?).ok()
 }
 
 /// Whether a path has segments that lead up, in whatever spelling: behind a prefix they would lead out of it.
@@ -127,7 +147,7 @@ pub(crate) fn climbs(path: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use http::{Request, request};
+    use http::request;
 
     use super::*;
 

@@ -20,7 +20,12 @@ mod settings;
 mod tally;
 mod upstream;
 
-use std::{error::Error, path::Path, process::ExitCode};
+use std::{
+    error::Error,
+    io::{self, Write},
+    path::Path,
+    process::ExitCode,
+};
 
 use tokio::signal::unix::{SignalKind, signal};
 
@@ -49,11 +54,19 @@ fn main() -> ExitCode {
 fn serve(path: &Path) -> Result<ExitCode, Box<dyn Error>> {
     let named = |error| format!("{}: {error}", path.display());
     let gateway = Gateway::start(&Settings::load(path)?).map_err(named)?;
-    println!("listening on http://{}", gateway.address);
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    runtime.block_on(until_told())?;
-    gateway.stop();
-    Ok(ExitCode::SUCCESS)
+    // Nobody may be reading.
+    let _ = writeln!(io::stdout(), "listening on http://{}", gateway.address);
+    tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(async {
+        until_told().await?;
+        // Told again, it ends at once.
+        tokio::select! {
+            done = tokio::task::spawn_blocking(|| gateway.stop()) => Ok(done.map(|()| ExitCode::SUCCESS)?),
+            told = until_told() => {
+                told?;
+                std::process::exit(1)
+            }
+        }
+    })
 }
 
 /// Ctrl-C, or the polite signal of whoever runs services.

@@ -22,6 +22,7 @@ use crate::{
     headers::{self, Peer},
     patience::Patience,
     problem::Problem,
+    server::Place,
     settings::Settings,
     tally::Tally,
     upstream::Upstream,
@@ -49,6 +50,8 @@ pub(crate) struct Proxy {
     /// A protocol is changed with one backend at a time.
     upgrades: Door,
     stall: Duration,
+    /// How long a path may be, so that every backend's fits before it.
+    longest: usize,
     explain: bool,
     tally: Arc<Tally>,
     /// Dropped when nothing runs any more.
@@ -58,7 +61,10 @@ pub(crate) struct Proxy {
 impl Proxy {
     pub(crate) fn new(fleet: &Fleet, settings: &Settings, tally: Arc<Tally>) -> Self {
         let Settings { server, config, .. } = settings;
+        let targets = config.backends().iter().filter_map(|backend| backend.service().target());
+        let prefix = targets.map(|target| target.path().len()).max().unwrap_or(0);
         Self {
+            longest: usize::from(u16::MAX - 1).saturating_sub(prefix),
             door: config.failover().layer(fleet.clone()),
             upgrades: config.failover().mode(Mode::Sequential).layer(fleet.clone()),
             stall: server.stall,
@@ -74,19 +80,33 @@ impl Proxy {
         Self { running, ..self.clone() }
     }
 
-    pub(crate) async fn answer(&self, peer: &Peer, request: Request<Incoming>) -> Response<ToClient> {
-        if request.method() == Method::CONNECT {
-            return own(Problem::new(StatusCode::NOT_IMPLEMENTED, "this gateway opens no tunnels"));
+    pub(crate) async fn answer(
+        &self,
+        peer: &Peer,
+        place: &Arc<Place>,
+        request: Request<Incoming>,
+    ) -> Response<ToClient> {
+        // Tunnels are for proxies that clients choose, and a trace would show a client the credentials of a backend.
+        if matches!(*request.method(), Method::CONNECT | Method::TRACE) {
+            return own(Problem::new(StatusCode::NOT_IMPLEMENTED, "this gateway opens no tunnels and shows no traces"));
+        }
+        if !headers::names_one_host(&request) {
+            return own(Problem::new(StatusCode::BAD_REQUEST, "the request names no host, or not one"));
         }
         if headers::climbs(request.uri().path()) {
             return own(Problem::new(StatusCode::BAD_REQUEST, "the path has segments of dots"));
         }
-        match headers::upgrade(request.headers()) {
-            Some(_) => self.change_protocol(peer, request).await,
-            None => {
-                let answer = self.ask(&self.door, self.outbound(peer, request)).await;
-                answer.unwrap_or_else(own)
-            }
+        if request.uri().path_and_query().is_some_and(|path| path.as_str().len() > self.longest) {
+            return own(Problem::new(StatusCode::URI_TOO_LONG, "the path is too long"));
+        }
+        match headers::upgrade(request.headers()).filter(|_| request.version() == Version::HTTP_11) {
+            Some(_) => self.change_protocol(peer, place, request).await,
+            None => match self.ask(&self.door, self.outbound(peer, request)).await {
+                Ok(response) if response.status() == StatusCode::SWITCHING_PROTOCOLS => {
+                    own(Problem::new(StatusCode::BAD_GATEWAY, "a backend changed the protocol without being asked"))
+                }
+                answer => answer.unwrap_or_else(own),
+            },
         }
     }
 
@@ -112,7 +132,10 @@ impl Proxy {
                 if let Some(ledger) = response.extensions().get::<Ledger>() {
                     self.tally.answered(ledger);
                 }
+                // What the backend spoke with us is no matter to the client: RFC 9112, section 2.3.
+                *response.version_mut() = Version::HTTP_11;
                 if response.status() != StatusCode::SWITCHING_PROTOCOLS {
+                    headers::one_length(response.headers_mut());
                     headers::end_to_end(response.headers_mut());
                 }
                 Ok(response.map(|body| Either::Left(Patience::new(self.stall, body))))
@@ -126,7 +149,12 @@ impl Proxy {
     }
 
     /// A request for another protocol, WebSocket say: once a backend agrees, bytes pass as they are, both ways.
-    async fn change_protocol(&self, peer: &Peer, mut request: Request<Incoming>) -> Response<ToClient> {
+    async fn change_protocol(
+        &self,
+        peer: &Peer,
+        place: &Arc<Place>,
+        mut request: Request<Incoming>,
+    ) -> Response<ToClient> {
         let protocol = headers::upgrade(request.headers()).expect("it was there a line ago");
         let client = hyper::upgrade::on(&mut request);
         let mut request = self.outbound(peer, request);
@@ -137,11 +165,11 @@ impl Proxy {
         };
         if response.status() == StatusCode::SWITCHING_PROTOCOLS {
             let backend = hyper::upgrade::on(&mut response);
-            let running = self.running.clone();
+            let (running, place) = (self.running.clone(), Arc::clone(place));
             tokio::spawn(async move {
                 let (client, backend) = tokio::try_join!(client, backend)?;
                 copy_bidirectional(&mut TokioIo::new(client), &mut TokioIo::new(backend)).await?;
-                drop(running);
+                drop((running, place));
                 Ok::<_, BoxError>(())
             });
         }

@@ -106,11 +106,11 @@ struct Desk {
 struct Arrival {
     socket: TcpStream,
     peer: IpAddr,
-    _place: Place,
+    place: Place,
 }
 
-/// One of the connections that may be open at a time.
-struct Place {
+/// One of the connections that may be open at a time. A tunnel keeps it.
+pub(crate) struct Place {
     live: Arc<AtomicUsize>,
     _permit: OwnedSemaphorePermit,
 }
@@ -123,7 +123,7 @@ impl Drop for Place {
 
 async fn accept(listener: TcpListener, desks: Vec<Desk>, most: usize, mut stopped: oneshot::Receiver<()>) {
     let listener = tokio::net::TcpListener::from_std(listener).expect("a listener that does not block");
-    let places = Arc::new(Semaphore::new(most));
+    let places = Arc::new(Semaphore::new(most.min(Semaphore::MAX_PERMITS)));
     loop {
         // Beyond the most, connections wait in the system's queue.
         let next = async {
@@ -139,11 +139,12 @@ async fn accept(listener: TcpListener, desks: Vec<Desk>, most: usize, mut stoppe
             tokio::time::sleep(Duration::from_millis(10)).await;
             continue;
         };
-        let desk = desks.iter().min_by_key(|desk| desk.live.load(Relaxed)).expect("there is a worker");
+        // A worker that is gone would look like the least busy one.
+        let there = desks.iter().filter(|desk| !desk.sockets.is_closed());
+        let Some(desk) = there.min_by_key(|desk| desk.live.load(Relaxed)) else { return };
         desk.live.fetch_add(1, Relaxed);
         let place = Place { live: Arc::clone(&desk.live), _permit };
-        // A worker that is gone takes the connection with it.
-        let _ = desk.sockets.send(Arrival { socket, peer: peer.ip(), _place: place });
+        let _ = desk.sockets.send(Arrival { socket, peer: peer.ip(), place });
     }
 }
 
@@ -155,22 +156,24 @@ async fn work(
 ) {
     let http = protocols(server);
     let graceful = GracefulShutdown::new();
-    while let Some(Arrival { socket, peer, _place }) = arrivals.recv().await {
+    while let Some(Arrival { socket, peer, place }) = arrivals.recv().await {
         let _ = socket.set_nodelay(true);
         let Ok(socket) = tokio::net::TcpStream::from_std(socket) else { continue };
         let address = HeaderValue::from_str(&peer.to_canonical().to_string()).expect("an address is a header value");
         let peer = Peer { address, trusted: server.trusts(peer) };
-        let (proxy, http, watcher, patience) =
-            (Arc::clone(&proxy), http.clone(), graceful.watcher(), server.header_timeout);
+        let guest = Arc::new((Arc::clone(&proxy), peer, Arc::new(place)));
+        let socket = TokioIo::new(Greeting::new(server.header_timeout, server.stall, socket));
+        let (http, watcher) = (http.clone(), graceful.watcher());
         tokio::spawn(async move {
             let service = service_fn(|request| {
-                let (proxy, peer) = (Arc::clone(&proxy), peer.clone());
-                async move { Ok::<_, Infallible>(proxy.answer(&peer, request).await) }
+                let guest = Arc::clone(&guest);
+                async move {
+                    let (proxy, peer, place) = &*guest;
+                    Ok::<_, Infallible>(proxy.answer(peer, place, request).await)
+                }
             });
-            let socket = TokioIo::new(Greeting::new(patience, socket));
             // Clients leave as they please: an error here is theirs, or in the middle of a body, and they see it.
             let _ = watcher.watch(http.serve_connection_with_upgrades(socket, service)).await;
-            drop(_place);
         });
     }
     let finish = async {

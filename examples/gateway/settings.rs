@@ -5,6 +5,7 @@ use std::{
     fs,
     net::{IpAddr, SocketAddr},
     num::NonZeroUsize,
+    ops::RangeInclusive,
     path::{Path, PathBuf},
     thread,
     time::Duration,
@@ -31,6 +32,7 @@ pub(crate) struct Server {
     #[serde(deserialize_with = "address")]
     pub(crate) listen: SocketAddr,
     /// One per core.
+    #[serde(deserialize_with = "workers")]
     pub(crate) workers: NonZeroUsize,
     /// How long a client may take for the head of a request, and be idle between two.
     #[serde(deserialize_with = "duration")]
@@ -42,6 +44,7 @@ pub(crate) struct Server {
     #[serde(deserialize_with = "duration")]
     pub(crate) grace: Duration,
     /// Hyper's hundred, unless it is set: then it takes memory of its own for each request.
+    #[serde(deserialize_with = "headers")]
     pub(crate) max_headers: Option<usize>,
     pub(crate) max_header_bytes: usize,
     pub(crate) max_connections: NonZeroUsize,
@@ -143,6 +146,19 @@ fn address<'de, D: Deserializer<'de>>(source: D) -> Result<SocketAddr, D::Error>
 fn addresses<'de, D: Deserializer<'de>>(source: D) -> Result<Vec<IpAddr>, D::Error> {
     let one = |text| read(text, |text| text.parse().ok(), "an address such as 10.0.0.1");
     Vec::deserialize(source)?.into_iter().map(one).collect()
+}
+
+fn workers<'de, D: Deserializer<'de>>(source: D) -> Result<NonZeroUsize, D::Error> {
+    number(u64::deserialize(source)?, 1..=1_024).map(|number| NonZeroUsize::new(number).expect("from 1"))
+}
+
+fn headers<'de, D: Deserializer<'de>>(source: D) -> Result<Option<usize>, D::Error> {
+    number(u64::deserialize(source)?, 1..=1_000).map(Some)
+}
+
+fn number<E: de::Error>(number: u64, from: RangeInclusive<usize>) -> Result<usize, E> {
+    let known = usize::try_from(number).ok().filter(|number| from.contains(number));
+    known.ok_or_else(|| E::custom(format_args!("{number} must be from {} to {}", from.start(), from.end())))
 }
 
 /// A value, or an error that shows what was there instead.

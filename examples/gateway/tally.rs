@@ -16,9 +16,8 @@ impl Tally {
     /// A request that came to a response, whoever made it.
     pub(crate) fn answered(&self, ledger: &Ledger) {
         self.requests.fetch_add(1, Relaxed);
-        // Somebody else had to help: a hedge that was not needed is none.
-        let first_served = ledger.attempts().first().is_some_and(|first| first.ending == Ending::Served);
-        if !first_served && ledger.attempts().len() > 1 {
+        // Somebody else helped: a hedge that was not needed is none, nor is a failure that was passed on.
+        if ledger.attempts().iter().skip(1).any(|attempt| attempt.ending == Ending::Served) {
             self.failovers.fetch_add(1, Relaxed);
         }
     }

@@ -144,6 +144,11 @@ impl Service<Request<ToBackend>> for Upstream {
             request.headers_mut().entry(HOST).or_insert_with(|| host.clone());
         }
         let client = match headers::upgrade(request.headers()) {
+            // HTTP/2 has no such change: there it is a request like others.
+            Some(_) if self.h2c => {
+                headers::end_to_end(request.headers_mut());
+                &pool.h2c
+            }
             Some(_) => &pool.upgrades,
             None if self.h2c => &pool.h2c,
             None => &pool.usual,

@@ -107,6 +107,22 @@ async fn a_conversation_is_with_one_backend() {
 }
 
 #[tokio::test]
+async fn a_conversation_takes_the_place_of_a_connection() {
+    let red = Parrot::start("red").await;
+    let setup = Setup::new().with("server", "max_connections = 1");
+    let gateway = setup.origin(red.name, &red.origin(), "").start().await;
+    let mut first = open(&gateway).await.unwrap();
+    let mut second = Box::pin(open(&gateway));
+    for _ in 0..100 {
+        assert_eq!(ask(&mut first, Message::text("?")).await, Message::text("red: ?"));
+        assert!(futures::poll!(&mut second).is_pending(), "a second one is let in");
+    }
+    first.close(None).await.unwrap();
+    drop(first);
+    assert_eq!(ask(&mut second.await.unwrap(), Message::text("!")).await, Message::text("red: !"));
+}
+
+#[tokio::test]
 async fn the_next_backend_is_tried_when_one_refuses() {
     let unavailable = Server::start("green", |_| async { Ok(Response::builder().status(503).body(text("not now"))?) });
     let (unavailable, red, blue) = (unavailable.await, Parrot::start("red").await, Parrot::start("blue").await);
