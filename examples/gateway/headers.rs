@@ -7,7 +7,6 @@ use http::{
         TRANSFER_ENCODING, UPGRADE, VIA,
     },
     request::Parts,
-    uri::Authority,
 };
 
 const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
@@ -52,7 +51,9 @@ pub(crate) fn end_to_end(headers: &mut HeaderMap) {
 /// Whether it is for one host, of which the name is one: RFC 9112, section 3.2. HTTP/1.0 need not say.
 pub(crate) fn names_one_host<B>(request: &Request<B>) -> bool {
     let mut hosts = request.headers().get_all(HOST).iter();
-    let is_name = |host: &HeaderValue| Authority::try_from(host.as_bytes()).is_ok_and(|it| !it.as_str().contains('@'));
+    // Names, addresses, a port; what else a URI may hold there is for no host.
+    let may_be = |byte: &u8| byte.is_ascii_alphanumeric() || b"-._~:[]%!$&'()*+,;=".contains(byte);
+    let is_name = |host: &HeaderValue| !host.is_empty() && host.as_bytes().iter().all(may_be);
     match (hosts.next(), hosts.next()) {
         (None, _) => request.version() != Version::HTTP_11,
         (Some(host), None) => is_name(host),
