@@ -227,6 +227,24 @@ fn a_call_that_is_blamed_says_itself_whether_it_was_slow() {
 }
 
 #[test]
+fn a_body_that_lags_behind_its_head_is_slow() {
+    // C32, C36: the head counted as a quick call.
+    let lag = |circuit: &Circuit, took, now| circuit.lag(secs(took), at(now), || 0).map(|transition| transition.to);
+    let slow = circuit(Policy::draft().slow_calls(0.5, secs(1), secs(60), 4));
+    assert_eq!((call(&slow, Success, 0), lag(&slow, 1, 1)), (None, None), "not slow, and so not there at all");
+    assert_eq!((lag(&slow, 2, 2), call(&slow, Success, 2)), (None, None), "one of three");
+    assert_eq!(lag(&slow, 2, 4), Some(State::Open), "two of four");
+    assert_eq!(lag(&slow, 2, 5), None, "open");
+    // Half-open, whoever lags was no good probe.
+    let probe = admit(&slow, 34);
+    assert_eq!(lag(&slow, 1, 35), None);
+    assert_eq!(lag(&slow, 2, 36), Some(State::Open));
+    assert_eq!(record(&slow, probe, Success, 37), None, "late");
+    let without = circuit(Policy::draft().failures(1).consecutive(1));
+    assert_eq!(lag(&without, 1_000, 0), None);
+}
+
+#[test]
 fn several_rules_open_by_any_one() {
     // C36
     let draft = || Policy::draft().failures(4).consecutive(2);
