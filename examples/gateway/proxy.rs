@@ -122,6 +122,7 @@ impl Proxy {
     }
 
     async fn ask(&self, door: &Door, request: Request<FromClient>) -> Result<Response<ToClient>, Problem> {
+        // As `oneshot` does, but the future stays where it is made.
         let mut door = door.clone();
         let answer = match door.ready().await {
             Ok(door) => door.call(request).await,
@@ -141,7 +142,6 @@ impl Proxy {
                 Ok(response.map(|body| Either::Left(Patience::new(self.stall, body))))
             }
             Err(error) => {
-                self.tally.failed();
                 let problem = Problem::of(&error);
                 Err(if self.explain { problem.explained(error.ledger()) } else { problem })
             }

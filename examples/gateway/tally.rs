@@ -7,25 +7,16 @@ use tower_fleet::failover::{Ending, Ledger};
 /// Counts since the start.
 #[derive(Default)]
 pub(crate) struct Tally {
-    requests: AtomicU64,
     failovers: AtomicU64,
-    failed: AtomicU64,
 }
 
 impl Tally {
     /// A request that came to a response, whoever made it.
     pub(crate) fn answered(&self, ledger: &Ledger) {
-        self.requests.fetch_add(1, Relaxed);
         // Somebody else helped: a hedge that was not needed is none, nor is a failure that was passed on.
         if ledger.attempts().iter().skip(1).any(|attempt| attempt.ending == Ending::Served) {
             self.failovers.fetch_add(1, Relaxed);
         }
-    }
-
-    /// A request that nobody could answer.
-    pub(crate) fn failed(&self) {
-        self.requests.fetch_add(1, Relaxed);
-        self.failed.fetch_add(1, Relaxed);
     }
 
     pub(crate) fn failovers(&self) -> u64 {

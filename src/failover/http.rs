@@ -35,7 +35,8 @@ pub enum CommitPoint {
     /// With its end, if it is known beforehand to have at most so many bytes; any other with its head.
     ///
     /// So that a small answer that breaks off in the middle is lost on nobody, while streams and large bodies flow at
-    /// once. What has come of it is kept as it came, and timeouts run until its end.
+    /// once. What has come of it is kept as it came, and timeouts run until its end. One that comes in more than
+    /// 64 pieces, and one for each 64 bytes of the bound, is not waited for any longer: they would take more than their data.
     Whole(usize),
     /// When a predicate says so that looks at the beginning of the body.
     Prelude(Prelude),

@@ -106,7 +106,7 @@ where
         self.line
     }
 
-    /// Where it would be given up now, and at whose place.
+    /// Where it would be given up now.
     pub(super) fn place(&self) -> Stalled {
         if matches!(self.stage, Stage::Opening { .. }) { Stalled::InBody } else { Stalled::BeforeHead }
     }
