@@ -123,3 +123,22 @@ async fn who_takes_nothing_is_left() {
     assert_eq!(in_time(Client::new(Version::HTTP_11).ask(request)).await.status(), 400);
     drop(idle);
 }
+
+// HTTP/2 has no change of protocol, and its backend is not to be blamed for one that a client asks for.
+#[tokio::test]
+async fn a_backend_of_http_2_is_not_asked_for_another_protocol() {
+    let red =
+        Server::start("red", |request| async move { Ok(Response::new(text(format!("{:?}", request.version())))) })
+            .await;
+    let setup = Setup::new().with("upstreams", "h2c = [\"red\"]").with("breaker", "consecutive = 1");
+    let gateway = setup.backend(&red).start().await;
+    let head = b"GET / HTTP/1.1\r\nHost: front\r\nConnection: upgrade\r\nUpgrade: x\r\n\r\n";
+    for _ in 0..3 {
+        let mut socket = TcpStream::connect(gateway.address).await.unwrap();
+        socket.write_all(head).await.unwrap();
+        let mut answer = Vec::new();
+        while !answer.ends_with(b"HTTP/2.0") {
+            assert_ne!(in_time(socket.read_buf(&mut answer)).await.unwrap(), 0, "{}", String::from_utf8_lossy(&answer));
+        }
+    }
+}

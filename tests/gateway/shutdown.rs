@@ -69,6 +69,26 @@ async fn what_runs_is_finished_and_nothing_new_is_taken() {
     }
 }
 
+#[tokio::test]
+async fn told_twice_it_ends_at_once() {
+    let red = Server::start("red", |_| async { std::future::pending().await }).await;
+    let mut gateway = Setup::new().with("server", "grace = \"1h\"").backend(&red).start().await;
+    let request = get(&gateway, "/").body(text("")).unwrap();
+    let asked = tokio::spawn(async move { Client::new(http::Version::HTTP_11).send(request).await.is_ok() });
+    until("the request", || red.connections() > 0).await;
+    gateway.terminate();
+    let knocking = async {
+        while TcpStream::connect(gateway.address).await.is_ok() {
+            tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+        }
+    };
+    in_time(knocking).await;
+    assert!(gateway.is_running(), "it waits for what runs");
+    gateway.terminate();
+    assert_eq!(gateway.end().await.0.code(), Some(1));
+    assert!(!asked.await.unwrap(), "nobody answered");
+}
+
 // A browser opens connections before it needs them.
 #[tokio::test]
 async fn connections_that_say_nothing_hold_nobody_up() {
