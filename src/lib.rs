@@ -77,17 +77,21 @@ mod attempt;
 pub mod balance;
 pub mod body;
 pub mod breaker;
-mod clock;
 #[cfg(feature = "serde")]
 pub mod config;
 pub mod failover;
 pub mod fleet;
 mod health;
+mod name;
 pub mod outcome;
 pub mod pick;
+mod rng;
+mod setting;
 #[cfg(feature = "http")]
 pub mod shape;
 mod telemetry;
+mod time;
+mod wake;
 
 #[cfg(feature = "serde")]
 #[doc(inline)]

@@ -1,7 +1,7 @@
 //! One function per event: the only place that knows how events are told.
 
 use crate::{
-    fleet::{Change, Refused},
+    fleet::{Change, InvalidSetting},
     health::Transition,
 };
 
@@ -14,7 +14,7 @@ pub(crate) fn fleet_changed(change: &Change) {
 }
 
 /// Discovery found a backend that the fleet does not take.
-pub(crate) fn discovered_backend_refused(refused: &Refused) {
+pub(crate) fn discovered_backend_refused(refused: &InvalidSetting) {
     tracing::warn!(target: "tower_fleet", error = %refused, "discovered backend left out");
 }
 

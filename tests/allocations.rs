@@ -81,7 +81,7 @@ fn a_request_allocates_nothing_whatever_the_strategy() {
     assert_allocates_nothing("shuffle", Shuffle::new);
     assert_allocates_nothing("weighted", Weighted::new);
     assert_allocates_nothing("primary", || Primary);
-    assert_allocates_nothing("closure", || pick_fn(|candidates, dice| dice.below(candidates.len())));
+    assert_allocates_nothing("closure", || pick_fn(|candidates, rng| rng.below(candidates.len())));
 }
 
 // C12

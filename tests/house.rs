@@ -8,22 +8,26 @@ use std::{
 
 /// A room, and those it may import. Rooms that are not built yet have their place here already.
 const HOUSE: &[(&str, &[&str])] = &[
-    ("outcome", &[]),
-    ("body", &[]),
+    // The ground floor.
+    ("name", &["setting"]),
+    ("setting", &[]),
+    ("rng", &[]),
+    ("time", &[]),
+    ("wake", &[]),
+    ("outcome", GROUND),
+    ("body", GROUND),
     // What a backend needs of a request: a layer, and nobody's business but its own.
-    ("shape", &[]),
-    ("health", &["outcome"]),
-    // The one place that reads the time, so that circuits and views get it as an argument.
-    ("clock", &["health"]),
-    ("telemetry", &["outcome", "health", "fleet"]),
+    ("shape", GROUND),
+    ("health", &["outcome", "name", "setting", "rng", "time", "wake"]),
+    ("telemetry", &["outcome", "health", "fleet", "setting", "name"]),
     // Its view knows when an open circuit is to be tried.
-    ("fleet", &["health", "telemetry", "clock"]),
-    ("pick", &["fleet", "health"]),
-    ("attempt", &["fleet", "pick", "health", "outcome", "telemetry"]),
+    ("fleet", &["health", "telemetry", "name", "setting", "rng", "time", "wake"]),
+    ("pick", &["fleet", "health", "rng", "name"]),
+    ("attempt", &["fleet", "pick", "health", "outcome", "telemetry", "name", "rng", "time", "wake"]),
     // The doors never import each other.
-    ("balance", &["attempt", "outcome", "telemetry", "fleet", "pick"]),
-    ("failover", &["attempt", "outcome", "telemetry", "fleet", "pick", "body"]),
-    ("breaker", &["attempt", "outcome", "telemetry", "fleet", "pick", "health", "clock"]),
+    ("balance", &["attempt", "outcome", "telemetry", "fleet", "pick", "name", "rng", "time"]),
+    ("failover", &["attempt", "outcome", "telemetry", "fleet", "pick", "body", "name", "rng", "time", "setting"]),
+    ("breaker", &["attempt", "outcome", "telemetry", "fleet", "pick", "health", "name", "time", "wake", "setting"]),
     // On top: nothing below knows them.
     ("probe", EVERYTHING_BELOW),
     ("state", EVERYTHING_BELOW),
@@ -31,11 +35,17 @@ const HOUSE: &[(&str, &[&str])] = &[
     ("config", EVERYTHING_BELOW),
 ];
 
+const GROUND: &[&str] = &["name", "setting", "rng", "time", "wake"];
+
 const EVERYTHING_BELOW: &[&str] = &[
+    "name",
+    "setting",
+    "rng",
+    "time",
+    "wake",
     "outcome",
     "body",
     "health",
-    "clock",
     "telemetry",
     "fleet",
     "pick",
@@ -208,13 +218,13 @@ fn unsafe_code_is_forbidden() {
 #[test]
 fn a_trespass_is_seen_however_it_is_written() {
     let seen = |path: &str, code: &str| Source::new(path.into(), code).trespasses().len();
-    assert_eq!(seen("pick/desk.rs", "use crate::fleet::{BackendId, Fleet};\nuse crate::pick::Dice;"), 0);
+    assert_eq!(seen("pick/desk.rs", "use crate::fleet::{BackendId, Fleet};\nuse crate::pick::Rng;"), 0);
     assert_eq!(seen("pick/desk.rs", "use crate::attempt::Seek;"), 1);
     assert_eq!(seen("pick/desk.rs", "use crate::{\n    fleet::{Fleet, Name},\n    balance::Error, telemetry,\n};"), 2);
     assert_eq!(seen("pick/desk.rs", "fn f() -> crate::balance::Error { crate::Status::default() }"), 2);
-    assert_eq!(seen("pick/desk.rs", "use super::super::balance::Error; use super::Dice;"), 1);
+    assert_eq!(seen("pick/desk.rs", "use super::super::balance::Error; use super::Rng;"), 1);
     assert_eq!(seen("pick/mod.rs", "use super::balance::Error; use self::desk::Desk;"), 1);
-    assert_eq!(seen("pick/weighted/order.rs", "use super::super::Dice; use super::super::super::balance::Error;"), 1);
+    assert_eq!(seen("pick/weighted/order.rs", "use super::super::Rng; use super::super::super::balance::Error;"), 1);
     assert_eq!(seen("telemetry.rs", "use super::balance::Error; use crate::fleet::Change;"), 1);
     assert_eq!(seen("failover/mod.rs", "use crate::{balance::Balance, body::Replay};"), 1);
     assert_eq!(seen("pick/mod.rs", "#[cfg(test)]\nmod tests { use crate::balance::Error; }\n// crate::balance"), 0);

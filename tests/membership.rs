@@ -225,7 +225,7 @@ async fn nothing_is_lost_misdirected_or_kept_while_everything_changes() {
     running.extend(traffic(&world, &fleet, Shuffle::new()));
     running.extend(traffic(&world, &fleet, Weighted::new()));
     running.extend(traffic(&world, &fleet, Primary));
-    running.extend(traffic(&world, &fleet, pick_fn(|candidates, dice| dice.below(candidates.len()))));
+    running.extend(traffic(&world, &fleet, pick_fn(|candidates, rng| rng.below(candidates.len()))));
     // A door may hold one instance, its request another, and the answer is looked at.
     let in_use = 3 * running.len();
 

@@ -21,7 +21,7 @@ use tower_fleet::{
     body::Once,
     failover::{Backoff, Budget, Mode, Plain},
     outcome::{ErrorsOnly, Failure, FailureKind, inspect},
-    pick::{Candidate, Dice, Pick},
+    pick::{Candidate, Pick, Rng},
 };
 
 /// A service that is ready when it is told so, and does something when it is dropped.
@@ -121,7 +121,7 @@ impl Pick for Frail {
         Self(self.0)
     }
 
-    fn pick(&self, _: &[Candidate], _: &mut Dice) -> usize {
+    fn pick(&self, _: &[Candidate], _: &mut Rng) -> usize {
         0
     }
 }

@@ -121,8 +121,8 @@ impl World {
         if site == ANCHOR {
             return if rng.bool() { Fate::Good } else { slow };
         }
-        let dice = rng.u32(if self.outage { 55 } else { 0 }..100);
-        match dice {
+        let rng = rng.u32(if self.outage { 55 } else { 0 }..100);
+        match rng {
             0..40 => Fate::Good,
             40..55 => slow,
             55..70 => Fate::Status(503),

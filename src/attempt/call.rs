@@ -7,7 +7,7 @@ use std::{
 use pin_project_lite::pin_project;
 
 use super::{Timed, TimedOut};
-use crate::fleet::{Member, Name};
+use crate::fleet::{BackendName, Member};
 
 pin_project! {
     /// A request that runs at a backend, which counts it in flight until this is dropped.
@@ -21,7 +21,7 @@ pin_project! {
 /// Why there is no response.
 pub(crate) enum Failed<E> {
     /// The backend's own error.
-    Error(Name, E),
+    Error(BackendName, E),
     /// It took too long.
     Timeout(TimedOut),
 }

@@ -11,7 +11,7 @@ use tower::BoxError;
 use tower_service::Service;
 
 use super::{Timed, TimedOut};
-use crate::fleet::Name;
+use crate::fleet::BackendName;
 
 /// The service of a backend under its timeout, inside a breaker that is to see when it is not kept.
 #[derive(Clone)]
@@ -23,12 +23,12 @@ pub struct Limited<S> {
 
 #[derive(Debug)]
 struct Limit {
-    name: Name,
+    name: BackendName,
     timeout: Duration,
 }
 
 impl<S> Limited<S> {
-    pub(crate) fn new(inner: S, name: Name, timeout: Option<Duration>) -> Self {
+    pub(crate) fn new(inner: S, name: BackendName, timeout: Option<Duration>) -> Self {
         Self { inner, limit: timeout.map(|timeout| Arc::new(Limit { name, timeout })) }
     }
 }

@@ -12,8 +12,8 @@ use tower_service::Service;
 
 use super::Attempt;
 use crate::{
-    fleet::{BackendId, Member, Name, Shared},
-    pick::{DEALT, Desk, Dice, Pick, Plan},
+    fleet::{BackendId, BackendName, Member, Shared},
+    pick::{DEALT, Desk, Pick, Plan, Rng},
 };
 
 /// Looks for a backend that is ready now.
@@ -26,7 +26,7 @@ pub(crate) struct Seek<S, P> {
     waiting: Waiting<S>,
     /// The one that was found last is to probe an open circuit, in this generation of it.
     probing: Option<u64>,
-    dice: Dice,
+    rng: Rng,
 }
 
 /// What a request that found nobody ready keeps until somebody is.
@@ -62,7 +62,7 @@ pub(crate) enum Unready<E> {
     /// Nobody is eligible among so many, and after so long somebody may be.
     NoneAvailable(usize, Option<Duration>),
     /// Everybody eligible said it will never be ready; this one last.
-    Refused(Name, E),
+    Refused(BackendName, E),
 }
 
 impl<S> Held<S> {
@@ -82,7 +82,7 @@ impl<S> Held<S> {
 impl<S, P> Seek<S, P> {
     pub(crate) fn new(desk: Arc<Desk<S, P>>) -> Self {
         let plan = desk.plan();
-        Self { desk, plan, waiting: Waiting::new(), probing: None, dice: Dice::new() }
+        Self { desk, plan, waiting: Waiting::new(), probing: None, rng: Rng::new() }
     }
 
     pub(crate) fn fleet(&self) -> &Shared<S> {
@@ -117,7 +117,7 @@ impl<S, P> Seek<S, P> {
 impl<S, P> Clone for Seek<S, P> {
     fn clone(&self) -> Self {
         let plan = if self.plan.is_retired() { self.desk.plan() } else { Arc::clone(&self.plan) };
-        Self { desk: Arc::clone(&self.desk), plan, waiting: Waiting::new(), probing: None, dice: Dice::new() }
+        Self { desk: Arc::clone(&self.desk), plan, waiting: Waiting::new(), probing: None, rng: Rng::new() }
     }
 }
 
@@ -133,7 +133,7 @@ impl<S: Clone + Send + Sync + 'static, P: Pick> Seek<S, P> {
         if !self.waiting.asked.is_empty() || self.plan.roster().is_trial_due() {
             return self.search(cx, None);
         }
-        let Some(member) = self.plan.choose(&mut self.dice) else { return self.search(cx, None) };
+        let Some(member) = self.plan.choose(&mut self.rng) else { return self.search(cx, None) };
         let mut service = member.service.clone();
         match service.poll_ready(cx) {
             Poll::Ready(Ok(())) => Poll::Ready(Ok(Held { member, service })),
@@ -198,7 +198,7 @@ impl<S: Clone + Send + Sync + 'static, P: Pick> Seek<S, P> {
             if let Some(held) = self.probe(cx, &plan) {
                 return self.waiting.over(held);
             }
-            for member in plan.order(unasked, &mut self.dice) {
+            for member in plan.order(unasked, &mut self.rng) {
                 let mut service = member.service.clone();
                 match service.poll_ready(cx) {
                     Poll::Ready(Ok(())) => return self.waiting.over(Held { member, service }),
@@ -239,7 +239,7 @@ impl<S: Clone + Send + Sync + 'static, P: Pick> Seek<S, P> {
             return Some(held);
         }
         for _ in 0..DEALT {
-            let member = plan.choose(&mut self.dice)?;
+            let member = plan.choose(&mut self.rng)?;
             let id = member.facts.id;
             if refusals.of.contains(&id) || self.waiting.asked.iter().any(|asked| asked.id == id) {
                 continue;
@@ -286,7 +286,7 @@ impl<S: Clone + Send + Sync + 'static, P: Pick> Seek<S, P> {
 /// Who said that it will never be ready.
 struct Refusals<E> {
     of: Vec<BackendId>,
-    last: Option<(Name, E)>,
+    last: Option<(BackendName, E)>,
     /// Somebody who is not eligible any more, so that another view is on its way.
     outdated: bool,
 }

@@ -10,7 +10,7 @@ use pin_project_lite::pin_project;
 use tokio::time::Sleep;
 
 use crate::{
-    fleet::Name,
+    fleet::BackendName,
     outcome::{Failure, FailureKind},
 };
 
@@ -57,13 +57,13 @@ impl<F: Future> Timed<F> {
 #[non_exhaustive]
 pub struct TimedOut {
     /// Who.
-    pub backend: Name,
+    pub backend: BackendName,
     /// How long it had.
     pub timeout: Duration,
 }
 
 impl TimedOut {
-    pub(crate) fn new(backend: Name, timeout: Duration) -> Self {
+    pub(crate) fn new(backend: BackendName, timeout: Duration) -> Self {
         Self { backend, timeout }
     }
 }

@@ -6,7 +6,7 @@ use tower::BoxError;
 use crate::outcome::gateway_status;
 use crate::{
     attempt::{Failed, TimedOut, Unready},
-    fleet::Name,
+    fleet::BackendName,
     outcome::{Failure, FailureKind, inspect},
 };
 
@@ -39,7 +39,7 @@ pub enum ErrorKind {
     #[non_exhaustive]
     NotReady {
         /// The last one that was asked.
-        backend: Name,
+        backend: BackendName,
         /// What it said.
         source: BoxError,
     },
@@ -47,7 +47,7 @@ pub enum ErrorKind {
     #[non_exhaustive]
     Timeout {
         /// Who.
-        backend: Name,
+        backend: BackendName,
         /// How long it had.
         timeout: Duration,
     },
@@ -55,7 +55,7 @@ pub enum ErrorKind {
     #[non_exhaustive]
     Failed {
         /// Whose.
-        backend: Name,
+        backend: BackendName,
         /// What it said.
         source: BoxError,
     },
@@ -83,7 +83,7 @@ impl Error {
     }
 
     /// The backend at fault, if it was one.
-    pub fn backend(&self) -> Option<&Name> {
+    pub fn backend(&self) -> Option<&BackendName> {
         match self.kind() {
             ErrorKind::NotReady { backend, .. }
             | ErrorKind::Timeout { backend, .. }

@@ -8,16 +8,16 @@ use futures::channel::mpsc;
 use super::CircuitOpen;
 
 use crate::{
-    clock::Clock,
-    fleet::{Name, Overseer, Waiters},
+    fleet::{BackendName, Overseer, Waiters},
     health::{Admission, Circuit, Health, Moment, Ticket, Transition, Verdict},
     outcome::Outcome,
     telemetry,
+    time::Clock,
 };
 
 /// A circuit and those who are told what it does: shared by all services, clones and handles of one breaker.
 pub(crate) struct Core {
-    name: Name,
+    name: BackendName,
     health: Arc<Health>,
     clock: Clock,
     /// Where the circuit belongs to a backend of a fleet.
@@ -28,11 +28,11 @@ pub(crate) struct Core {
 }
 
 impl Core {
-    pub(super) fn new(name: Name, health: Arc<Health>, clock: Clock, fleet: Option<Weak<dyn Overseer>>) -> Self {
+    pub(super) fn new(name: BackendName, health: Arc<Health>, clock: Clock, fleet: Option<Weak<dyn Overseer>>) -> Self {
         Self { name, health, clock, fleet, waiters: Waiters::default(), listeners: Mutex::default() }
     }
 
-    pub(super) fn name(&self) -> &Name {
+    pub(super) fn name(&self) -> &BackendName {
         &self.name
     }
 

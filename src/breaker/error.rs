@@ -1,7 +1,7 @@
 use std::{error::Error, fmt, time::Duration};
 
 use crate::{
-    fleet::{Name, Refused},
+    fleet::{BackendName, InvalidSetting},
     outcome::{Failure, FailureKind},
 };
 
@@ -10,7 +10,7 @@ use crate::{
 #[non_exhaustive]
 pub struct CircuitOpen {
     /// Whose circuit it is.
-    pub backend: Name,
+    pub backend: BackendName,
     /// After how long a call may be admitted; none when somebody has to say so.
     pub retry_after: Option<Duration>,
     /// What it means to a breaker further out, or a failover.
@@ -18,7 +18,7 @@ pub struct CircuitOpen {
 }
 
 impl CircuitOpen {
-    pub(super) fn new(backend: Name, retry_after: Option<Duration>) -> Self {
+    pub(super) fn new(backend: BackendName, retry_after: Option<Duration>) -> Self {
         Self { backend, retry_after, failure: Failure::new(FailureKind::Overloaded).retry_after(retry_after) }
     }
 }
@@ -39,7 +39,7 @@ impl Error for CircuitOpen {
 /// The breaker was given a value that makes no sense, and admits nobody.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
-pub struct Misconfigured(pub(crate) Refused);
+pub struct Misconfigured(pub(crate) InvalidSetting);
 
 impl fmt::Display for Misconfigured {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -15,7 +15,7 @@ use tower_layer::Layer;
 use tower_service::Service;
 
 use super::{CircuitBreakerLayer, Misconfigured, ResponseFuture, Switch, duty::Post};
-use crate::{fleet::Name, outcome::Classify};
+use crate::{fleet::BackendName, outcome::Classify};
 
 /// Puts a [`KeyedCircuitBreaker`] around a service; made by [`CircuitBreakerLayer::keyed`].
 #[must_use = "a layer does nothing until it is given a service"]
@@ -61,7 +61,7 @@ impl<C: Clone> Keys<C> {
             return Ok(Arc::clone(&kept.post));
         }
         drop(circuits);
-        let (core, refused) = self.layer.make_named(Name::lossy(key));
+        let (core, refused) = self.layer.make_named(BackendName::lossy(key));
         refused.map_or(Ok(()), Err)?;
         let mut circuits = self.circuits.write().unwrap_or_else(PoisonError::into_inner);
         if circuits.len() >= self.most.get() && !circuits.contains_key(key) {

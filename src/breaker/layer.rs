@@ -11,9 +11,9 @@ use tower_layer::Layer;
 #[cfg(feature = "http")]
 use crate::outcome::HttpClassifier;
 use crate::{
-    clock::Clock,
-    fleet::{Name, Refused},
+    fleet::{BackendName, InvalidSetting},
     health::{Circuit, Draft, Health, Policy},
+    time::Clock,
 };
 
 use super::{CircuitBreaker, Keyed, Switch, core::Core, duty::Post, error::Misconfigured, service::Mode};
@@ -182,7 +182,7 @@ impl<C> CircuitBreakerLayer<C> {
 
     /// Refuses values that make no sense, with an error that names the setting.
     pub fn checked(self) -> Result<Self, Misconfigured> {
-        self.policy().and_then(|_| Name::checked(&self.name)).map_err(Misconfigured)?;
+        self.policy().and_then(|_| BackendName::checked(&self.name)).map_err(Misconfigured)?;
         Ok(self)
     }
 
@@ -193,21 +193,21 @@ impl<C> CircuitBreakerLayer<C> {
         self.shared.as_ref().map(|shared| Switch::new(Arc::clone(shared.get_or_init(|| self.make().0))))
     }
 
-    pub(super) fn policy(&self) -> Result<Policy, Refused> {
+    pub(super) fn policy(&self) -> Result<Policy, InvalidSetting> {
         let refused = |error: crate::health::PolicyError| {
-            Refused::setting(error.field, &error.value, &format!("must be {}", error.needed))
+            InvalidSetting::setting(error.field, &error.value, &format!("must be {}", error.needed))
         };
         self.draft.clone().build().map_err(refused)
     }
 
     /// A circuit by the name of the layer, and the reason why nobody is admitted to it.
     fn make(&self) -> (Arc<Core>, Option<Misconfigured>) {
-        let bad_name = Name::checked(&self.name).err();
-        let (core, bad_policy) = self.make_named(Name::lossy(&self.name));
+        let bad_name = BackendName::checked(&self.name).err();
+        let (core, bad_policy) = self.make_named(BackendName::lossy(&self.name));
         (core, bad_policy.or(bad_name.map(Misconfigured)))
     }
 
-    pub(super) fn make_named(&self, name: Name) -> (Arc<Core>, Option<Misconfigured>) {
+    pub(super) fn make_named(&self, name: BackendName) -> (Arc<Core>, Option<Misconfigured>) {
         let (policy, refused) = self.policy().map_or_else(|bad| (Policy::default(), Some(bad)), |good| (good, None));
         let health = Arc::new(Health::from(Circuit::new(policy)));
         (Arc::new(Core::new(name, health, Clock::start(), None)), refused.map(Misconfigured))

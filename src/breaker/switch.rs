@@ -9,7 +9,7 @@ use futures::{channel::mpsc, stream::Stream};
 
 use super::core::Core;
 use crate::{
-    fleet::Name,
+    fleet::BackendName,
     health::{State, Transition},
 };
 
@@ -25,7 +25,7 @@ impl Switch {
     }
 
     /// Whose circuit it is.
-    pub fn name(&self) -> &Name {
+    pub fn name(&self) -> &BackendName {
         self.core.name()
     }
 

@@ -10,7 +10,7 @@ use crate::{
     attempt::Limited,
     breaker::{CircuitBreaker, CircuitBreakerLayer},
     failover::{FailoverLayer, HttpTerms},
-    fleet::{Backend, Field, Fleet, FleetBuilder, Name, Refused},
+    fleet::{Backend, BackendName, Field, Fleet, FleetBuilder, InvalidSetting},
     outcome::HttpClassifier,
     pick::{AnyPick, Strategy},
     shape::{Shape, ShapeLayer},
@@ -90,7 +90,7 @@ impl Config {
         let outside = failover::Outside { strategy: file.strategy, sequential: file.preset.is_some() };
         let name = file.name.map(Arc::from);
         if let Some(name) = &name {
-            Name::checked(name).map_err(|refused| {
+            BackendName::checked(name).map_err(|refused| {
                 Fault::new(format_args!("`{}`", refused.value), refused.reason()).at("name", None)
             })?;
         }
@@ -118,7 +118,7 @@ impl Config {
     pub fn fleet<S>(
         &self,
         mut client: impl FnMut(&Backend<ShapeLayer>) -> S,
-    ) -> Result<Fleet<Guarded<S>, Shape<S>>, Refused>
+    ) -> Result<Fleet<Guarded<S>, Shape<S>>, InvalidSetting>
     where
         S: Send + Sync + 'static,
     {

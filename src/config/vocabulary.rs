@@ -38,15 +38,15 @@ impl<'de> Deserialize<'de> for Status {
     fn deserialize<D: Deserializer<'de>>(source: D) -> Result<Self, D::Error> {
         #[derive(Deserialize)]
         #[serde(rename_all = "snake_case")]
-        enum Name {
+        enum BackendName {
             Healthy,
             Degraded,
             Draining,
         }
-        Ok(match Name::deserialize(source)? {
-            Name::Healthy => Self::Healthy,
-            Name::Degraded => Self::Degraded,
-            Name::Draining => Self::Draining,
+        Ok(match BackendName::deserialize(source)? {
+            BackendName::Healthy => Self::Healthy,
+            BackendName::Degraded => Self::Degraded,
+            BackendName::Draining => Self::Draining,
         })
     }
 }

@@ -1,6 +1,6 @@
 use std::time::Duration;
 
-use crate::{fleet::Refused, pick::Dice};
+use crate::{fleet::InvalidSetting, pick::Rng};
 
 /// How long to wait before the next attempt: 2, 4, 8, 16 s and so on by default, up to a cap.
 ///
@@ -39,28 +39,36 @@ impl Backoff {
         self
     }
 
-    pub(super) fn checked(self) -> Result<Self, Refused> {
+    pub(super) fn checked(self) -> Result<Self, InvalidSetting> {
         if self.base.is_zero() {
-            return Err(Refused::setting("backoff.base", "0 s", "must be longer than zero"));
+            return Err(InvalidSetting::setting("backoff.base", "0 s", "must be longer than zero"));
         }
         if self.cap < self.base {
-            return Err(Refused::setting("backoff.cap", &format!("{:?}", self.cap), "must be at least the base"));
+            return Err(InvalidSetting::setting(
+                "backoff.cap",
+                &format!("{:?}", self.cap),
+                "must be at least the base",
+            ));
         }
         if !(self.factor >= 1.0 && self.factor.is_finite()) {
-            return Err(Refused::setting("backoff.factor", &self.factor.to_string(), "must be a number from 1"));
+            return Err(InvalidSetting::setting("backoff.factor", &self.factor.to_string(), "must be a number from 1"));
         }
         if !(0.0..=1.0).contains(&self.jitter) {
-            return Err(Refused::setting("backoff.jitter", &self.jitter.to_string(), "must be a share from 0 to 1"));
+            return Err(InvalidSetting::setting(
+                "backoff.jitter",
+                &self.jitter.to_string(),
+                "must be a share from 0 to 1",
+            ));
         }
         Ok(self)
     }
 
     /// The pause before the retry of this number, counted from 0, which came after a pause of `last`.
-    pub(super) fn pause(&self, retry: u32, last: Duration, dice: &mut Dice) -> Duration {
+    pub(super) fn pause(&self, retry: u32, last: Duration, rng: &mut Rng) -> Duration {
         // In floating point nothing overflows: it becomes infinite, and is capped.
         let cap = self.cap.as_secs_f64();
         let grown = (self.base.as_secs_f64() * self.factor.powi(retry.min(i32::MAX as u32) as i32)).min(cap);
-        let share = self.jitter * (dice.roll() >> 11) as f64 / (1_u64 << 53) as f64;
+        let share = self.jitter * (rng.next_u64() >> 11) as f64 / (1_u64 << 53) as f64;
         // The longest cap is, rounded to a float, more than a duration can hold.
         Duration::try_from_secs_f64((grown * (1.0 + share)).min(cap))
             .map_or(self.cap, |pause| pause.min(self.cap))
@@ -76,25 +84,25 @@ mod tests {
     #[test]
     fn doubles_up_to_the_cap() {
         let backoff = Backoff::default().jitter(0.0);
-        let pauses = (0..6).map(|retry| backoff.pause(retry, Duration::ZERO, &mut Dice::seeded(1)).as_secs());
+        let pauses = (0..6).map(|retry| backoff.pause(retry, Duration::ZERO, &mut Rng::seeded(1)).as_secs());
         assert_eq!(pauses.collect::<Vec<_>>(), [2, 4, 8, 16, 16, 16]);
     }
 
     // C52, C58
     #[test]
     fn is_monotone_and_never_overflows() {
-        let mut dice = Dice::seeded(3);
+        let mut rng = Rng::seeded(3);
         let backoff = Backoff::default().jitter(1.0);
         let mut last = Duration::ZERO;
         for retry in (0..40).chain([u32::MAX / 2, u32::MAX]) {
-            let pause = backoff.pause(retry, last, &mut dice);
+            let pause = backoff.pause(retry, last, &mut rng);
             assert!(pause >= last && pause <= Duration::from_secs(16), "{retry}: {pause:?} after {last:?}");
             last = pause;
         }
         let wild = Backoff::new(Duration::from_nanos(1), Duration::MAX).factor(f64::MAX).jitter(1.0);
         let wild = wild.checked().unwrap();
         for retry in [0, 1, u32::MAX] {
-            assert!(wild.pause(retry, Duration::ZERO, &mut dice) <= Duration::MAX, "{retry}");
+            assert!(wild.pause(retry, Duration::ZERO, &mut rng) <= Duration::MAX, "{retry}");
         }
     }
 

@@ -6,7 +6,7 @@ use std::{
     },
 };
 
-use crate::fleet::Refused;
+use crate::fleet::InvalidSetting;
 
 /// Bounds the attempts that are made beyond the first of each request: a share of the requests, plus a reserve.
 ///
@@ -32,11 +32,11 @@ impl Budget {
         Self { share, reserve, purse }
     }
 
-    pub(super) fn checked(self) -> Result<Self, Refused> {
+    pub(super) fn checked(self) -> Result<Self, InvalidSetting> {
         if (0.0..=100.0).contains(&self.share) {
             Ok(self)
         } else {
-            Err(Refused::setting("budget.share", &self.share.to_string(), "must be a number from 0 to 100"))
+            Err(InvalidSetting::setting("budget.share", &self.share.to_string(), "must be a number from 0 to 100"))
         }
     }
 
@@ -66,13 +66,13 @@ mod tests {
     // C53
     #[test]
     fn in_every_window_at_most_the_share_plus_the_reserve() {
-        let mut dice = crate::pick::Dice::seeded(11);
+        let mut rng = crate::pick::Rng::seeded(11);
         let budget = budget(0.2, 5);
         // A history of requests and of wishes for more, far more than it grants.
         let mut history = vec![(0, 0)];
         for _ in 0..4_000 {
             budget.pay_in();
-            let granted = (0..dice.below(3)).filter(|_| budget.take()).count();
+            let granted = (0..rng.below(3)).filter(|_| budget.take()).count();
             let (requests, extra) = history[history.len() - 1];
             history.push((requests + 1, extra + granted));
         }

@@ -4,7 +4,7 @@ use tower::BoxError;
 
 use super::Ledger;
 use crate::{
-    fleet::Refused,
+    fleet::InvalidSetting,
     outcome::{Outcome, inspect},
 };
 
@@ -40,7 +40,7 @@ pub enum ErrorKind {
         source: Option<BoxError>,
     },
     /// The failover was given a value that makes no sense, and serves nobody.
-    Misconfigured(Refused),
+    Misconfigured(InvalidSetting),
 }
 
 impl Error {

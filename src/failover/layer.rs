@@ -8,7 +8,7 @@ use super::{CommitPoint, HttpTerms};
 #[cfg(feature = "http")]
 use crate::{body::ReplayLayer, outcome::HttpClassifier};
 use crate::{
-    fleet::{Fleet, Refused},
+    fleet::{Fleet, InvalidSetting},
     pick::{AnyPick, Pick, Primary, Source, Strategy, UnsupportedStrategy},
 };
 
@@ -206,7 +206,7 @@ impl<H, P> FailoverLayer<H, P> {
     }
 
     /// Refuses values that make no sense, with an error that names the setting.
-    pub fn checked(self) -> Result<Self, Refused> {
+    pub fn checked(self) -> Result<Self, InvalidSetting> {
         self.settings.check()?;
         Ok(self)
     }
@@ -248,7 +248,7 @@ impl<P> FailoverLayer<HttpTerms<HttpClassifier>, P> {
 }
 
 impl Settings {
-    pub(super) fn check(&self) -> Result<(), Refused> {
+    pub(super) fn check(&self) -> Result<(), InvalidSetting> {
         let positive = [
             ("mode.hedged", if let Mode::Hedged(delay) = self.mode { Some(delay) } else { None }),
             ("race_bound", Some(self.race_bound)),
@@ -257,12 +257,12 @@ impl Settings {
         ];
         for (field, value) in positive {
             if value.is_some_and(|value| value.is_zero()) {
-                return Err(Refused::setting(field, "0 s", "must be longer than zero"));
+                return Err(InvalidSetting::setting(field, "0 s", "must be longer than zero"));
             }
         }
         if !(1..=100).contains(&self.attempts_per_backend) {
             let value = self.attempts_per_backend.to_string();
-            return Err(Refused::setting("attempts_per_backend", &value, "must be from 1 to 100"));
+            return Err(InvalidSetting::setting("attempts_per_backend", &value, "must be from 1 to 100"));
         }
         self.backoff.map_or(Ok(()), |backoff| backoff.checked().map(drop))?;
         self.budget.clone().map_or(Ok(()), |budget| budget.checked().map(drop))
@@ -274,7 +274,7 @@ pub(super) struct Run<S, H> {
     pub(super) terms: H,
     pub(super) settings: Settings,
     pub(super) source: Arc<dyn Source<S>>,
-    pub(super) refused: Option<Refused>,
+    pub(super) refused: Option<InvalidSetting>,
 }
 
 impl<S, R, H, P> Layer<Fleet<S, R>> for FailoverLayer<H, P>

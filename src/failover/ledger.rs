@@ -2,7 +2,7 @@ use std::{fmt, time::Duration};
 
 use crate::{
     body::Unreplayable,
-    fleet::{BackendId, Name},
+    fleet::{BackendId, BackendName},
     outcome::Outcome,
 };
 
@@ -22,7 +22,7 @@ pub struct Ledger {
 #[non_exhaustive]
 pub struct Attempted {
     /// Who was tried.
-    pub backend: Name,
+    pub backend: BackendName,
     /// What it came to.
     pub ending: Ending,
     /// How long it took, from the moment the backend was ready; zero when it never was.
@@ -84,7 +84,7 @@ impl Ledger {
 
     /// Who gave the answer. When all failed it is the one whose response was passed through, which then has
     /// [tripped](Ending::Tripped) too.
-    pub fn served(&self) -> Option<&Name> {
+    pub fn served(&self) -> Option<&BackendName> {
         let served = self.attempts.iter().find(|attempt| attempt.ending == Ending::Served);
         let passed_through = || self.attempts.get(self.passed_through?);
         served.or_else(passed_through).map(|attempt| &attempt.backend)

@@ -19,7 +19,7 @@ use crate::{
     body::Replay,
     fleet::{BackendId, Member},
     outcome::FailureKind,
-    pick::Dice,
+    pick::Rng,
 };
 
 impl<S, H, Req> Schedule<S, H, Req>
@@ -157,14 +157,14 @@ where
             return Some(member);
         }
         // Chance is an argument, and everything else is only looked at.
-        let mut dice = std::mem::replace(&mut self.dice, Dice::seeded(0));
+        let mut rng = std::mem::replace(&mut self.rng, Rng::seeded(0));
         let new = |id| self.asked(id) == 0 && !asked.contains(&id);
         let old = |id| !self.is_spent(id) && !asked.contains(&id);
         let source = &self.run.source;
         let new_first = self.race.is_none() && !self.ledger.attempts.is_empty();
-        let new_face = if new_first { source.next(&new, &mut dice) } else { None };
-        let found = new_face.or_else(|| source.next(&old, &mut dice));
-        self.dice = dice;
+        let new_face = if new_first { source.next(&new, &mut rng) } else { None };
+        let found = new_face.or_else(|| source.next(&old, &mut rng));
+        self.rng = rng;
         found
     }
 }

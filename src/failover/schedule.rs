@@ -16,7 +16,7 @@ use crate::{
     body::Replay,
     fleet::{BackendId, Member},
     outcome::{Failure, FailureKind, Outcome},
-    pick::Dice,
+    pick::Rng,
 };
 
 /// Who was tried, who runs, and when the next one starts.
@@ -46,7 +46,7 @@ where
     pub(super) last: Option<Last<H::Opening>>,
     pauses: u32,
     last_pause: Duration,
-    pub(super) dice: Dice,
+    pub(super) rng: Rng,
 }
 
 /// When the next attempt starts.
@@ -93,7 +93,7 @@ where
             last: None,
             pauses: 0,
             last_pause: Duration::ZERO,
-            dice: Dice::new(),
+            rng: Rng::new(),
             run,
         }
     }
@@ -326,7 +326,7 @@ where
         let asked_for = outcome.failure().filter(|_| self.stay).and_then(|failure| failure.retry_delay());
         let asked_for = asked_for.unwrap_or_default().min(settings.retry_after_cap);
         let own = match settings.backoff {
-            Some(backoff) => backoff.pause(self.pauses, self.last_pause, &mut self.dice),
+            Some(backoff) => backoff.pause(self.pauses, self.last_pause, &mut self.rng),
             None if self.stay => settings.same_backend_delay,
             None => Duration::ZERO,
         };

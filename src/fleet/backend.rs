@@ -1,9 +1,12 @@
-use std::{fmt, num::NonZeroU32, ops::Deref, sync::Arc, time::Duration};
+use std::{fmt, num::NonZeroU32, sync::Arc, time::Duration};
 
 use tower_layer::Layer;
 
-use super::{Field, Refused};
-use crate::health::Status;
+use crate::{
+    health::Status,
+    name::BackendName,
+    setting::{Field, InvalidSetting},
+};
 
 /// One of the services that a fleet is made of, and what is to be known about it.
 ///
@@ -84,18 +87,18 @@ impl<S> Backend<S> {
     }
 
     /// Past this point no bad name, weight or timeout exists.
-    pub(crate) fn checked(&self) -> Result<(Name, NonZeroU32), Refused> {
-        let name = Name::checked(&self.name)?;
+    pub(crate) fn checked(&self) -> Result<(BackendName, NonZeroU32), InvalidSetting> {
+        let name = BackendName::checked(&self.name)?;
         let weight = checked_weight(&name, self.weight)?;
         if self.timeout.is_some_and(|timeout| timeout.is_zero()) {
-            return Err(Refused::new(&name, Field::Timeout, "0 s", "must be longer than zero"));
+            return Err(InvalidSetting::new(&name, Field::Timeout, "0 s", "must be longer than zero"));
         }
         Ok((name, weight))
     }
 }
 
-pub(super) fn checked_weight(backend: &str, weight: u32) -> Result<NonZeroU32, Refused> {
-    NonZeroU32::new(weight).ok_or_else(|| Refused::new(backend, Field::Weight, "0", "must be at least 1"))
+pub(super) fn checked_weight(backend: &str, weight: u32) -> Result<NonZeroU32, InvalidSetting> {
+    NonZeroU32::new(weight).ok_or_else(|| InvalidSetting::new(backend, Field::Weight, "0", "must be at least 1"))
 }
 
 /// Shows no service: clients hold credentials.
@@ -110,70 +113,3 @@ impl<S> fmt::Debug for Backend<S> {
             .finish_non_exhaustive()
     }
 }
-
-/// The name of a backend: unique in its fleet, cheap to clone, safe to show.
-#[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct Name(pub(super) Arc<str>);
-
-impl Name {
-    const LONGEST: usize = 128;
-
-    /// Refuses what is not safe to show everywhere.
-    pub(crate) fn checked(name: &Arc<str>) -> Result<Self, Refused> {
-        if name.is_empty() {
-            Err(Refused::new("", Field::Name, "", "must not be empty"))
-        } else if name.len() > Self::LONGEST {
-            Err(Refused::new("", Field::Name, name, "must have at most 128 bytes"))
-        } else if !name.bytes().all(Self::is_safe) {
-            Err(Refused::new("", Field::Name, name, "may hold ASCII letters, digits and -_.:/[] only"))
-        } else {
-            Ok(Self(Arc::clone(name)))
-        }
-    }
-
-    /// A name as near to this as one may be: for keys that come with requests.
-    pub(crate) fn lossy(name: &str) -> Self {
-        let safe = |byte: u8| if Self::is_safe(byte) { char::from(byte) } else { '_' };
-        Self(name.bytes().take(Self::LONGEST).map(safe).collect::<String>().into())
-    }
-
-    fn is_safe(byte: u8) -> bool {
-        byte.is_ascii_alphanumeric() || b"-_.:/[]".contains(&byte)
-    }
-}
-
-impl Deref for Name {
-    type Target = str;
-
-    fn deref(&self) -> &str {
-        &self.0
-    }
-}
-
-impl PartialEq<str> for Name {
-    fn eq(&self, other: &str) -> bool {
-        *self.0 == *other
-    }
-}
-
-impl PartialEq<&str> for Name {
-    fn eq(&self, other: &&str) -> bool {
-        *self.0 == **other
-    }
-}
-
-impl fmt::Display for Name {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
-    }
-}
-
-impl fmt::Debug for Name {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        fmt::Debug::fmt(&*self.0, f)
-    }
-}
-
-/// Which backend: a name may be given again, an id never is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct BackendId(pub(super) u64);

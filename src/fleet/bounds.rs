@@ -1,6 +1,6 @@
 use std::{cmp::Reverse, collections::HashSet};
 
-use super::{Refused, registry::Entry};
+use super::{InvalidSetting, registry::Entry};
 use crate::health::{Circuit, Moment};
 
 /// How far breakers may go in taking backends out. When too many fail, the fault may be elsewhere, and a crowd on the
@@ -21,10 +21,12 @@ impl Default for Bounds {
 }
 
 impl Bounds {
-    pub(super) fn checked(self) -> Result<Self, Refused> {
+    pub(super) fn checked(self) -> Result<Self, InvalidSetting> {
         let settings = [("most_ejected", self.most_ejected), ("panic_below", self.panic_below)];
         match settings.into_iter().find(|(_, share)| !(0.0..=1.0).contains(share)) {
-            Some((field, share)) => Err(Refused::setting(field, &share.to_string(), "must be a share from 0 to 1")),
+            Some((field, share)) => {
+                Err(InvalidSetting::setting(field, &share.to_string(), "must be a share from 0 to 1"))
+            }
             None => Ok(self),
         }
     }

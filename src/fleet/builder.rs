@@ -3,7 +3,7 @@ use std::{fmt, sync::Arc};
 use tower_layer::Layer;
 
 use super::{
-    Backend, Fleet, Name, Refused, Shared, UNNAMED,
+    Backend, BackendName, Fleet, InvalidSetting, Shared, UNNAMED,
     bounds::Bounds,
     entrance::{Bare, Entrance, Layered},
 };
@@ -17,7 +17,7 @@ pub struct FleetBuilder<S, R = S> {
     entrance: Arc<dyn Entrance<R, S>>,
     policy: Option<Policy>,
     bounds: Bounds,
-    refused: Option<Refused>,
+    refused: Option<InvalidSetting>,
 }
 
 impl<S: Send + Sync + 'static> FleetBuilder<S> {
@@ -70,7 +70,7 @@ impl<S: Send + Sync + 'static, R: 'static> FleetBuilder<S, R> {
     {
         let mut builder = self.through(|inner| Arc::new(Layered { inner, layer }));
         if builder.policy.is_some() {
-            builder.refused = Some(Refused::setting("each", "after circuit_breaker", "must come before it"));
+            builder.refused = Some(InvalidSetting::setting("each", "after circuit_breaker", "must come before it"));
         }
         builder
     }
@@ -90,10 +90,10 @@ impl<S: Send + Sync + 'static, R: 'static> FleetBuilder<S, R> {
     }
 
     /// The fleet, unless a backend has a bad or a taken name, or a value is bad.
-    pub fn build(self) -> Result<Fleet<S, R>, Refused> {
+    pub fn build(self) -> Result<Fleet<S, R>, InvalidSetting> {
         let Self { name, backends, entrance, policy, bounds, refused } = self;
         refused.map_or(Ok(()), Err)?;
-        let name = Name::checked(&name)?.0;
+        let name = BackendName::checked(&name)?.0;
         let fleet = Fleet { shared: Arc::new(Shared::new(name, policy, bounds.checked()?)), entrance };
         let recruits = backends.into_iter().map(|backend| fleet.recruit(backend)).collect::<Result<Vec<_>, _>>()?;
         fleet.shared.edit(|registry| recruits.into_iter().try_for_each(|recruit| registry.insert(recruit)))?;
@@ -101,9 +101,9 @@ impl<S: Send + Sync + 'static, R: 'static> FleetBuilder<S, R> {
     }
 
     /// Gives each backend a circuit.
-    pub(crate) fn policy(mut self, policy: Result<Policy, Refused>) -> Self {
+    pub(crate) fn policy(mut self, policy: Result<Policy, InvalidSetting>) -> Self {
         if self.policy.is_some() {
-            self.refused = Some(Refused::setting("circuit_breaker", "", "is set twice"));
+            self.refused = Some(InvalidSetting::setting("circuit_breaker", "", "is set twice"));
         }
         match policy {
             Ok(policy) => self.policy = Some(policy),

@@ -5,7 +5,7 @@ use std::{
 
 use futures::{channel::mpsc, stream::Stream};
 
-use super::Name;
+use super::BackendName;
 use crate::health::{Status, Transition};
 
 /// Something that happened to a fleet.
@@ -13,19 +13,19 @@ use crate::health::{Status, Transition};
 #[non_exhaustive]
 pub enum Change {
     /// A backend came.
-    Inserted(Name),
+    Inserted(BackendName),
     /// A backend left; its running requests finish.
-    Removed(Name),
+    Removed(BackendName),
     /// Another service took a backend's place.
-    Replaced(Name),
+    Replaced(BackendName),
     /// A backend has another weight.
-    Reweighted(Name, u32),
+    Reweighted(BackendName, u32),
     /// A backend is in another tier.
-    Moved(Name, i32),
+    Moved(BackendName, i32),
     /// The operator said something else of a backend.
-    Status(Name, Status),
+    Status(BackendName, Status),
     /// A backend's circuit went from one state to another.
-    Circuit(Name, Transition),
+    Circuit(BackendName, Transition),
     /// So many changes were not delivered, because they came faster than they were read. Ask
     /// [`Fleet::snapshot`](super::Fleet::snapshot) for how things are.
     Missed(u64),

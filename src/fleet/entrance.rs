@@ -5,10 +5,10 @@ use std::{
 
 use tower_layer::Layer;
 
-use super::Name;
+use super::BackendName;
 use crate::{
-    clock::Clock,
     health::{Health, Transition},
+    time::Clock,
 };
 
 /// How a service that is given to a fleet becomes the one that serves: what a fleet puts around each of its backends,
@@ -25,7 +25,7 @@ pub(crate) trait Entrance<R, S>: Send + Sync {
 /// A backend on its way in.
 pub(crate) struct Newcomer<R> {
     pub(crate) service: R,
-    pub(crate) name: Name,
+    pub(crate) name: BackendName,
     pub(crate) timeout: Option<Duration>,
     pub(crate) health: Arc<Health>,
     pub(crate) clock: Clock,
@@ -35,7 +35,7 @@ pub(crate) struct Newcomer<R> {
 /// The fleet, as a circuit of one of its backends sees it.
 pub(crate) trait Overseer: Send + Sync {
     /// Another view may be due.
-    fn circuit_moved(&self, backend: &Name, health: &Health, transition: Transition);
+    fn circuit_moved(&self, backend: &BackendName, health: &Health, transition: Transition);
 
     /// An open circuit may admit somebody earlier than it said.
     fn permit_returned(&self);

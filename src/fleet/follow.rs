@@ -4,7 +4,7 @@ use futures::{StreamExt, stream::poll_fn};
 use tower::discover::{Change, Discover};
 
 use super::{
-    Backend, Fleet, Name, Refused,
+    Backend, BackendName, Fleet, InvalidSetting,
     registry::{Recruit, Registry},
 };
 use crate::telemetry;
@@ -85,10 +85,10 @@ const BATCH: usize = 1024;
 /// A key without a recruit has gone.
 fn follow_one<K: Hash + Eq, S: Send + Sync + 'static>(
     registry: &mut Registry<S>,
-    names: &mut HashMap<K, Name>,
+    names: &mut HashMap<K, BackendName>,
     key: K,
-    recruit: Option<Result<Recruit<S>, Refused>>,
-) -> Result<(), Refused> {
+    recruit: Option<Result<Recruit<S>, InvalidSetting>>,
+) -> Result<(), InvalidSetting> {
     // Who cannot come in does not cost the one who is there its place.
     let recruit = recruit.transpose()?;
     let Some(recruit) = recruit else {

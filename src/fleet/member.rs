@@ -5,7 +5,7 @@ use std::{
     time::Duration,
 };
 
-use super::{BackendId, Name};
+use super::{BackendId, BackendName};
 use crate::health::Health;
 
 /// A backend that is part of a fleet.
@@ -25,7 +25,7 @@ pub(crate) struct Member<S> {
 #[derive(Debug)]
 pub(crate) struct Facts {
     pub(crate) id: BackendId,
-    pub(crate) name: Name,
+    pub(crate) name: BackendName,
     pub(crate) health: Arc<Health>,
 }
 
@@ -47,7 +47,7 @@ impl Candidate {
     }
 
     /// Its name.
-    pub fn name(&self) -> &Name {
+    pub fn name(&self) -> &BackendName {
         &self.facts.name
     }
 
@@ -79,7 +79,7 @@ impl Candidate {
 impl Candidate {
     /// A candidate of no fleet, for the tests of the strategies.
     pub(crate) fn alone(id: u64, position: u64, weight: u32) -> Self {
-        let name = Name(format!("backend-{id}").into());
+        let name = BackendName(format!("backend-{id}").into());
         let facts = Arc::new(Facts { id: BackendId(id), name, health: Arc::default() });
         let weight = NonZeroU32::new(weight).expect("a weight");
         Self { facts, weight, priority: 0, position, member: Weak::<()>::new() }

@@ -27,13 +27,11 @@ mod bounds;
 mod builder;
 mod changes;
 mod entrance;
-mod error;
 mod follow;
 mod member;
 mod registry;
 mod roster;
 mod snapshot;
-mod waiters;
 
 use std::{
     fmt,
@@ -44,10 +42,9 @@ use std::{
 use futures::task::AtomicWaker;
 
 pub use self::{
-    backend::{Backend, BackendId, Name},
+    backend::Backend,
     builder::FleetBuilder,
     changes::{Change, Changes},
-    error::{Field, Refused},
     member::Candidate,
     snapshot::Snapshot,
 };
@@ -62,11 +59,15 @@ pub(crate) use self::{
     member::Member,
     registry::Subscriber,
     roster::{Roster, Tier},
-    waiters::Waiters,
 };
+pub(crate) use crate::wake::Waiters;
 use crate::{
-    clock::Clock,
     health::{Circuit, Health, Policy, Status, Transition},
+    time::Clock,
+};
+pub use crate::{
+    name::{BackendId, BackendName},
+    setting::{Field, InvalidSetting},
 };
 
 /// A set of backends that serve as one. Cheap to clone; clones share the set.
@@ -105,7 +106,7 @@ impl<S: Send + Sync + 'static> Fleet<S> {
 
 impl<S: Send + Sync + 'static, R> Fleet<S, R> {
     /// Adds a backend, last among those of its priority.
-    pub fn insert(&self, backend: Backend<R>) -> Result<(), Refused> {
+    pub fn insert(&self, backend: Backend<R>) -> Result<(), InvalidSetting> {
         let recruit = self.recruit(backend)?;
         self.shared.edit(|registry| registry.insert(recruit))
     }
@@ -113,7 +114,7 @@ impl<S: Send + Sync + 'static, R> Fleet<S, R> {
     /// Puts another service, weight, priority and timeout in the place of the backend with the same name.
     ///
     /// Running requests of the old one finish there. Nothing that was believed about the old one goes over.
-    pub fn replace(&self, backend: Backend<R>) -> Result<(), Refused> {
+    pub fn replace(&self, backend: Backend<R>) -> Result<(), InvalidSetting> {
         let recruit = self.recruit(backend)?;
         self.shared.edit(|registry| registry.replace(recruit))
     }
@@ -125,7 +126,7 @@ impl<S: Send + Sync + 'static, R> Fleet<S, R> {
     }
 
     /// Changes a backend's share of the requests.
-    pub fn reweight(&self, name: &str, weight: u32) -> Result<(), Refused> {
+    pub fn reweight(&self, name: &str, weight: u32) -> Result<(), InvalidSetting> {
         self.shared.edit(|registry| registry.reweight(name, weight))
     }
 
@@ -158,7 +159,7 @@ impl<S: Send + Sync + 'static, R> Fleet<S, R> {
     }
 
     /// Looks at a backend and leads it through the entrance. The caller's layers run here, outside the lock.
-    fn recruit(&self, backend: Backend<R>) -> Result<Recruit<S>, Refused> {
+    fn recruit(&self, backend: Backend<R>) -> Result<Recruit<S>, InvalidSetting> {
         let (name, weight) = backend.checked()?;
         let Backend { priority, timeout, status, service, .. } = backend;
         let health = Arc::new(self.shared.health());
@@ -264,7 +265,7 @@ impl<S: Send + Sync + 'static> Shared<S> {
 }
 
 impl<S: Send + Sync + 'static> Overseer for Shared<S> {
-    fn circuit_moved(&self, backend: &Name, health: &Health, transition: Transition) {
+    fn circuit_moved(&self, backend: &BackendName, health: &Health, transition: Transition) {
         self.edit(|registry| registry.circuit_moved(backend, health, transition));
     }
 

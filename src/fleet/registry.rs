@@ -9,7 +9,7 @@ use std::{
 };
 
 use super::{
-    BackendId, Name, Refused,
+    BackendId, BackendName, InvalidSetting,
     backend::checked_weight,
     bounds::Bounds,
     changes::{Change, Listener},
@@ -17,9 +17,9 @@ use super::{
     roster::Roster,
 };
 use crate::{
-    clock::Clock,
     health::{Health, Status, Transition},
     telemetry,
+    time::Clock,
 };
 
 /// A member and its place in the fleet. What may change while it serves is here; the member itself never changes.
@@ -32,7 +32,7 @@ pub(super) struct Entry<S> {
 
 /// A backend that was looked at and let in, on its way to its place.
 pub(super) struct Recruit<S> {
-    pub(super) name: Name,
+    pub(super) name: BackendName,
     pub(super) weight: NonZeroU32,
     pub(super) priority: i32,
     pub(super) timeout: Option<Duration>,
@@ -63,7 +63,7 @@ impl<S: Send + Sync + 'static> Entry<S> {
 }
 
 impl<S> Entry<S> {
-    pub(super) fn name(&self) -> &Name {
+    pub(super) fn name(&self) -> &BackendName {
         &self.member.facts.name
     }
 
@@ -90,7 +90,7 @@ pub(super) struct Registry<S> {
     roster: Arc<Roster<S>>,
     entries: Vec<Entry<S>>,
     /// The names in `entries`, so that filling a large fleet stays linear.
-    names: HashSet<Name>,
+    names: HashSet<BackendName>,
     last_id: u64,
     subscribers: Vec<Weak<dyn Subscriber<S>>>,
     listeners: Vec<Listener>,
@@ -124,13 +124,13 @@ impl<S: Send + Sync + 'static> Registry<S> {
         self.find(name).is_some()
     }
 
-    fn known(&self, name: &str) -> Result<usize, Refused> {
-        self.find(name).ok_or_else(|| Refused::unknown(name))
+    fn known(&self, name: &str) -> Result<usize, InvalidSetting> {
+        self.find(name).ok_or_else(|| InvalidSetting::unknown(name))
     }
 
-    pub(super) fn insert(&mut self, recruit: Recruit<S>) -> Result<(), Refused> {
+    pub(super) fn insert(&mut self, recruit: Recruit<S>) -> Result<(), InvalidSetting> {
         if !self.names.insert(recruit.name.clone()) {
-            let refused = Refused::taken(&recruit.name);
+            let refused = InvalidSetting::taken(&recruit.name);
             self.after.refused.push(recruit.service);
             return Err(refused);
         }
@@ -141,7 +141,7 @@ impl<S: Send + Sync + 'static> Registry<S> {
     }
 
     /// The new one keeps the place of the old one in the order, and nothing else.
-    pub(super) fn replace(&mut self, recruit: Recruit<S>) -> Result<(), Refused> {
+    pub(super) fn replace(&mut self, recruit: Recruit<S>) -> Result<(), InvalidSetting> {
         let index = match self.known(&recruit.name) {
             Ok(index) => index,
             Err(refused) => {
@@ -171,7 +171,7 @@ impl<S: Send + Sync + 'static> Registry<S> {
         self.after.gone.push(entry.member);
     }
 
-    pub(super) fn reweight(&mut self, name: &str, weight: u32) -> Result<(), Refused> {
+    pub(super) fn reweight(&mut self, name: &str, weight: u32) -> Result<(), InvalidSetting> {
         // The name first: it is safe to show only once it is known.
         let index = self.known(name)?;
         let weight = checked_weight(name, weight)?;
@@ -202,7 +202,7 @@ impl<S: Send + Sync + 'static> Registry<S> {
     }
 
     /// Notes that a circuit moved, if it is that of a backend that is still here: another one may have its name.
-    pub(super) fn circuit_moved(&mut self, name: &Name, health: &Health, transition: Transition) {
+    pub(super) fn circuit_moved(&mut self, name: &BackendName, health: &Health, transition: Transition) {
         if self.find(name).is_some_and(|index| ptr::eq(self.entries[index].health(), health)) {
             self.after.changes.push(Change::Circuit(name.clone(), transition));
         }

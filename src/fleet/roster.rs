@@ -12,8 +12,8 @@ use super::{
     registry::Entry,
 };
 use crate::{
-    clock::Clock,
     health::{Moment, State},
+    time::Clock,
 };
 
 /// One immutable view of the fleet: who is eligible, highest priority first.

@@ -1,6 +1,6 @@
 use std::time::Duration;
 
-use super::{BackendId, Name, registry::Entry};
+use super::{BackendId, BackendName, registry::Entry};
 use crate::health::{Moment, State, Status};
 
 /// How one backend is at this moment.
@@ -10,7 +10,7 @@ pub struct Snapshot {
     /// Which backend this is, whatever its name.
     pub id: BackendId,
     /// Its name.
-    pub name: Name,
+    pub name: BackendName,
     /// Its weight.
     pub weight: u32,
     /// Its priority.

@@ -38,8 +38,8 @@ fn heard(changes: &mut Changes) -> Vec<Change> {
     std::iter::from_fn(|| changes.next().now_or_never().flatten()).collect()
 }
 
-fn name(name: &str) -> Name {
-    Name(name.into())
+fn name(name: &str) -> BackendName {
+    BackendName(name.into())
 }
 
 /// Counts the views.
@@ -54,7 +54,7 @@ impl Subscriber<u32> for Views {
 
 /// Does what is refused, and holds that nothing came of it.
 #[track_caller]
-fn refused(fleet: &Numbers, change: impl FnOnce(&Numbers) -> Result<(), Refused>) -> Refused {
+fn refused(fleet: &Numbers, change: impl FnOnce(&Numbers) -> Result<(), InvalidSetting>) -> InvalidSetting {
     let (before, mut changes, views) =
         (fleet.snapshot(), fleet.changes(), fleet.shared.subscribe(|_| Views::default()));
     let refused = change(fleet).expect_err("is refused");
@@ -104,7 +104,7 @@ fn bad_names() -> Vec<String> {
 
 /// An error may be printed anywhere.
 #[track_caller]
-fn assert_printable(refused: &Refused) {
+fn assert_printable(refused: &InvalidSetting) {
     let told = refused.to_string();
     assert!(told.len() < 1_000, "{} bytes", told.len());
     assert!(!told.contains(|letter: char| letter.is_control() || "\u{202e}\u{200b}".contains(letter)), "{told:?}");
@@ -235,7 +235,7 @@ proptest! {
         steps in prop::collection::vec(step(), 1..60),
     ) {
         let fleet = Numbers::new();
-        // Name, priority, status; a replaced one keeps its place.
+        // BackendName, priority, status; a replaced one keeps its place.
         let mut model: Vec<(String, i32, Status)> = Vec::new();
         for (number, step) in (0..).zip(steps) {
             let backends = model.len();

@@ -1,11 +1,11 @@
 //! What goes back and forth with each call: admission, ticket, verdict.
 
+use crate::time::Moment;
 use std::time::Duration;
 
 use crate::outcome;
 
 use super::{
-    moment::Moment,
     permits::Permit,
     state::{State, Transition, Word},
 };

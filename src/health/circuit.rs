@@ -6,11 +6,11 @@ mod transitions;
 use super::{
     admission::{Admission, Ticket, Verdict},
     evidence::Evidence,
-    moment::Moment,
     policy::Policy,
     state::{State, Transition, Word},
     sync::{AtomicU64, Mutex, Ordering},
 };
+use crate::time::Moment;
 
 /// Decides, for one backend, who is served. Shared by everybody who talks to it.
 ///

@@ -1,3 +1,4 @@
+use crate::time::Moment;
 use std::{
     cell::Cell,
     sync::{

@@ -1,9 +1,9 @@
 //! What the circuit remembers behind its lock: failures, rates, probes, openings.
 
+use crate::time::Moment;
 use std::time::Duration;
 
 use super::{
-    moment::Moment,
     permits::{Permit, Permits},
     policy::Policy,
     window::{FailureLog, RateWindow},

@@ -1,5 +1,6 @@
 //! Interleavings, all of them: `RUSTFLAGS="--cfg fleet_loom" cargo test --release --lib loom`.
 
+use crate::time::Moment;
 use std::time::Duration;
 
 use loom::{sync::Arc, thread};

@@ -26,7 +26,6 @@ mod admission;
 mod check;
 mod circuit;
 mod evidence;
-mod moment;
 mod permits;
 mod policy;
 mod state;
@@ -44,10 +43,10 @@ mod loom_tests;
 #[cfg(not(fleet_loom))]
 mod reference_tests;
 
+pub(crate) use crate::time::Moment;
 pub(crate) use admission::{Admission, Ticket, Verdict};
 pub(crate) use check::PolicyError;
 pub(crate) use circuit::Circuit;
-pub(crate) use moment::Moment;
 pub(crate) use policy::{Draft, Policy};
 pub use state::{State, Transition};
 pub(crate) use status::Health;

@@ -2,7 +2,7 @@
 
 use std::num::NonZeroU64;
 
-use super::moment::Moment;
+use crate::time::Moment;
 
 /// Which permit a ticket holds: a serial that is never used twice. At one per nanosecond they last 584 years.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -1,5 +1,6 @@
 //! Random histories, told to a circuit and to a slow, plain one that keeps every event in a list.
 
+use crate::time::Moment;
 use std::time::Duration;
 
 use super::{window::BUCKETS, *};

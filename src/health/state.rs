@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use super::moment::Moment;
+use crate::time::Moment;
 
 /// What a circuit does with the next call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

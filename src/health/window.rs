@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::moment::Moment;
+use crate::time::Moment;
 
 /// Remembers when the last `threshold` failures happened, and no more.
 ///

@@ -1,13 +1,13 @@
 use std::fmt;
 
-use super::{Candidate, Dice, Pick};
+use super::{Candidate, Pick, Rng};
 
 /// A strategy made of a closure.
 ///
-/// It gets the candidates, never none of them, and dice, and returns an index.
+/// It gets the candidates, never none of them, and rng, and returns an index.
 pub fn pick_fn<F>(choose: F) -> PickFn<F>
 where
-    F: Fn(&[Candidate], &mut Dice) -> usize + Clone + Send + Sync + 'static,
+    F: Fn(&[Candidate], &mut Rng) -> usize + Clone + Send + Sync + 'static,
 {
     PickFn(choose)
 }
@@ -18,14 +18,14 @@ pub struct PickFn<F>(F);
 
 impl<F> Pick for PickFn<F>
 where
-    F: Fn(&[Candidate], &mut Dice) -> usize + Clone + Send + Sync + 'static,
+    F: Fn(&[Candidate], &mut Rng) -> usize + Clone + Send + Sync + 'static,
 {
     fn renew(&self, _: &[Candidate], _: &[Candidate]) -> Self {
         self.clone()
     }
 
-    fn pick(&self, candidates: &[Candidate], dice: &mut Dice) -> usize {
-        (self.0)(candidates, dice)
+    fn pick(&self, candidates: &[Candidate], rng: &mut Rng) -> usize {
+        (self.0)(candidates, rng)
     }
 }
 

@@ -9,7 +9,7 @@ use std::{
 
 use arc_swap::ArcSwap;
 
-use super::{Dice, Pick};
+use super::{Pick, Rng};
 use crate::fleet::{BackendId, Member, Roster, Shared, Subscriber, Tier};
 
 /// Where the doors of one layer get their backends: a fleet, and one strategy for all clones of a door.
@@ -87,17 +87,17 @@ impl<S, P> Plan<S, P> {
 impl<S, P: Pick> Plan<S, P> {
     /// The strategy's choice for the next request; none when nobody is eligible.
     #[inline]
-    pub(crate) fn choose(&self, dice: &mut Dice) -> Option<Arc<Member<S>>> {
-        self.roster.member(self.index(dice)?)
+    pub(crate) fn choose(&self, rng: &mut Rng) -> Option<Arc<Member<S>>> {
+        self.roster.member(self.index(rng)?)
     }
 
-    fn index(&self, dice: &mut Dice) -> Option<usize> {
+    fn index(&self, rng: &mut Rng) -> Option<usize> {
         let tier = self.roster.tier().len();
         if tier == 0 {
             return None;
         }
-        let index = self.dealer.pick.pick(&self.dealer.tier, dice);
-        Some(if index < tier { index } else { dice.below(tier) })
+        let index = self.dealer.pick.pick(&self.dealer.tier, rng);
+        Some(if index < tier { index } else { rng.below(tier) })
     }
 
     /// The candidates of the tier and their places.
@@ -110,10 +110,10 @@ impl<S, P: Pick> Plan<S, P> {
     pub(crate) fn order<'a>(
         &'a self,
         mut left: HashMap<BackendId, usize>,
-        dice: &mut Dice,
+        rng: &mut Rng,
     ) -> impl Iterator<Item = Arc<Member<S>>> + use<'a, S, P> {
         let tier = self.roster.tier();
-        let all = (0..tier.len()).cycle().skip(dice.below(tier.len())).take(tier.len());
+        let all = (0..tier.len()).cycle().skip(rng.below(tier.len())).take(tier.len());
         let fresh = all.filter(move |index| left.remove(&tier[*index].id()).is_some());
         fresh.filter_map(|index| self.roster.member(index))
     }
@@ -132,7 +132,7 @@ pub(crate) trait Source<S>: Send + Sync {
 
     /// Somebody eligible who may be asked: as the strategy says within the first tier, then in the order of the fleet,
     /// and at last one whose circuit wants a probe.
-    fn next(&self, may: &MayAsk<'_>, dice: &mut Dice) -> Option<Arc<Member<S>>>;
+    fn next(&self, may: &MayAsk<'_>, rng: &mut Rng) -> Option<Arc<Member<S>>>;
 
     /// This one once more, if it is eligible.
     fn again(&self, id: BackendId) -> Option<Arc<Member<S>>>;
@@ -149,11 +149,11 @@ impl<S: Send + Sync + 'static, P: Pick> Source<S> for Desk<S, P> {
         &self.fleet
     }
 
-    fn next(&self, may: &MayAsk<'_>, dice: &mut Dice) -> Option<Arc<Member<S>>> {
+    fn next(&self, may: &MayAsk<'_>, rng: &mut Rng) -> Option<Arc<Member<S>>> {
         let plan = self.plan.load();
         let roster = plan.roster();
         let fresh = |index: &usize| roster.candidates().get(*index).is_some_and(|one| may(one.id()));
-        let dealt = (0..DEALT).filter_map(|_| plan.index(dice)).find(fresh);
+        let dealt = (0..DEALT).filter_map(|_| plan.index(rng)).find(fresh);
         let in_order = || (0..roster.candidates().len()).filter(fresh).find_map(|index| roster.member(index));
         let on_trial = || {
             let due = roster.is_trial_due();

@@ -16,15 +16,14 @@
 //! ```
 //! # use tower_fleet::{BalanceLayer, pick::pick_fn};
 //! // Two choices at random, the less busy one wins.
-//! let layer = BalanceLayer::new(pick_fn(|candidates, dice| {
-//!     let (a, b) = (dice.below(candidates.len()), dice.below(candidates.len()));
+//! let layer = BalanceLayer::new(pick_fn(|candidates, rng| {
+//!     let (a, b) = (rng.below(candidates.len()), rng.below(candidates.len()));
 //!     if candidates[b].in_flight() < candidates[a].in_flight() { b } else { a }
 //! }));
 //! ```
 
 mod custom;
 mod desk;
-mod dice;
 mod primary;
 mod round_robin;
 mod shuffle;
@@ -34,14 +33,13 @@ mod weighted;
 pub(crate) use self::desk::{DEALT, Desk, Plan, Source};
 pub use self::{
     custom::{PickFn, pick_fn},
-    dice::Dice,
     primary::Primary,
     round_robin::RoundRobin,
     shuffle::Shuffle,
     strategy::{AnyPick, Strategy, UnknownStrategy, UnsupportedStrategy},
     weighted::Weighted,
 };
-pub use crate::fleet::Candidate;
+pub use crate::{fleet::Candidate, rng::Rng};
 
 /// A way to choose one of several eligible backends.
 ///
@@ -61,7 +59,7 @@ pub trait Pick: Send + Sync + 'static {
     /// The index of the backend for the next request. `candidates` are those it was made for.
     ///
     /// An index beyond the candidates leaves the choice to chance.
-    fn pick(&self, candidates: &[Candidate], dice: &mut Dice) -> usize;
+    fn pick(&self, candidates: &[Candidate], rng: &mut Rng) -> usize;
 }
 
 #[cfg(test)]

@@ -1,4 +1,4 @@
-use super::{Candidate, Dice, Pick};
+use super::{Candidate, Pick, Rng};
 
 /// Always the first of the highest tier: one active backend, the others in reserve.
 #[derive(Clone, Debug, Default)]
@@ -9,7 +9,7 @@ impl Pick for Primary {
         Self
     }
 
-    fn pick(&self, _: &[Candidate], _: &mut Dice) -> usize {
+    fn pick(&self, _: &[Candidate], _: &mut Rng) -> usize {
         0
     }
 }

@@ -1,6 +1,6 @@
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use super::{Candidate, Dice, Pick};
+use super::{Candidate, Pick, Rng};
 
 /// One after the other: A, B, C, A …, exactly, also when many choose at once.
 ///
@@ -34,7 +34,7 @@ impl Pick for RoundRobin {
     }
 
     #[inline]
-    fn pick(&self, candidates: &[Candidate], _: &mut Dice) -> usize {
+    fn pick(&self, candidates: &[Candidate], _: &mut Rng) -> usize {
         self.next.fetch_add(1, Ordering::Relaxed) % candidates.len()
     }
 }

@@ -1,9 +1,7 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use super::{
-    Candidate, Dice, Pick,
-    dice::{GOLDEN, mix},
-};
+use super::{Candidate, Pick, Rng};
+use crate::rng::{GOLDEN, mix};
 
 /// Deals cards: every backend once in random order, then a new deck.
 ///
@@ -49,7 +47,7 @@ impl Pick for Shuffle {
     }
 
     #[inline]
-    fn pick(&self, candidates: &[Candidate], _: &mut Dice) -> usize {
+    fn pick(&self, candidates: &[Candidate], _: &mut Rng) -> usize {
         let (dealt, cards) = (self.dealt.fetch_add(1, Ordering::Relaxed), candidates.len() as u64);
         let deck = mix(self.seed.wrapping_add((dealt / cards).wrapping_mul(GOLDEN)));
         card(deck, cards, dealt % cards) as usize

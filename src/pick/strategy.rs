@@ -1,6 +1,6 @@
 use std::{error::Error, fmt, str::FromStr};
 
-use super::{Candidate, Dice, Pick, Primary, RoundRobin, Shuffle, Weighted};
+use super::{Candidate, Pick, Primary, Rng, RoundRobin, Shuffle, Weighted};
 
 macro_rules! strategies {
     ($($(#[$doc:meta])* $variant:ident => $name:literal,)*) => {
@@ -147,12 +147,12 @@ impl Pick for AnyPick {
     }
 
     #[inline]
-    fn pick(&self, candidates: &[Candidate], dice: &mut Dice) -> usize {
+    fn pick(&self, candidates: &[Candidate], rng: &mut Rng) -> usize {
         match self {
-            Self::Primary(pick) => pick.pick(candidates, dice),
-            Self::RoundRobin(pick) => pick.pick(candidates, dice),
-            Self::Shuffle(pick) => pick.pick(candidates, dice),
-            Self::Weighted(pick) => pick.pick(candidates, dice),
+            Self::Primary(pick) => pick.pick(candidates, rng),
+            Self::RoundRobin(pick) => pick.pick(candidates, rng),
+            Self::Shuffle(pick) => pick.pick(candidates, rng),
+            Self::Weighted(pick) => pick.pick(candidates, rng),
         }
     }
 }

@@ -10,7 +10,7 @@ use std::{
     thread,
 };
 
-use super::{Candidate, Desk, Dice, Pick};
+use super::{Candidate, Desk, Pick, Rng};
 use crate::fleet::{Backend, Fleet};
 
 /// Candidates with these weights, in this order.
@@ -30,8 +30,8 @@ fn made_for<P: Pick>(pick: P, candidates: &[Candidate]) -> P {
 
 /// The next so many choices.
 fn picks<P: Pick>(pick: &P, candidates: &[Candidate], count: usize) -> Vec<usize> {
-    let mut dice = Dice::seeded(0);
-    (0..count).map(|_| pick.pick(candidates, &mut dice)).collect()
+    let mut rng = Rng::seeded(0);
+    (0..count).map(|_| pick.pick(candidates, &mut rng)).collect()
 }
 
 /// How often each of `backends` was chosen.
@@ -62,7 +62,7 @@ fn picks_of_threads<P: Pick>(pick: &P, candidates: &[Candidate], each: usize) ->
 struct Table<P> {
     fleet: Fleet<()>,
     desk: Arc<Desk<(), P>>,
-    dice: Dice,
+    rng: Rng,
 }
 
 impl<P: Pick> Table<P> {
@@ -70,11 +70,11 @@ impl<P: Pick> Table<P> {
         let backends = names.iter().map(|name| Backend::new(*name, ()));
         let fleet = Fleet::builder().backends(backends).build().expect("good backends");
         let desk = Desk::open(fleet.shared(), pick);
-        Self { fleet, desk, dice: Dice::seeded(0) }
+        Self { fleet, desk, rng: Rng::seeded(0) }
     }
 
     fn pick(&mut self) -> Option<String> {
-        let member = self.desk.plan().choose(&mut self.dice)?;
+        let member = self.desk.plan().choose(&mut self.rng)?;
         Some(member.facts.name.to_string())
     }
 

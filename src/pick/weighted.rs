@@ -3,7 +3,7 @@ use std::{
     sync::atomic::{AtomicU64, Ordering},
 };
 
-use super::{Candidate, Dice, Pick};
+use super::{Candidate, Pick, Rng};
 use crate::fleet::BackendId;
 
 mod order;
@@ -58,7 +58,7 @@ impl Pick for Weighted {
     }
 
     #[inline]
-    fn pick(&self, _: &[Candidate], _: &mut Dice) -> usize {
+    fn pick(&self, _: &[Candidate], _: &mut Rng) -> usize {
         self.order.at(self.ticket.fetch_add(1, Ordering::Relaxed))
     }
 }

@@ -72,10 +72,10 @@ async fn random_keys_cost_bounded_memory_and_spare_the_open_ones() {
         service.clone().oneshot(Ask { model: key.clone(), good: true }).await.unwrap();
         service.switch(key).unwrap().trip();
     }
-    let mut dice = fastrand::Rng::with_seed(7);
+    let mut rng = fastrand::Rng::with_seed(7);
     let mut keys = Vec::new();
     for _ in 0..10_000 {
-        let key = format!("{:x}", dice.u64(..));
+        let key = format!("{:x}", rng.u64(..));
         ask(&service, &key, true).await.unwrap();
         keys.push(key);
     }

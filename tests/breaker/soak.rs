@@ -28,31 +28,31 @@ const BATCH: usize = 50;
 struct World {
     fleet: GuardedFleet,
     remotes: Vec<Vec<Arc<Remote>>>,
-    dice: Rng,
+    rng: Rng,
 }
 
 impl World {
     fn backend(&mut self, index: usize) -> Backend<Mock> {
         let (mock, remote) = Mock::new(NAMES[index]);
         self.remotes[index].push(remote);
-        let backend = Backend::new(NAMES[index], mock).weight(self.dice.u32(1..5)).priority(self.dice.i32(0..2));
-        if self.dice.bool() { backend.timeout(Duration::from_millis(self.dice.u64(1..3_000))) } else { backend }
+        let backend = Backend::new(NAMES[index], mock).weight(self.rng.u32(1..5)).priority(self.rng.i32(0..2));
+        if self.rng.bool() { backend.timeout(Duration::from_millis(self.rng.u64(1..3_000))) } else { backend }
     }
 
     fn remote(&mut self) -> Option<&Arc<Remote>> {
-        let index = self.dice.usize(..NAMES.len());
+        let index = self.rng.usize(..NAMES.len());
         self.remotes[index].last()
     }
 
     fn millis(&mut self) -> Duration {
-        Duration::from_millis(self.dice.u64(..2_000))
+        Duration::from_millis(self.rng.u64(..2_000))
     }
 
     /// Something happens to a backend, or to who is there.
     fn upset(&mut self) {
-        let index = self.dice.usize(..NAMES.len());
+        let index = self.rng.usize(..NAMES.len());
         let name = NAMES[index];
-        match self.dice.u32(..20) {
+        match self.rng.u32(..20) {
             0 => drop(self.fleet.remove(name)),
             1 | 2 => {
                 let backend = self.backend(index);
@@ -68,11 +68,11 @@ impl World {
             }
             4 => drop(self.fleet.set_status(name, Status::Degraded)),
             5 | 6 => drop(self.fleet.set_status(name, Status::Healthy)),
-            7 => drop(self.fleet.prioritize(name, self.dice.i32(0..2))),
-            8 => drop(self.fleet.reweight(name, self.dice.u32(1..5))),
+            7 => drop(self.fleet.prioritize(name, self.rng.i32(0..2))),
+            8 => drop(self.fleet.reweight(name, self.rng.u32(1..5))),
             9 => {
                 if let Some(switch) = self.fleet.switch(name) {
-                    match self.dice.u32(..6) {
+                    match self.rng.u32(..6) {
                         0 => switch.force_open(),
                         1 => switch.force_closed(),
                         2 => switch.trip(),
@@ -82,12 +82,12 @@ impl World {
                 }
             }
             10 => {
-                let readiness = *self.dice.choice(&[Readiness::Ready, Readiness::Pending, Readiness::Error]).unwrap();
+                let readiness = *self.rng.choice(&[Readiness::Ready, Readiness::Pending, Readiness::Error]).unwrap();
                 self.remote().inspect(|remote| remote.say(readiness));
             }
             11 | 12 => drop(self.remote().inspect(|remote| remote.say(Readiness::Ready))),
             _ => {
-                let answer = match self.dice.u32(..8) {
+                let answer = match self.rng.u32(..8) {
                     0 | 1 => Answer::Ok,
                     2 => Answer::Error,
                     3 => Answer::Never,
@@ -167,7 +167,7 @@ async fn soak(seed: u64, strategy: &str) {
         builder = builder.panic_below(0.3);
     }
     let fleet = builder.build().unwrap();
-    let mut world = World { fleet: fleet.clone(), remotes: vec![Vec::new(); NAMES.len()], dice: Rng::with_seed(seed) };
+    let mut world = World { fleet: fleet.clone(), remotes: vec![Vec::new(); NAMES.len()], rng: Rng::with_seed(seed) };
     for index in 0..NAMES.len() {
         let backend = world.backend(index);
         fleet.insert(backend).unwrap();
@@ -180,22 +180,22 @@ async fn soak(seed: u64, strategy: &str) {
         for _ in 0..BATCH {
             let door = door.clone();
             running.push(tokio::spawn(async move { ask(&door).await }));
-            if world.dice.u32(..10) == 0 {
+            if world.rng.u32(..10) == 0 {
                 world.upset();
             }
-            if world.dice.u32(..4) == 0 {
+            if world.rng.u32(..4) == 0 {
                 tokio::task::yield_now().await;
             }
         }
-        pass(Duration::from_millis(world.dice.u64(..200))).await;
-        if world.dice.u32(..50) == 0 {
-            pass(secs(world.dice.u64(..100))).await;
+        pass(Duration::from_millis(world.rng.u64(..200))).await;
+        if world.rng.u32(..50) == 0 {
+            pass(secs(world.rng.u64(..100))).await;
         }
         // Some leave, the oldest for certain.
         let excess = running.len().saturating_sub(400);
         running.iter().take(excess).for_each(JoinHandle::abort);
         for _ in 0..BATCH / 10 {
-            let index = world.dice.usize(..running.len());
+            let index = world.rng.usize(..running.len());
             running[index].abort();
         }
         settle().await;

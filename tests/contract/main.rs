@@ -41,7 +41,7 @@ doors! {
     weighted => |fleet| BalanceLayer::weighted().layer(fleet);
     primary => |fleet| BalanceLayer::new(Primary).layer(fleet);
     named => |fleet| BalanceLayer::named("round-robin".parse().unwrap()).unwrap().layer(fleet);
-    closure => |fleet| BalanceLayer::new(pick_fn(|candidates, dice| dice.below(candidates.len()))).layer(fleet);
+    closure => |fleet| BalanceLayer::new(pick_fn(|candidates, rng| rng.below(candidates.len()))).layer(fleet);
     failover_race => |fleet| FailoverLayer::plain().layer(fleet);
     failover_sequential => |fleet| FailoverLayer::plain().mode(Mode::Sequential).strategy(RoundRobin::new()).layer(fleet);
     failover_hedged => |fleet| FailoverLayer::plain().mode(Mode::Hedged(Duration::from_secs(3600))).layer(fleet);

@@ -4,12 +4,12 @@ use super::{
     super::{
         admission::{Ticket, Verdict},
         evidence::{Evidence, Sample},
-        moment::Moment,
         state::{State, Transition},
         sync::{MutexGuard, Ordering},
     },
     Circuit,
 };
+use crate::time::Moment;
 
 impl Circuit {
     #[inline(never)]

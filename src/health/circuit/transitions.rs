@@ -1,11 +1,11 @@
 //! How a circuit leaves a state: by its rules, or because somebody says so. All of it under the lock.
 
+use crate::time::Moment;
 use std::{sync::PoisonError, time::Duration};
 
 use super::{
     super::{
         evidence::Evidence,
-        moment::Moment,
         state::{State, Transition, Word},
         sync::{MutexGuard, Ordering},
     },

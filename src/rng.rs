@@ -2,9 +2,9 @@
 ///
 /// Not for secrets: SplitMix64, seeded from the process's random state.
 #[derive(Debug)]
-pub struct Dice(u64);
+pub struct Rng(u64);
 
-impl Dice {
+impl Rng {
     pub(crate) fn new() -> Self {
         Self::seeded(fastrand::u64(..))
     }
@@ -16,7 +16,7 @@ impl Dice {
 
     /// The next number.
     #[inline]
-    pub fn roll(&mut self) -> u64 {
+    pub fn next_u64(&mut self) -> u64 {
         let number = mix(self.0);
         self.0 = self.0.wrapping_add(GOLDEN);
         number
@@ -26,15 +26,15 @@ impl Dice {
     #[inline]
     pub fn below(&mut self, sides: usize) -> usize {
         // The bias is below sides / 2^64.
-        ((u128::from(self.roll()) * sides as u128) >> 64) as usize
+        ((u128::from(self.next_u64()) * sides as u128) >> 64) as usize
     }
 }
 
-pub(super) const GOLDEN: u64 = 0x9E37_79B9_7F4A_7C15;
+pub(crate) const GOLDEN: u64 = 0x9E37_79B9_7F4A_7C15;
 
 /// The finaliser of SplitMix64: every bit of the input moves half the bits of the output.
 #[inline]
-pub(super) fn mix(mut x: u64) -> u64 {
+pub(crate) fn mix(mut x: u64) -> u64 {
     x = x.wrapping_add(GOLDEN);
     x = (x ^ (x >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
     x = (x ^ (x >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
@@ -47,11 +47,11 @@ mod tests {
 
     #[test]
     fn every_side_comes_up_and_no_other() {
-        let mut dice = Dice::seeded(7);
+        let mut rng = Rng::seeded(7);
         let mut seen = [0; 6];
-        (0..6_000).for_each(|_| seen[dice.below(6)] += 1);
+        (0..6_000).for_each(|_| seen[rng.below(6)] += 1);
         assert!(seen.iter().all(|count| (800..1_200).contains(count)), "{seen:?}");
-        assert_eq!(dice.below(0), 0);
-        assert_eq!(dice.below(1), 0);
+        assert_eq!(rng.below(0), 0);
+        assert_eq!(rng.below(1), 0);
     }
 }

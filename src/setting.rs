@@ -1,9 +1,11 @@
+//! The one error for a value that makes no sense.
+
 use std::{error::Error, fmt};
 
 /// A value that a fleet does not take. The fleet is as it was before.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
-pub struct Refused {
+pub struct InvalidSetting {
     /// The backend it was meant for; empty where the name itself is at fault, or a setting of the whole fleet.
     pub backend: String,
     /// What was to be set.
@@ -17,18 +19,18 @@ pub struct Refused {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Field {
-    /// [`Backend::new`](super::Backend::new).
+    /// [`Backend::new`](crate::Backend::new).
     Name,
-    /// [`Backend::weight`](super::Backend::weight).
+    /// [`Backend::weight`](crate::Backend::weight).
     Weight,
-    /// [`Backend::timeout`](super::Backend::timeout).
+    /// [`Backend::timeout`](crate::Backend::timeout).
     Timeout,
     /// A setting of the whole fleet, by its name.
     Fleet(&'static str),
 }
 
-impl Refused {
-    pub(super) fn new(backend: &str, field: Field, value: &str, reason: &str) -> Self {
+impl InvalidSetting {
+    pub(crate) fn new(backend: &str, field: Field, value: &str, reason: &str) -> Self {
         // A refused name may be anything at all: hostile, or a megabyte long.
         let value = value.escape_debug().take(160).collect();
         Self { backend: backend.to_owned(), field, value, reason: reason.to_owned() }
@@ -44,16 +46,16 @@ impl Refused {
         &self.reason
     }
 
-    pub(super) fn taken(name: &str) -> Self {
+    pub(crate) fn taken(name: &str) -> Self {
         Self::new(name, Field::Name, name, "is taken already")
     }
 
-    pub(super) fn unknown(name: &str) -> Self {
+    pub(crate) fn unknown(name: &str) -> Self {
         Self::new("", Field::Name, name, "names no backend of this fleet")
     }
 }
 
-impl fmt::Display for Refused {
+impl fmt::Display for InvalidSetting {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { backend, field, value, reason } = self;
         match field {
@@ -66,4 +68,4 @@ impl fmt::Display for Refused {
     }
 }
 
-impl Error for Refused {}
+impl Error for InvalidSetting {}

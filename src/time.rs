@@ -1,6 +1,22 @@
-//! Time as this room sees it: how long since the caller's epoch.
+//! Moments, and the one clock that tells them.
 
 use std::time::Duration;
+
+use tokio::time::Instant;
+
+/// Tells the time since it was made, for as long as the process runs. Follows tokio's paused time.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Clock(Instant);
+
+impl Clock {
+    pub(crate) fn start() -> Self {
+        Self(Instant::now())
+    }
+
+    pub(crate) fn now(self) -> Moment {
+        Moment::since_epoch(self.0.elapsed())
+    }
+}
 
 /// A moment of monotonic time, counted from an epoch that the caller chooses once per process.
 ///
