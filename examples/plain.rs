@@ -34,7 +34,7 @@ async fn main() -> Result<(), BoxError> {
     }
 
     let breaker = CircuitBreakerLayer::with_classifier(ErrorsOnly).consecutive(2);
-    let fleet = Fleet::builder()
+    let fleet = Fleet::plain()
         .backend(Backend::new("near", client(near)).priority(10))
         .backend(Backend::new("far", client(far)))
         .circuit_breaker(breaker.clone())

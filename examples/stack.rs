@@ -34,32 +34,33 @@ async fn main() -> Result<(), BoxError> {
     let (patience, again) = (TimeoutLayer::new(Duration::from_millis(50)), RetryLayer::new(Again { left: 1 }));
 
     // A full one is not ready, which is no failure: the door takes the other.
-    let fleet = Fleet::builder().each(ConcurrencyLimitLayer::new(1)).backends(slow("a", "b", 20)).build()?;
+    let fleet =
+        Fleet::plain().backends(slow("a", "b", 20).map(|one| one.layer(ConcurrencyLimitLayer::new(1)))).build()?;
     let door = ServiceBuilder::new().layer(failover.clone()).service(fleet);
     show("one at a time each", ask(door, 2).await, "a, b")?;
 
     // Here it waits its turn, or is sent away: that is `load_shed`'s choice.
-    let fleet = Fleet::builder().backends(slow("a", "b", 20)).build()?;
+    let fleet = Fleet::plain().backends(slow("a", "b", 20)).build()?;
     let door = ServiceBuilder::new().load_shed().concurrency_limit(1).layer(failover.clone()).service(fleet);
     show("one at a time in all", ask(door, 2).await, "a, service overloaded")?;
 
     // A timeout is a failure of the backend, like any other. `Backend::timeout` also knows its name.
-    let fleet = Fleet::builder().each(patience.clone()).backends(slow("hangs", "b", 5_000)).build()?;
+    let fleet = Fleet::plain().backends(slow("hangs", "b", 5_000).map(|one| one.layer(patience.clone()))).build()?;
     let door = ServiceBuilder::new().layer(failover.clone()).service(fleet);
     show("50 ms each", ask(door, 1).await, "b")?;
 
     // The caller's patience: it ends everything, and says nothing of a backend.
-    let fleet = Fleet::builder().backends(slow("hangs", "b", 5_000)).build()?;
+    let fleet = Fleet::plain().backends(slow("hangs", "b", 5_000)).build()?;
     let door = ServiceBuilder::new().layer(patience).layer(failover.clone()).service(fleet);
     show("50 ms in all", ask(door, 1).await, "request timed out")?;
 
     // A hiccup stays between the backend and its door.
-    let fleet = Fleet::builder().each(again.clone()).backends(hiccup()).build()?;
+    let fleet = Fleet::plain().backends(hiccup().map(|one| one.layer(again.clone()))).build()?;
     let door = ServiceBuilder::new().layer(failover.clone()).service(fleet);
     show("once more each", ask(door, 1).await, "a, a again")?;
 
     // The door went on to the other, before it was asked itself once more.
-    let fleet = Fleet::builder().backends(hiccup()).build()?;
+    let fleet = Fleet::plain().backends(hiccup()).build()?;
     let door = ServiceBuilder::new().layer(again).layer(failover).service(fleet);
     show("once more in all", ask(door, 1).await, "a, b, a again")
 }

@@ -89,6 +89,7 @@ mod rng;
 mod setting;
 #[cfg(feature = "http")]
 pub mod shape;
+mod shard;
 mod telemetry;
 mod time;
 mod wake;
@@ -98,7 +99,7 @@ mod wake;
 pub use crate::config::Config;
 #[doc(inline)]
 pub use crate::{
-    attempt::{Limited, TimedOut},
+    attempt::TimedOut,
     balance::{Balance, BalanceLayer},
     breaker::{CircuitBreaker, CircuitBreakerLayer},
     failover::{Failover, FailoverLayer},

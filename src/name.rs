@@ -1,6 +1,6 @@
 //! How a backend is called, and which one it is.
 
-use std::{fmt, ops::Deref, sync::Arc};
+use std::{borrow::Borrow, fmt, ops::Deref, sync::Arc};
 
 use crate::setting::{Field, InvalidSetting};
 
@@ -39,6 +39,13 @@ impl Deref for BackendName {
     type Target = str;
 
     fn deref(&self) -> &str {
+        &self.0
+    }
+}
+
+/// Equal and hashed as its text.
+impl Borrow<str> for BackendName {
+    fn borrow(&self) -> &str {
         &self.0
     }
 }

@@ -1,32 +1,35 @@
+//! Chance, as an argument.
+
 /// A small source of random numbers, one for each door, so that chance is an argument and costs no look-up.
 ///
-/// Not for secrets: SplitMix64, seeded from the process's random state.
-#[derive(Debug)]
-pub struct Rng(u64);
+/// Not for secrets: SplitMix64, seeded from the process's random state when the first number is drawn.
+#[derive(Debug, Default)]
+pub struct Rng(Option<u64>);
 
 impl Rng {
-    pub(crate) fn new() -> Self {
-        Self::seeded(fastrand::u64(..))
+    #[inline(always)]
+    pub(crate) const fn new() -> Self {
+        Self(None)
     }
 
     /// The same numbers for the same seed, for tests.
     pub fn seeded(seed: u64) -> Self {
-        Self(seed)
+        Self(Some(seed))
     }
 
     /// The next number.
     #[inline]
     pub fn next_u64(&mut self) -> u64 {
-        let number = mix(self.0);
-        self.0 = self.0.wrapping_add(GOLDEN);
-        number
+        let state = self.0.unwrap_or_else(|| fastrand::u64(..));
+        self.0 = Some(state.wrapping_add(GOLDEN));
+        mix(state)
     }
 
-    /// A number below `sides`; 0 when there are none.
+    /// A number below `bound`; 0 when there is none.
     #[inline]
-    pub fn below(&mut self, sides: usize) -> usize {
-        // The bias is below sides / 2^64.
-        ((u128::from(self.next_u64()) * sides as u128) >> 64) as usize
+    pub fn below(&mut self, bound: usize) -> usize {
+        // The bias is below bound / 2^64.
+        ((u128::from(self.next_u64()) * bound as u128) >> 64) as usize
     }
 }
 
@@ -46,7 +49,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_side_comes_up_and_no_other() {
+    fn every_number_below_the_bound_comes_up_and_no_other() {
         let mut rng = Rng::seeded(7);
         let mut seen = [0; 6];
         (0..6_000).for_each(|_| seen[rng.below(6)] += 1);

@@ -13,6 +13,14 @@ impl Clock {
         Self(Instant::now())
     }
 
+    /// The moment as tokio's timers take it.
+    pub(crate) fn instant(self, moment: Moment) -> Instant {
+        // A moment beyond what an instant can hold is not waited for to its end by anything that runs.
+        let far = || self.0 + Duration::from_secs(u64::from(u32::MAX));
+        self.0.checked_add(moment.since(Moment::EPOCH)).unwrap_or_else(far)
+    }
+
+    #[inline(always)]
     pub(crate) fn now(self) -> Moment {
         Moment::since_epoch(self.0.elapsed())
     }

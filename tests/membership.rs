@@ -17,7 +17,8 @@ use tower::{Layer, Service};
 use tower_fleet::{
     Backend, Balance, BalanceLayer, Fleet, Status,
     balance::ErrorKind,
-    pick::{Pick, Primary, RoundRobin, Shuffle, Weighted, pick_fn},
+    outcome::ErrorsOnly,
+    pick::{Primary, RoundRobin, Shuffle, Strategy, Weighted, pick_fn},
 };
 
 const CHANGES: usize = 100_000;
@@ -92,7 +93,7 @@ struct World {
     abandoned: AtomicU64,
 }
 
-async fn request<P: Pick>(world: &World, door: &mut Balance<Client, P>, number: u64) {
+async fn request<P: Strategy>(world: &World, door: &mut Balance<Client, P, ErrorsOnly>, number: u64) {
     poll_fn(|cx| door.poll_ready(cx)).await.expect("readiness is never an error");
     if number.is_multiple_of(3) {
         // Readiness grows old: what is held may be taken out before the call.
@@ -126,8 +127,8 @@ async fn request<P: Pick>(world: &World, door: &mut Balance<Client, P>, number: 
 /// Requests until the changes are over. The door comes back, used and idle.
 type Traffic = JoinHandle<Box<dyn Send>>;
 
-fn traffic<P: Pick>(world: &Arc<World>, fleet: &Fleet<Client>, pick: P) -> [Traffic; 2] {
-    let layer = BalanceLayer::new(pick);
+fn traffic<P: Strategy>(world: &Arc<World>, fleet: &Fleet<Client, ErrorsOnly>, strategy: P) -> [Traffic; 2] {
+    let layer = BalanceLayer::new(strategy);
     [false, true].map(|cloned| {
         let (world, mut door) = (Arc::clone(world), layer.layer(fleet.clone()));
         tokio::spawn(async move {
@@ -149,7 +150,7 @@ fn traffic<P: Pick>(world: &Arc<World>, fleet: &Fleet<Client>, pick: P) -> [Traf
 
 /// Changes the fleet at random, and knows how it must be.
 struct Operator {
-    fleet: Fleet<Client>,
+    fleet: Fleet<Client, ErrorsOnly>,
     world: Arc<World>,
     rng: fastrand::Rng,
     present: HashMap<usize, Arc<Token>>,
@@ -188,8 +189,8 @@ impl Operator {
                     self.present.insert(index, token).inspect(|old| self.world.clock.is_out(old));
                 }
             }
-            6 => assert_eq!(self.fleet.reweight(&name, self.rng.u32(1..=5)).is_ok(), present),
-            7 => assert_eq!(self.fleet.prioritize(&name, self.rng.i32(0..=1)), present),
+            6 => assert_eq!(self.fleet.set_weight(&name, self.rng.u32(1..=5)).is_ok(), present),
+            7 => assert_eq!(self.fleet.set_priority(&name, self.rng.i32(0..=1)), present),
             8..=9 => {
                 let draining = self.rng.bool();
                 let set =
@@ -201,12 +202,22 @@ impl Operator {
                 self.present.get(&index).inspect(|token| token.out_since.store(0, SeqCst));
                 assert_eq!(self.fleet.set_status(&name, Status::Healthy), present);
             }
-            _ if self.rng.u32(..100) == 0 => (0..NAMES).for_each(|index| {
-                // Everybody goes.
-                assert_eq!(self.fleet.remove(&format!("b{index}")), self.present.contains_key(&index));
-                self.present.remove(&index).inspect(|old| self.world.clock.is_out(old));
-            }),
+            _ if self.rng.u32(..50) == 0 => {
+                let all_leave = self.rng.bool();
+                (0..NAMES).for_each(|index| self.take_out(index, all_leave));
+            }
             _ => std::thread::yield_now(),
+        }
+    }
+
+    /// Removes a backend or drains it, if it is there.
+    fn take_out(&mut self, index: usize, leaves: bool) {
+        let (name, token) = (format!("b{index}"), self.present.get(&index).cloned());
+        let is_done = if leaves { self.fleet.remove(&name) } else { self.fleet.drain(&name) };
+        assert_eq!(is_done, token.is_some());
+        token.inspect(|token| self.world.clock.is_out(token));
+        if leaves {
+            self.present.remove(&index);
         }
     }
 
@@ -219,13 +230,13 @@ impl Operator {
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn nothing_is_lost_misdirected_or_kept_while_everything_changes() {
     let world = Arc::new(World::default());
-    let fleet = Fleet::new();
+    let fleet = Fleet::plain().build().expect("an empty fleet");
     let mut running = Vec::new();
-    running.extend(traffic(&world, &fleet, RoundRobin::new()));
+    running.extend(traffic(&world, &fleet, RoundRobin));
     running.extend(traffic(&world, &fleet, Shuffle::new()));
-    running.extend(traffic(&world, &fleet, Weighted::new()));
+    running.extend(traffic(&world, &fleet, Weighted));
     running.extend(traffic(&world, &fleet, Primary));
-    running.extend(traffic(&world, &fleet, pick_fn(|candidates, rng| rng.below(candidates.len()))));
+    running.extend(traffic(&world, &fleet, pick_fn(|candidates, cx| cx.rng().below(candidates.len()))));
     // A door may hold one instance, its request another, and the answer is looked at.
     let in_use = 3 * running.len();
 

@@ -3,22 +3,20 @@
 
 use std::{
     convert::Infallible,
+    future::ready,
     pin::pin,
-    sync::Arc,
     task::{Context, Poll, Waker},
 };
 
 use bytes::Bytes;
-use http::{HeaderMap, HeaderValue, Request, Response};
+use http::{HeaderMap, HeaderValue, Response};
 use http_body::{Body, Frame, SizeHint};
 use http_body_util::Full;
-use tower_fleet::outcome::{BoxError, Classify, HttpClassifier, Outcome, Record, Report, Ticket, Verdict};
-
-struct Ignore;
-
-impl Record for Ignore {
-    fn record(&self, _: Ticket, _: &Outcome) {}
-}
+use tower::{Layer, Service, service_fn};
+use tower_fleet::{
+    CircuitBreakerLayer, State,
+    outcome::{BoxError, Classify, HttpClassifier, Outcome, Verdict},
+};
 
 /// Trailers and nothing else, made beforehand.
 struct Trailers(Option<HeaderMap>);
@@ -39,35 +37,40 @@ impl Body for Trailers {
     }
 }
 
-/// One call, from the request to the end of the body.
-fn call<B: Body<Error: Into<BoxError>>>(request: &Request<()>, response: Response<B>, to: Arc<dyn Record>) {
-    let classifier = HttpClassifier::new();
-    let mut report = Report::new(to, Ticket::default());
-    let mut call = Classify::<_, Response<B>>::request(&classifier, request);
-    if let Verdict::Now(outcome) = Classify::<Request<()>, _>::response(&classifier, &mut call, &response) {
-        assert_eq!(outcome, Outcome::Success);
-        report.outcome(&outcome);
-    }
-    let mut body = pin!(Classify::<Request<()>, _>::watch(&classifier, call, response, report).into_body());
+/// The allocations of one call, from the request to the end of the body, by a service that answers with its request.
+fn allocations<B>(response: Response<B>, expected: Verdict) -> u64
+where
+    B: Body<Error: Into<BoxError>> + Send + 'static,
+{
+    let echo = service_fn(|response: Response<B>| ready(Ok::<_, Infallible>(response)));
+    // Opened by the first failure.
+    let mut guarded = CircuitBreakerLayer::new().consecutive(1).layer(echo);
     let mut cx = Context::from_waker(Waker::noop());
-    while let Poll::Ready(Some(frame)) = body.as_mut().poll_frame(&mut cx) {
-        assert!(frame.is_ok());
-    }
+    let counted = allocation_counter::measure(|| {
+        let classifier = HttpClassifier::new();
+        let mut call = Classify::<_, Response<B>>::request(&classifier, &response);
+        let verdict = Classify::<Response<B>, _>::response(&classifier, &mut call, &response);
+        assert_eq!(verdict, expected);
+        assert!(matches!(guarded.poll_ready(&mut cx), Poll::Ready(Ok(()))));
+        let Poll::Ready(Ok(watched)) = pin!(guarded.call(response)).poll(&mut cx) else { panic!("it answers at once") };
+        let mut body = pin!(watched.into_body());
+        while let Poll::Ready(Some(frame)) = body.as_mut().poll_frame(&mut cx) {
+            assert!(frame.is_ok());
+        }
+    });
+    assert_eq!(guarded.switch().state(), State::Closed);
+    counted.count_total
 }
 
 #[test]
 fn a_good_call_allocates_nothing() {
-    let (request, record) = (Request::new(()), Arc::new(Ignore));
     let plain = Response::new(Full::new(Bytes::from_static(b"hello")));
     let trailers = HeaderMap::from_iter([("grpc-status".parse().unwrap(), HeaderValue::from_static("0"))]);
     let mut grpc = Response::new(Trailers(Some(trailers)));
     grpc.headers_mut().insert(http::header::CONTENT_TYPE, HeaderValue::from_static("application/grpc"));
 
-    let counted = allocation_counter::measure(|| {
-        call(&request, plain, record.clone());
-        call(&request, grpc, record.clone());
-    });
-    assert_eq!(counted.count_total, 0);
+    assert_eq!(allocations(plain, Verdict::Now(Outcome::Success)), 0);
+    assert_eq!(allocations(grpc, Verdict::AtEnd), 0);
     let control = allocation_counter::measure(|| drop(std::hint::black_box(Box::new(1))));
     assert_eq!(control.count_total, 1, "the counter counts");
 }

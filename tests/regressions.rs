@@ -20,8 +20,9 @@ use tower_fleet::{
     balance::ErrorKind,
     body::Once,
     failover::{Backoff, Budget, Mode, Plain},
+    fleet::Field,
     outcome::{ErrorsOnly, Failure, FailureKind, inspect},
-    pick::{Candidate, Pick, Rng},
+    pick::{Candidates, Pick, PickContext, Strategy},
 };
 
 /// A service that is ready when it is told so, and does something when it is dropped.
@@ -75,7 +76,7 @@ impl Service<()> for Told {
 #[tokio::test(start_paused = true)]
 async fn who_waits_for_a_pending_backend_sees_that_another_may_be_probed() {
     let breaker = CircuitBreakerLayer::with_classifier(ErrorsOnly).open_for(Duration::from_secs(1));
-    let fleet = Fleet::builder()
+    let fleet = Fleet::plain()
         .circuit_breaker(breaker)
         .backend(Backend::new("pending", Told::new(false)))
         .backend(Backend::new("open", Told::new(true)))
@@ -93,7 +94,7 @@ async fn who_waits_for_a_pending_backend_sees_that_another_may_be_probed() {
 // C11
 #[test]
 fn a_service_may_look_at_its_fleet_when_it_is_dropped() {
-    let fleet = Fleet::new();
+    let fleet = Fleet::plain().build().unwrap();
     fleet.insert(Backend::new("a", Told::new(true))).unwrap();
     let looked = Arc::new(AtomicUsize::new(0));
     let looks = || {
@@ -112,54 +113,68 @@ fn a_service_may_look_at_its_fleet_when_it_is_dropped() {
     assert_eq!(looked.load(Ordering::SeqCst), 3);
 }
 
-/// Panics when the set changes.
-struct Frail(bool);
+/// Makes a first pick, and panics when it is to go on from that.
+#[derive(Clone)]
+struct Frail;
+
+impl Strategy for Frail {
+    type Pick = Self;
+
+    fn make(&self, _: &Candidates<'_>, before: Option<(&Self, &Candidates<'_>)>) -> Self {
+        assert!(before.is_none(), "frail");
+        Self
+    }
+}
 
 impl Pick for Frail {
-    fn renew(&self, before: &[Candidate], _: &[Candidate]) -> Self {
-        assert!(before.is_empty(), "renewed");
-        Self(self.0)
-    }
-
-    fn pick(&self, _: &[Candidate], _: &mut Rng) -> usize {
-        0
+    fn pick(&self, candidates: &Candidates<'_>, _: &mut PickContext<'_>) -> usize {
+        candidates.len() - 1
     }
 }
 
 // C11, C58
 #[tokio::test]
 async fn a_strategy_that_panics_keeps_no_view_from_other_doors() {
-    let fleet = Fleet::new();
+    let fleet = Fleet::plain().build().unwrap();
     for name in ["a", "b"] {
         fleet.insert(Backend::new(name, Told::new(true))).unwrap();
     }
-    let _frail = BalanceLayer::new(Frail(true)).layer(fleet.clone());
+    let frail = BalanceLayer::new(Frail).layer(fleet.clone());
     let sound = BalanceLayer::round_robin().layer(fleet.clone());
-    let removed = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| fleet.remove("a")));
-    assert!(removed.is_err(), "the panic goes on its way");
+    frail.clone().oneshot(()).await.unwrap();
+    assert!(fleet.remove("a"), "a change makes no picks");
+    frail.clone().oneshot(()).await.expect("the panic is not the request's, chance chooses");
     sound.clone().oneshot(()).await.unwrap();
     fleet.drain("b");
-    let error = sound.oneshot(()).await.unwrap_err();
-    assert!(matches!(error.kind(), ErrorKind::NoneAvailable { backends: 1, .. }), "{error}");
+    for error in [sound.oneshot(()).await.unwrap_err(), frail.clone().oneshot(()).await.unwrap_err()] {
+        assert!(matches!(error.kind(), ErrorKind::NoneAvailable { backends: 1, .. }), "{error}");
+    }
+    fleet.insert(Backend::new("c", Told::new(true))).unwrap();
+    frail.oneshot(()).await.unwrap();
 }
 
 // C27, C31
 #[tokio::test]
 async fn what_balance_says_means_something_to_a_breaker_further_out() {
-    let fleet = Fleet::<Told>::new();
+    let fleet = Fleet::<Told, _>::plain().build().unwrap();
     let nobody = BalanceLayer::round_robin().layer(fleet.clone()).oneshot(()).await.unwrap_err();
     assert_eq!(inspect(&nobody), FailureKind::Overloaded.into());
 }
 
-// C35
+// C62, C63
 #[test]
-fn a_breaker_in_a_fleet_is_outermost() {
-    let refused = Fleet::builder()
-        .circuit_breaker(CircuitBreakerLayer::with_classifier(ErrorsOnly))
-        .each(tower::layer::util::Identity::new())
-        .backend(Backend::new("a", Told::new(true)))
-        .build();
-    assert!(refused.unwrap_err().to_string().contains("each"));
+fn a_fleet_has_one_classifier() {
+    let breaker = || CircuitBreakerLayer::with_classifier(ErrorsOnly);
+    let builder = || Fleet::plain().backend(Backend::new("a", Told::new(true)));
+    for (refused, reason) in [
+        (builder().circuit_breaker(breaker()).classify(ErrorsOnly).build(), "beside `circuit_breaker`"),
+        (builder().classify(ErrorsOnly).circuit_breaker(breaker()).build(), "beside `circuit_breaker`"),
+        (builder().classify(ErrorsOnly).classify(ErrorsOnly).build(), "twice"),
+    ] {
+        let refused = refused.unwrap_err();
+        assert_eq!(refused.field, Field::Fleet("classify"));
+        assert!(refused.to_string().contains(reason), "{refused}");
+    }
 }
 
 // C10, C11
@@ -169,7 +184,7 @@ async fn a_further_attempt_goes_to_whoever_is_ready_first() {
     failing.fails = true;
     for mode in [Mode::Sequential, Mode::Race, Mode::Hedged(Duration::from_secs(60))] {
         late.ready.0.store(false, Ordering::SeqCst);
-        let fleet = Fleet::new();
+        let fleet = Fleet::plain().build().unwrap();
         for (name, service) in [("failing", &failing), ("busy", &busy), ("late", &late)] {
             fleet.insert(Backend::new(name, service.clone())).unwrap();
         }
@@ -195,7 +210,7 @@ async fn a_further_attempt_goes_to_whoever_is_ready_first() {
 #[tokio::test(start_paused = true)]
 async fn a_race_of_a_thousand_asks_everybody() {
     for (mode, attempts) in [(Mode::Race, 1_001), (Mode::Sequential, 1_000)] {
-        let fleet = Fleet::new();
+        let fleet = Fleet::plain().build().unwrap();
         let mut failing = Told::new(true);
         failing.fails = true;
         for name in 0..1_000 {
@@ -213,7 +228,7 @@ async fn what_one_backend_asks_for_holds_up_no_other() {
         Err::<(), _>(Failure::new(FailureKind::Status(429)).retry_after(Duration::from_secs(60)))
     });
     let good = tower::service_fn(|()| async { Ok::<_, Failure>(()) });
-    let fleet = Fleet::builder()
+    let fleet = Fleet::plain()
         .backend(Backend::new("limited", BoxCloneSyncService::new(limited)))
         .backend(Backend::new("good", BoxCloneSyncService::new(good)))
         .build()
@@ -229,11 +244,11 @@ async fn what_one_backend_asks_for_holds_up_no_other() {
 async fn a_request_that_cannot_be_sent_again_costs_no_coin() {
     let mut failing = Told::new(true);
     failing.fails = true;
-    let fleet = Fleet::new();
+    let fleet = Fleet::plain().build().unwrap();
     fleet.insert(Backend::new("failing", failing)).unwrap();
     fleet.insert(Backend::new("good", Told::new(true))).unwrap();
     let budget = Budget::new(0.0, NonZeroU32::MIN);
-    let once = FailoverLayer::with_terms(Plain::new(Once, ErrorsOnly)).mode(Mode::Sequential).budget(budget.clone());
+    let once = FailoverLayer::with_terms(Plain::new(Once)).mode(Mode::Sequential).budget(budget.clone());
     assert!(once.layer(fleet.clone()).oneshot(()).await.is_err());
     let again = FailoverLayer::plain().mode(Mode::Sequential).budget(budget);
     again.layer(fleet).oneshot(()).await.unwrap();
@@ -261,7 +276,7 @@ impl Service<()> for Jumpy {
 // C58
 #[tokio::test]
 async fn a_backend_that_panics_before_it_is_called_is_not_the_callers_end() {
-    let fleet = Fleet::new();
+    let fleet = Fleet::plain().build().unwrap();
     fleet.insert(Backend::new("jumpy", Jumpy(true)).priority(1)).unwrap();
     fleet.insert(Backend::new("calm", Jumpy(false))).unwrap();
     FailoverLayer::plain().layer(fleet).oneshot(()).await.unwrap();

@@ -26,31 +26,18 @@ use http_body_util::{BodyExt, StreamBody, combinators::UnsyncBoxBody};
 use tokio::time::Instant;
 use tower::{Service, ServiceExt, limit::ConcurrencyLimit};
 use tower_fleet::{
-    Backend, CircuitBreaker, CircuitBreakerLayer, FailoverLayer, Fleet, Limited, State, Status,
+    Backend, CircuitBreakerLayer, FailoverLayer, Fleet, State, Status,
     body::{ReplayBody, ReplayLayer, ReplayMemory},
-    failover::{
-        AnswerBody, Backoff, Budget, CommitPoint, Error, ErrorKind, Failover, HttpTerms, Ledger, Mode, Stopped,
-    },
-    outcome::HttpClassifier,
-    pick::{AnyPick, RoundRobin, Strategy},
+    failover::{AnswerBody, Backoff, Budget, CommitPoint, Error, ErrorKind, Failover, Ledger, Mode, Stopped},
+    outcome::{HttpEnd, WatchedBody},
+    pick::{RoundRobin, StrategyName},
 };
 
 type Up = UnsyncBoxBody<Bytes, Infallible>;
 type Down = UnsyncBoxBody<Bytes, io::Error>;
-type Guarded = CircuitBreaker<Limited<ConcurrencyLimit<Site>>, HttpClassifier>;
-type Backends = Fleet<Guarded, ConcurrencyLimit<Site>>;
-type Door = Failover<Guarded, HttpTerms, AnyPick>;
-type Watched = <Guarded as Service<Request<ReplayBody<Up>>>>::Response;
-type Answer = Response<AnswerBody<<Watched as IntoBody>::Body>>;
-
-/// The body of a response type.
-trait IntoBody {
-    type Body: http_body::Body;
-}
-
-impl<B: http_body::Body> IntoBody for Response<B> {
-    type Body = B;
-}
+type Backends = Fleet<ConcurrencyLimit<Site>>;
+type Door = Failover<ConcurrencyLimit<Site>>;
+type Answer = Response<AnswerBody<WatchedBody<Down, HttpEnd>>>;
 
 /// As much of a body as is kept for another attempt.
 const KEPT: usize = 256;
@@ -327,8 +314,9 @@ fn open(seed: u64, outage: bool, budget: bool) -> (Arc<World>, Rules, Backends, 
     if rng.u8(..4) == 0 {
         layer = layer.error_when_exhausted();
     }
-    let strategies = [Strategy::Failover, Strategy::RoundRobin, Strategy::Shuffle, Strategy::WeightedRoundRobin];
-    let layer = layer.named(strategies[rng.usize(..4)]).expect("a strategy").mode(mode).checked().expect("good values");
+    use StrategyName::{Failover, RoundRobin, Shuffle, WeightedRoundRobin};
+    let strategies = [Failover, RoundRobin, Shuffle, WeightedRoundRobin];
+    let layer = layer.named(strategies[rng.usize(..4)]).mode(mode).checked().expect("good values");
 
     let breaker = CircuitBreakerLayer::new().open_for(Duration::from_millis(300));
     let breaker = if rng.bool() { breaker.consecutive(3) } else { breaker.failures(20).probes(2) };
@@ -345,7 +333,7 @@ fn open(seed: u64, outage: bool, budget: bool) -> (Arc<World>, Rules, Backends, 
     let mut backends: Vec<_> = (0..rng.usize(2..6))
         .map(|index| {
             let backend = site(&format!("b{index}"), &world).weight(rng.u32(1..4)).priority(rng.i32(0..2));
-            // The breaker keeps this one.
+            // The first has a timeout of its own.
             if index == 0 { backend.timeout(PATIENCE / 2) } else { backend }
         })
         .collect();
@@ -520,9 +508,9 @@ async fn change(world: &Arc<World>, fleet: &Backends) {
             0 => _ = fleet.remove(&name),
             1 | 2 => _ = fleet.insert(site(&name, world).priority(number as i32 % 2)),
             3 => _ = fleet.replace(site(&name, world)),
-            4 => _ = fleet.reweight(&name, number),
+            4 => _ = fleet.set_weight(&name, number),
             5 => _ = fleet.set_status(&name, if number == 1 { Status::Draining } else { Status::Healthy }),
-            _ => _ = fleet.prioritize(&name, number as i32 % 2),
+            _ => _ = fleet.set_priority(&name, number as i32 % 2),
         }
     }
 }
@@ -560,7 +548,7 @@ async fn at_rest(world: &Arc<World>, rules: &Rules, fleet: &Backends, door: Door
     let names: Vec<_> = fleet.snapshot().iter().map(|backend| backend.name.clone()).collect();
     for name in &names {
         fleet.set_status(name, Status::Healthy);
-        fleet.prioritize(name, 0);
+        fleet.set_priority(name, 0);
     }
     tokio::time::sleep(Duration::from_secs(60)).await;
     // One probe closes a circuit, and whatever else is asked for is served as well.
@@ -688,7 +676,7 @@ fn a_long_world_holds_no_more_than_a_short_one() {
 /// The backends that were asked by a request that nobody answers.
 async fn asked(mode: Mode, attempts: u32) -> Vec<String> {
     let refuse = tower::service_fn(|()| async { Err::<(), _>(io::Error::from(io::ErrorKind::ConnectionReset)) });
-    let fleet = Fleet::builder().backends(["a", "b", "c"].map(|name| Backend::new(name, refuse)));
+    let fleet = Fleet::plain().backends(["a", "b", "c"].map(|name| Backend::new(name, refuse)));
     let layer = FailoverLayer::plain().mode(mode).attempts_per_backend(attempts).strategy(RoundRobin::new());
     let door = tower::Layer::layer(&layer, fleet.build().expect("good backends"));
     let error = door.oneshot(()).await.expect_err("nobody answers");

@@ -31,8 +31,8 @@ use tower::{Layer, Service, ServiceExt};
 use tower_fleet::{
     Backend, Failover, FailoverLayer, Fleet,
     body::{ReplayBody, ReplayLayer},
-    failover::{AnswerBody, CommitPoint, Ending, HttpTerms, Ledger, Mode},
-    pick::Primary,
+    failover::{AnswerBody, CommitPoint, Ending, Http, Ledger, Mode},
+    outcome::{HttpEnd, WatchedBody},
 };
 
 /// The bound on everything that is waited for.
@@ -40,8 +40,8 @@ const IN_TIME: Duration = Duration::from_secs(20);
 
 type Up = UnsyncBoxBody<Bytes, io::Error>;
 type Down = UnsyncBoxBody<Bytes, io::Error>;
-type Door = Failover<Upstream, HttpTerms, Primary>;
-type Answer = Response<AnswerBody<Incoming>>;
+type Door = Failover<Upstream>;
+type Answer = Response<AnswerBody<WatchedBody<Incoming, HttpEnd>>>;
 
 /// What a server does with a request.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -284,7 +284,7 @@ struct Scene {
 }
 
 impl Scene {
-    async fn open(version: Version, layer: FailoverLayer<HttpTerms>, fates: [Fate; 3]) -> Self {
+    async fn open(version: Version, layer: FailoverLayer<Http>, fates: [Fate; 3]) -> Self {
         let (mut servers, fleet) = (Vec::new(), Fleet::new());
         for (name, fate) in ["red", "green", "blue"].into_iter().zip(fates) {
             let (server, address) = Server::start(name, fate).await;
@@ -434,7 +434,7 @@ fn crowds(version: Version) -> Vec<usize> {
 /// One crowd at a time, for the sake of the files.
 static ALONE: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(());
 
-async fn crowd(primary: Fate, most: usize, layer: impl Fn() -> FailoverLayer<HttpTerms>) {
+async fn crowd(primary: Fate, most: usize, layer: impl Fn() -> FailoverLayer<Http>) {
     let _alone = ALONE.lock().await;
     // It would answer after a while, but does not live so long.
     let killed = matches!(primary, Fate::Slow(_));
@@ -574,6 +574,9 @@ async fn a_body_too_large_to_keep_arrives_once_and_whole_or_the_ledger_says_why(
                 assert_eq!(answer.status(), status, "{version:?} {mode:?} {ledger}");
                 assert_eq!(ledger.attempts().len(), 1, "{version:?} {mode:?} {ledger}");
                 assert_eq!(ledger.stopped().is_some(), status == 503, "{version:?} {mode:?} {ledger}");
+                let in_flight: Vec<_> = scene.fleet.snapshot().iter().map(|backend| backend.in_flight).collect();
+                assert_eq!(in_flight, [1, 0, 0], "the answer, which is not read yet");
+                drop(answer);
                 scene.at_rest();
             }
         }

@@ -16,7 +16,7 @@ use self::{
     table::Table,
     traffic::{Counts, Outcomes, millis},
 };
-use crate::{server::Gateway, settings::Settings, until_told};
+use crate::{Signals, server::Gateway, settings::Settings};
 
 /// Runs until the time is up, or Ctrl-C. Fails when a request was lost.
 pub(crate) fn run(time: Option<Duration>, json: bool) -> Result<ExitCode, Box<dyn Error>> {
@@ -26,17 +26,15 @@ pub(crate) fn run(time: Option<Duration>, json: bool) -> Result<ExitCode, Box<dy
         let gateway = Gateway::start(&Settings::read(&settings(&backends))?)?;
         println!("listening on http://{}, with three backends of which two have faults", gateway.address);
         let outcomes = Outcomes::new();
+        let mut signals = Signals::listen()?;
         let end = async {
             match time {
-                Some(time) => {
-                    sleep(time).await;
-                    Ok(())
-                }
-                None => until_told().await,
+                Some(time) => sleep(time).await,
+                None => signals.next().await,
             }
         };
         tokio::select! {
-            ended = end => ended?,
+            () = end => {}
             _ = traffic::run(gateway.address, Arc::clone(&outcomes), || is_calm(&backends)) => {}
             _ = show(&gateway, &backends, &outcomes) => {}
         }

@@ -27,7 +27,7 @@ use std::{
     process::ExitCode,
 };
 
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use crate::{
     args::{Args, Task},
@@ -54,26 +54,35 @@ fn main() -> ExitCode {
 fn serve(path: &Path) -> Result<ExitCode, Box<dyn Error>> {
     let named = |error| format!("{}: {error}", path.display());
     let gateway = Gateway::start(&Settings::load(path)?).map_err(named)?;
-    // Nobody may be reading.
-    let _ = writeln!(io::stdout(), "listening on http://{}", gateway.address);
     tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(async {
-        until_told().await?;
-        // Told again, it ends at once.
+        // Before the address is printed: a process that waits for it may send a signal at once.
+        let mut signals = Signals::listen()?;
+        // The other end of the pipe may be closed.
+        let _ = writeln!(io::stdout(), "listening on http://{}", gateway.address);
+        signals.next().await;
+        // At a second signal it ends at once.
         tokio::select! {
             done = tokio::task::spawn_blocking(|| gateway.stop()) => Ok(done.map(|()| ExitCode::SUCCESS)?),
-            told = until_told() => {
-                told?;
-                std::process::exit(1)
-            }
+            () = signals.next() => std::process::exit(1),
         }
     })
 }
 
-/// Ctrl-C, or the polite signal of whoever runs services.
-async fn until_told() -> std::io::Result<()> {
-    let mut terminate = signal(SignalKind::terminate())?;
-    tokio::select! {
-        told = tokio::signal::ctrl_c() => told,
-        _ = terminate.recv() => Ok(()),
+/// Ctrl-C, and the signal by which service managers stop a process.
+struct Signals {
+    interrupt: Signal,
+    terminate: Signal,
+}
+
+impl Signals {
+    fn listen() -> io::Result<Self> {
+        Ok(Self { interrupt: signal(SignalKind::interrupt())?, terminate: signal(SignalKind::terminate())? })
+    }
+
+    async fn next(&mut self) {
+        tokio::select! {
+            _ = self.interrupt.recv() => {}
+            _ = self.terminate.recv() => {}
+        }
     }
 }

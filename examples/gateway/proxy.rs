@@ -12,9 +12,8 @@ use tower::{BoxError, Layer, Service, ServiceExt};
 use tower_fleet::{
     Failover,
     body::ReplayBody,
-    config::Guarded,
-    failover::{HttpTerms, Ledger, Mode},
-    pick::AnyPick,
+    failover::{AnswerBody, Ledger, Mode},
+    outcome::{HttpEnd, InFlight, WatchedBody},
     shape::Shape,
 };
 
@@ -28,20 +27,20 @@ use crate::{
     upstream::Upstream,
 };
 
-/// The backends: each is asked in the shape it needs, behind its breaker.
-pub(crate) type Fleet = tower_fleet::Fleet<Guarded<Upstream>, Shape<Upstream>>;
+/// The backends: each gets requests in the shape that it needs.
+pub(crate) type Fleet = tower_fleet::Fleet<Shape<Upstream>>;
 
-type Door = Failover<Guarded<Upstream>, HttpTerms, AnyPick>;
+type Door = Failover<Shape<Upstream>>;
 
 type FromClient = Patience<Incoming>;
 
 /// What a backend gets.
 pub(crate) type ToBackend = ReplayBody<FromClient>;
 
-type FromBackend = <Door as Service<Request<FromClient>>>::Response;
+type FromBackend = AnswerBody<WatchedBody<Incoming, HttpEnd>>;
 
 /// What a client gets: a backend's answer, or ours.
-pub(crate) type ToClient = Either<Patience<<FromBackend as Parts>::Body>, Full<Bytes>>;
+pub(crate) type ToClient = Either<Patience<FromBackend>, Full<Bytes>>;
 
 /// Everything that answering a request takes.
 #[derive(Clone)]
@@ -165,11 +164,13 @@ impl Proxy {
         };
         if response.status() == StatusCode::SWITCHING_PROTOCOLS {
             let backend = hyper::upgrade::on(&mut response);
+            // The tunnel is a call that runs: the fleet counts it at its backend.
+            let in_flight = response.extensions_mut().remove::<InFlight>();
             let (running, place) = (self.running.clone(), Arc::clone(place));
             tokio::spawn(async move {
                 let (client, backend) = tokio::try_join!(client, backend)?;
                 copy_bidirectional(&mut TokioIo::new(client), &mut TokioIo::new(backend)).await?;
-                drop((running, place));
+                drop((running, place, in_flight));
                 Ok::<_, BoxError>(())
             });
         }
@@ -179,13 +180,4 @@ impl Proxy {
 
 fn own(problem: Problem) -> Response<ToClient> {
     problem.into_response().map(Either::Right)
-}
-
-/// The type of a response's body, by its name.
-pub(crate) trait Parts {
-    type Body;
-}
-
-impl<B> Parts for Response<B> {
-    type Body = B;
 }

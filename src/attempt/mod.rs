@@ -1,16 +1,24 @@
-//! One call of one backend: find one that is ready, call it, see what comes of it.
+//! One call of one backend: select one that is ready, call it, keep account of what comes of it.
 //!
-//! [`Seek`] finds, and holds the very instance it found ready. [`Attempt`] is the call from then on: whatever drops it,
-//! what it held is free again.
+//! ```text
+//! Door ─► Local: the selection and the pick of this thread ─► ReadySearch ─► Ready ─► Attempt ─► CallGuard in the body
+//! ```
+//!
+//! [`ReadySearch`] finds a backend and holds the very instance it found ready. [`Attempt`] is the call from then on:
+//! permit, call, classification and record. Whatever drops it, what it held is free again.
 
 mod call;
-mod limited;
-mod seek;
-mod timed;
+mod door;
+mod local;
+mod ready;
+mod round;
+mod search;
+mod timeout;
 
+pub use self::timeout::TimedOut;
 pub(crate) use self::{
-    call::{Attempt, Failed},
-    seek::{Held, Seek, Unready},
-    timed::Timed,
+    call::{Answered, Attempt, Failed},
+    door::Door,
+    ready::{NotReady, Ready, Refusal, Unready},
+    search::ReadySearch,
 };
-pub use self::{limited::Limited, timed::TimedOut};

@@ -5,8 +5,8 @@ use tower::BoxError;
 #[cfg(feature = "http")]
 use crate::outcome::gateway_status;
 use crate::{
-    attempt::{Failed, TimedOut, Unready},
-    fleet::BackendName,
+    attempt::{Failed, NotReady, TimedOut, Unready},
+    name::BackendName,
     outcome::{Failure, FailureKind, inspect},
 };
 
@@ -119,31 +119,35 @@ impl From<ErrorKind> for Error {
     }
 }
 
-impl<E: Into<BoxError>> From<Box<Unready<E>>> for Error {
+impl Error {
     #[cold]
-    fn from(unready: Box<Unready<E>>) -> Self {
-        Self::from(match *unready {
-            Unready::NoBackends => ErrorKind::NoBackends,
-            Unready::NoneAvailable(backends, retry_after) => ErrorKind::NoneAvailable { backends, retry_after },
-            Unready::Refused(backend, source) => ErrorKind::NotReady { backend, source: source.into() },
+    #[expect(clippy::boxed_local, reason = "as a search returns it")]
+    pub(super) fn unready<S, C, E: Into<BoxError>>(not_ready: Box<NotReady<S, C, E>>) -> Self {
+        let NotReady { why, refusals } = *not_ready;
+        let last = refusals.into_iter().rev().find_map(|refusal| {
+            let backend = refusal.name().clone();
+            Some(ErrorKind::NotReady { backend, source: refusal.error?.into() })
+        });
+        Self::from(match (why, last) {
+            (Unready::Refused, Some(not_ready)) => not_ready,
+            (Unready::NoneAvailable(backends, retry_after), _) => ErrorKind::NoneAvailable { backends, retry_after },
+            (Unready::NoBackends | Unready::Refused, _) => ErrorKind::NoBackends,
         })
     }
 }
 
-impl<E: Into<BoxError>> From<Failed<E>> for Error {
+impl From<Box<Failed>> for Error {
     #[cold]
-    fn from(failed: Failed<E>) -> Self {
-        Self::from(match failed {
-            Failed::Timeout(TimedOut { backend, timeout, .. }) => ErrorKind::Timeout { backend, timeout },
-            Failed::Error(backend, source) => {
-                let source = source.into();
-                match source.downcast_ref() {
-                    // A breaker keeps the time itself, to count it as a failure.
-                    Some(TimedOut { timeout, .. }) => ErrorKind::Timeout { backend, timeout: *timeout },
-                    None => ErrorKind::Failed { backend, source },
-                }
-            }
-        })
+    fn from(failed: Box<Failed>) -> Self {
+        let Failed { backend, error: source, .. } = *failed;
+        Self::from(ErrorKind::Failed { backend, source })
+    }
+}
+
+impl From<TimedOut> for Error {
+    #[cold]
+    fn from(TimedOut { backend, timeout, .. }: TimedOut) -> Self {
+        Self::from(ErrorKind::Timeout { backend, timeout })
     }
 }
 

@@ -5,82 +5,119 @@ use std::{
 };
 
 use pin_project_lite::pin_project;
+use tokio::time::Sleep;
 use tower::BoxError;
 use tower_service::Service;
 
 use super::Error;
 use crate::{
-    attempt::{Attempt, Seek},
-    pick::Pick,
+    attempt::{Attempt, Door},
+    outcome::Classify,
+    pick::Strategy,
 };
 
 pin_project! {
-    /// The response of one backend to come. Dropping it takes the request back from the backend.
+    /// The response of one backend. Dropping it cancels the request.
     #[must_use = "futures do nothing unless polled"]
-    pub struct ResponseFuture<S, P, Req>
+    pub struct ResponseFuture<S, P, C, Req>
     where
         S: Service<Req>,
+        S: Send,
+        S: Sync,
+        P: Strategy,
+        C: Classify<Req, S::Response>,
     {
         #[pin]
-        state: State<S, P, Req>,
+        state: State<S, P, C, Req>,
+        // Of the attempt; set once the call was pending, if it has a limit.
+        #[pin]
+        timer: Option<Sleep>,
     }
 }
 
 pin_project! {
     #[project = StateProjection]
-    enum State<S, P, Req>
+    enum State<S, P, C, Req>
     where
         S: Service<Req>,
+        S: Send,
+        S: Sync,
+        P: Strategy,
+        C: Classify<Req, S::Response>,
     {
         // For a ready backend, with the request in hand.
-        Seeking { seek: Seek<S, P>, request: Option<Req> },
+        Searching { door: Box<Door<S, C, P, ()>>, request: Option<Req> },
         // For the backend's response.
-        Calling { #[pin] attempt: Attempt<S::Future, S> },
+        Calling { #[pin] attempt: Attempt<S::Future, C::Call, S, C> },
     }
 }
 
-impl<S, P, Req> ResponseFuture<S, P, Req>
+impl<S, P, C, Req> ResponseFuture<S, P, C, Req>
 where
-    S: Service<Req>,
+    S: Service<Req> + Send + Sync,
+    P: Strategy,
+    C: Classify<Req, S::Response>,
 {
-    #[inline]
-    pub(super) fn seeking(seek: Seek<S, P>, request: Req) -> Self {
-        Self { state: State::Seeking { seek, request: Some(request) } }
+    #[cold]
+    pub(super) fn searching(door: Door<S, C, P, ()>, request: Req) -> Self {
+        Self { state: State::Searching { door: Box::new(door), request: Some(request) }, timer: None }
     }
 
     #[inline]
-    pub(super) fn calling(attempt: Attempt<S::Future, S>) -> Self {
-        Self { state: State::Calling { attempt } }
+    pub(super) fn calling(attempt: Attempt<S::Future, C::Call, S, C>) -> Self {
+        Self { state: State::Calling { attempt }, timer: None }
     }
 }
 
-impl<S, P, Req> Future for ResponseFuture<S, P, Req>
+impl<S, P, C, Req> Future for ResponseFuture<S, P, C, Req>
 where
     S: Service<Req> + Clone + Send + Sync + 'static,
     S::Error: Into<BoxError>,
-    P: Pick,
+    P: Strategy,
+    C: Classify<Req, S::Response>,
 {
-    type Output = Result<S::Response, Error>;
+    type Output = Result<C::Watched, Error>;
 
     #[inline]
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        let mut state = self.project().state;
+        let mut this = self.project();
         loop {
-            let attempt = match state.as_mut().project() {
-                StateProjection::Calling { attempt } => return attempt.poll(cx).map_err(Error::from),
-                StateProjection::Seeking { seek, request } => {
-                    let held = ready!(seek.poll(cx))?;
-                    held.call(request.take().expect("polled after it was ready"))
+            let attempt = match this.state.as_mut().project() {
+                StateProjection::Calling { mut attempt } => {
+                    return match attempt.as_mut().poll_watched(cx) {
+                        Poll::Ready(watched) => Poll::Ready(watched.map_err(Error::from)),
+                        Poll::Pending => {
+                            let limit = attempt.limit();
+                            if let Some(limit) = limit {
+                                if this.timer.is_none() {
+                                    this.timer.set(Some(tokio::time::sleep(limit)));
+                                }
+                                if let Some(timer) = this.timer.as_pin_mut() {
+                                    ready!(timer.poll(cx));
+                                }
+                                return Poll::Ready(Err(attempt.time_out(limit).into()));
+                            }
+                            Poll::Pending
+                        }
+                    };
+                }
+                StateProjection::Searching { door, request } => {
+                    let ready = ready!(door.search.poll::<Req>(cx)).map_err(Error::unready)?;
+                    // Another request may have taken the permit, or the circuit opened: then another backend is.
+                    let Some(ticket) = ready.admit(|| door.search.local().core.clock.now()) else { continue };
+                    ready.call(ticket, request.take().expect("polled after it was ready"))
                 }
             };
-            state.set(State::Calling { attempt });
+            this.state.set(State::Calling { attempt });
         }
     }
 }
 
-impl<S, P, Req> fmt::Debug for ResponseFuture<S, P, Req>
+impl<S, P, C, Req> fmt::Debug for ResponseFuture<S, P, C, Req>
 where
-    S: Service<Req>,
+    S: Service<Req> + Send + Sync,
+    P: Strategy,
+    C: Classify<Req, S::Response>,
 {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("ResponseFuture").finish_non_exhaustive()

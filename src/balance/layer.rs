@@ -3,20 +3,20 @@ use tower_layer::Layer;
 use super::Balance;
 use crate::{
     fleet::Fleet,
-    pick::{AnyPick, Pick, RoundRobin, Shuffle, Strategy, UnsupportedStrategy, Weighted},
+    pick::{AnyStrategy, RoundRobin, Shuffle, Strategy, StrategyName, Weighted},
 };
 
 /// Puts a [`Balance`] on a [`Fleet`].
 #[derive(Clone, Debug)]
 #[must_use = "a layer does nothing until it is given a fleet"]
-pub struct BalanceLayer<P> {
-    pick: P,
+pub struct BalanceLayer<P = RoundRobin> {
+    strategy: P,
 }
 
-impl BalanceLayer<RoundRobin> {
+impl BalanceLayer {
     /// One after the other.
     pub fn round_robin() -> Self {
-        Self::new(RoundRobin::new())
+        Self::new(RoundRobin)
     }
 }
 
@@ -30,29 +30,34 @@ impl BalanceLayer<Shuffle> {
 impl BalanceLayer<Weighted> {
     /// In proportion to the weights, evenly spread.
     pub fn weighted() -> Self {
-        Self::new(Weighted::new())
+        Self::new(Weighted)
     }
 }
 
-impl BalanceLayer<AnyPick> {
-    /// A strategy that is chosen at run time. `failover` and `weighted_failover` name the first choice here; who goes on
-    /// to others is a [`FailoverLayer`](crate::FailoverLayer).
-    pub fn named(strategy: Strategy) -> Result<Self, UnsupportedStrategy> {
-        Ok(Self::new(AnyPick::try_from(strategy)?))
+impl BalanceLayer<AnyStrategy> {
+    /// A strategy that is chosen at run time. `failover` and `weighted_failover` name the first choice here; it is a
+    /// [`FailoverLayer`](crate::FailoverLayer) that goes on to other backends.
+    pub fn named(strategy: StrategyName) -> Self {
+        Self::new(strategy.into())
     }
 }
 
-impl<P: Pick> BalanceLayer<P> {
+impl<P: Strategy> BalanceLayer<P> {
     /// A strategy of your own. Every door this layer makes has its own rotation; the clones of a door share it.
-    pub fn new(pick: P) -> Self {
-        Self { pick }
+    pub fn new(strategy: P) -> Self {
+        Self { strategy }
     }
 }
 
-impl<S: Send + Sync + 'static, R, P: Pick> Layer<Fleet<S, R>> for BalanceLayer<P> {
-    type Service = Balance<S, P>;
+impl<S, C, P> Layer<Fleet<S, C>> for BalanceLayer<P>
+where
+    S: Send + Sync + 'static,
+    C: Clone + Send + Sync + 'static,
+    P: Strategy,
+{
+    type Service = Balance<S, P, C>;
 
-    fn layer(&self, fleet: Fleet<S, R>) -> Balance<S, P> {
-        Balance::new(&fleet, self.pick.renew(&[], &[]))
+    fn layer(&self, fleet: Fleet<S, C>) -> Balance<S, P, C> {
+        Balance::new(&fleet, self.strategy.clone())
     }
 }

@@ -13,7 +13,7 @@
 //! # use tower::{ServiceBuilder, ServiceExt, service_fn};
 //! # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Box<dyn std::error::Error>> {
 //! # let client = |name| service_fn(move |_: ()| async move { Ok::<_, std::convert::Infallible>(name) });
-//! let fleet = Fleet::builder()
+//! let fleet = Fleet::plain()
 //!     .backend(Backend::new("a", client("a")))
 //!     .backend(Backend::new("b", client("b")))
 //!     .build()?;
@@ -30,8 +30,8 @@
 //! ```
 //! # use tower_fleet::BalanceLayer;
 //! # fn main() -> Result<(), Box<dyn std::error::Error>> {
-//! let layer = BalanceLayer::named("weighted_round_robin".parse()?)?;
-//! # let _: BalanceLayer<tower_fleet::pick::AnyPick> = layer;
+//! let layer = BalanceLayer::named("weighted_round_robin".parse()?);
+//! # let _: BalanceLayer<tower_fleet::pick::AnyStrategy> = layer;
 //! # Ok(())
 //! # }
 //! ```

@@ -8,76 +8,82 @@ use tower_service::Service;
 
 use super::{Error, ResponseFuture};
 use crate::{
-    attempt::{Held, Seek},
+    attempt::{Door, Ready},
     fleet::Fleet,
-    pick::{Desk, Pick},
+    outcome::{Classify, HttpClassifier},
+    pick::{RoundRobin, Strategy},
 };
 
 /// Sends each request to one backend of a fleet. See [the module](super).
 ///
-/// A clone shares the fleet and the rotation, and looks for a ready backend of its own.
-pub struct Balance<S, P> {
-    seek: Seek<S, P>,
-    held: Option<Held<S>>,
+/// A clone shares the fleet and the rotation, and looks for a ready backend of its own. The response is what the fleet's
+/// classifier makes of it: over HTTP its body is watched to its end.
+pub struct Balance<S, P: Strategy = RoundRobin, C = HttpClassifier> {
+    door: Door<S, C, P, ()>,
+    held: Option<Ready<S, C>>,
 }
 
-impl<S: Send + Sync + 'static, P: Pick> Balance<S, P> {
-    /// Chooses among the backends of `fleet` as `pick` says.
-    pub fn new<R>(fleet: &Fleet<S, R>, pick: P) -> Self {
-        Self { seek: Seek::new(Desk::open(fleet.shared(), pick)), held: None }
+impl<S, P, C> Balance<S, P, C>
+where
+    S: Send + Sync + 'static,
+    P: Strategy,
+    C: Clone + Send + Sync + 'static,
+{
+    /// Chooses among the backends of `fleet` as the strategy says.
+    pub fn new(fleet: &Fleet<S, C>, strategy: P) -> Self {
+        Self { door: Door::new(fleet.shared(), strategy, ()), held: None }
     }
 }
 
-impl<S, P> Balance<S, P> {
-    /// Apart, so that the future is put together in one place, and never passes through memory on the usual way.
-    #[cold]
-    #[inline(never)]
-    fn look_again(&self) -> Seek<S, P> {
-        self.seek.clone()
-    }
-}
-
-impl<S, P, Req> Service<Req> for Balance<S, P>
+impl<S, P, C, Req> Service<Req> for Balance<S, P, C>
 where
     S: Service<Req> + Clone + Send + Sync + 'static,
     S::Error: Into<BoxError>,
-    P: Pick,
+    P: Strategy,
+    C: Classify<Req, S::Response>,
 {
-    type Response = S::Response;
+    type Response = C::Watched;
     type Error = Error;
-    type Future = ResponseFuture<S, P, Req>;
+    type Future = ResponseFuture<S, P, C, Req>;
 
-    /// Pending while every eligible backend is. Never an error: with nobody eligible it is `call` that says so, since
+    /// Pending while every eligible backend is. Never an error: with no eligible backend it is `call` that fails, since
     /// an error here would end a `Buffer` for good.
     #[inline]
     fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
-        if !self.held.as_ref().is_some_and(|held| self.seek.confirms(held)) {
-            // What it held goes first: a permit may be all that the next one waits for.
+        if !self.held.as_ref().is_some_and(Ready::is_valid) {
             self.held = None;
-            self.held = ready!(self.seek.poll(cx)).ok();
+            self.held = ready!(self.door.search.poll::<Req>(cx)).ok();
         }
         Poll::Ready(Ok(()))
     }
 
     #[inline]
-    fn call(&mut self, request: Req) -> ResponseFuture<S, P, Req> {
-        match self.held.take() {
-            Some(held) if self.seek.confirms(&held) => ResponseFuture::calling(held.call(request)),
-            // Nobody was eligible, or the one that was held has left since: look once more, now with the request.
-            _ => ResponseFuture::seeking(self.look_again(), request),
+    fn call(&mut self, request: Req) -> ResponseFuture<S, P, C, Req> {
+        if let Some(ready) = self.held.take()
+            && let Some(ticket) = ready.admit(|| self.door.search.local().core.clock.now())
+        {
+            return ResponseFuture::calling(ready.call(ticket, request));
         }
+        // No backend was eligible, or the one that was held has left since: look once more, now with the request.
+        ResponseFuture::searching(self.door.clone(), request)
     }
 }
 
 /// A clone starts unready.
-impl<S, P> Clone for Balance<S, P> {
+impl<S, P, C> Clone for Balance<S, P, C>
+where
+    S: Send + Sync + 'static,
+    P: Strategy,
+    C: Clone + Send + Sync + 'static,
+{
+    #[inline]
     fn clone(&self) -> Self {
-        Self { seek: self.seek.clone(), held: None }
+        Self { door: self.door.clone(), held: None }
     }
 }
 
-impl<S: Send + Sync + 'static, P> fmt::Debug for Balance<S, P> {
+impl<S, P: Strategy, C> fmt::Debug for Balance<S, P, C> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Balance").field("fleet", self.seek.fleet()).finish_non_exhaustive()
+        f.debug_tuple("Balance").field(&self.door).finish()
     }
 }

@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 
-use bytes::Bytes;
+use bytes::{Buf, Bytes};
 use http::HeaderMap;
 use http_body::Frame;
 
@@ -94,4 +94,9 @@ impl Frames {
         self.front = self.rest.pop_front();
         Some(passed)
     }
+}
+
+/// The bytes of a frame as they can be shared: for a source of `Bytes` nothing is copied.
+pub(super) fn into_bytes<D: Buf>(frame: Frame<D>) -> Frame<Bytes> {
+    frame.map_data(|mut data| data.copy_to_bytes(data.remaining()))
 }

@@ -2,10 +2,9 @@
 
 use http::Request;
 use http_body::Body;
-use tower_layer::Layer;
 
 use super::replay_body::DEFAULT_LIMIT;
-use super::{Replay, ReplayBody, ReplayMemory, ReplayService, Unreplayable};
+use super::{Replay, ReplayBody, ReplayMemory, Unreplayable};
 
 /// Makes request bodies replayable, within bounds.
 ///
@@ -42,14 +41,6 @@ impl ReplayLayer {
 impl Default for ReplayLayer {
     fn default() -> Self {
         Self::new()
-    }
-}
-
-impl<S> Layer<S> for ReplayLayer {
-    type Service = ReplayService<S>;
-
-    fn layer(&self, inner: S) -> ReplayService<S> {
-        ReplayService::new(inner, self.clone())
     }
 }
 

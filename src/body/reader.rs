@@ -9,7 +9,7 @@ use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
 use tower::BoxError;
 
-use super::replay_body::into_bytes;
+use super::frames::into_bytes;
 use super::shared::{Shared, Source};
 use super::waiters::Waiters;
 use super::{ReplayError, ReplayMemory, Unreplayable};

@@ -4,10 +4,11 @@ use std::fmt;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
-use bytes::{Buf, Bytes};
+use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
 use tower::BoxError;
 
+use super::frames::into_bytes;
 use super::reader::{Reader, Turn};
 use super::{ReplayError, ReplayMemory, Unreplayable};
 
@@ -178,9 +179,4 @@ impl<B> fmt::Debug for ReplayBody<B> {
         };
         f.debug_struct("ReplayBody").field("state", &state).field("unreplayable", &self.unreplayable()).finish()
     }
-}
-
-/// The bytes of a frame as they can be shared: for a source of `Bytes` nothing is copied.
-pub(super) fn into_bytes<D: Buf>(frame: Frame<D>) -> Frame<Bytes> {
-    frame.map_data(|mut data| data.copy_to_bytes(data.remaining()))
 }

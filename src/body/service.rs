@@ -4,6 +4,7 @@ use std::task::{Context, Poll};
 
 use http::Request;
 use http_body::Body;
+use tower_layer::Layer;
 use tower_service::Service;
 
 use super::{Replay, ReplayBody, ReplayLayer};
@@ -37,5 +38,13 @@ where
 
     fn call(&mut self, request: Request<B>) -> Self::Future {
         self.inner.call(self.layer.keep(request))
+    }
+}
+
+impl<S> Layer<S> for ReplayLayer {
+    type Service = ReplayService<S>;
+
+    fn layer(&self, inner: S) -> ReplayService<S> {
+        ReplayService::new(inner, self.clone())
     }
 }

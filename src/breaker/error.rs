@@ -1,8 +1,9 @@
 use std::{error::Error, fmt, time::Duration};
 
 use crate::{
-    fleet::{BackendName, InvalidSetting},
+    name::BackendName,
     outcome::{Failure, FailureKind},
+    setting::InvalidSetting,
 };
 
 /// The call was rejected: its circuit is open, and the service was not called.

@@ -1,18 +1,17 @@
 use std::{
     fmt,
     pin::Pin,
-    task::{Context, Poll, ready},
+    task::{Context, Poll},
 };
 
 use pin_project_lite::pin_project;
 use tower::BoxError;
 use tower_service::Service;
 
-use super::duty::{Admitted, Duty, Panic};
-use crate::outcome::Classify;
+use crate::{attempt::Attempt, outcome::Classify};
 
 pin_project! {
-    /// The response to come of a call that was admitted, or the reason why it was not.
+    /// The response to a call that was admitted, or the reason why it was not.
     #[must_use = "futures do nothing unless polled"]
     pub struct ResponseFuture<S, C, Req>
     where
@@ -21,10 +20,7 @@ pin_project! {
     {
         // None when the call was rejected.
         #[pin]
-        call: Option<S::Future>,
-        duty: Duty<C>,
-        // What the classifier remembers of the call, until it is over.
-        note: Option<C::Call>,
+        attempt: Option<Attempt<S::Future, C::Call, (), C>>,
         rejected: Option<Box<BoxError>>,
     }
 }
@@ -34,20 +30,14 @@ where
     S: Service<Req>,
     C: Classify<Req, S::Response>,
 {
-    /// Calls a service that is ready, as one who was admitted.
     #[inline]
-    pub(super) fn begin(service: &mut S, request: Req, admitted: Admitted<C>) -> Self {
-        let Admitted { post, ticket, timed } = admitted;
-        let in_case = Panic { post: &post, ticket };
-        let note = post.classifier.request(&request);
-        let call = service.call(request);
-        std::mem::forget(in_case);
-        Self { call: Some(call), duty: Duty::new(post, ticket, timed), note: Some(note), rejected: None }
+    pub(super) fn admitted(attempt: Attempt<S::Future, C::Call, (), C>) -> Self {
+        Self { attempt: Some(attempt), rejected: None }
     }
 
-    #[inline]
-    pub(super) fn rejected(error: Box<BoxError>) -> Self {
-        Self { call: None, duty: Duty::none(), note: None, rejected: Some(error) }
+    #[cold]
+    pub(super) fn rejected(error: impl Into<BoxError>) -> Self {
+        Self { attempt: None, rejected: Some(Box::new(error.into())) }
     }
 }
 
@@ -61,26 +51,10 @@ where
 
     #[inline]
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        const AGAIN: &str = "polled after it was ready";
         let this = self.project();
-        let (duty, note) = (this.duty, this.note);
-        let Some(call) = this.call.as_pin_mut() else {
-            return Poll::Ready(Err(*this.rejected.take().expect(AGAIN)));
-        };
-        let result = ready!(duty.during(|| call.poll(cx)));
-        let mut note = note.take().expect(AGAIN);
-        match result {
-            Ok(response) => {
-                let classifier = duty.classifier().clone();
-                let verdict = classifier.response(&mut note, &response);
-                Poll::Ready(Ok(classifier.watch(note, response, duty.hand_on(&verdict))))
-            }
-            Err(error) => {
-                let error = error.into();
-                let outcome = duty.classifier().error(note, &error);
-                duty.fulfil(&outcome);
-                Poll::Ready(Err(error))
-            }
+        match this.attempt.as_pin_mut() {
+            Some(attempt) => attempt.poll_watched(cx).map_err(|failed| failed.error),
+            None => Poll::Ready(Err(*this.rejected.take().expect("polled after it was ready"))),
         }
     }
 }

@@ -14,12 +14,18 @@ use tower::BoxError;
 use tower_layer::Layer;
 use tower_service::Service;
 
-use super::{CircuitBreakerLayer, Misconfigured, ResponseFuture, Switch, duty::Post};
-use crate::{fleet::BackendName, outcome::Classify};
+use super::{CircuitBreakerLayer, CircuitOpen, Misconfigured, ResponseFuture};
+use crate::{
+    attempt::Attempt,
+    fleet::{Shard, Switch},
+    health::Circuit,
+    name::BackendName,
+    outcome::Classify,
+};
 
 /// Puts a [`KeyedCircuitBreaker`] around a service; made by [`CircuitBreakerLayer::keyed`].
 #[must_use = "a layer does nothing until it is given a service"]
-pub struct Keyed<C, F> {
+pub struct KeyedCircuitBreakerLayer<C, F> {
     keys: Arc<Keys<C>>,
     key: F,
 }
@@ -39,61 +45,82 @@ struct Keys<C> {
 }
 
 struct Kept<C> {
-    post: Arc<Post<C>>,
-    /// Asked for again since the last time somebody had to go.
+    member: Arc<Shard<(), C>>,
+    /// Asked for again since the last time one had to be dropped.
     used: AtomicBool,
 }
 
-impl<C, F> Keyed<C, F> {
+impl<C> CircuitBreakerLayer<C> {
+    /// One circuit per key of the request: a route, a model, a tenant. At most `most` are kept; beyond that closed
+    /// ones that were not used of late are forgotten, and an open one only when all are open.
+    ///
+    /// ```
+    /// # use tower_fleet::{CircuitBreakerLayer, outcome::ErrorsOnly};
+    /// # use std::num::NonZeroUsize;
+    /// struct Ask { model: String }
+    /// let most = NonZeroUsize::new(1_000).unwrap();
+    /// let layer = CircuitBreakerLayer::with_classifier(ErrorsOnly).keyed(most, |ask: &Ask| ask.model.as_str().into());
+    /// # let _ = layer;
+    /// ```
+    pub fn keyed<F, Req>(self, most: NonZeroUsize, key: F) -> KeyedCircuitBreakerLayer<C, F>
+    where
+        F: for<'a> Fn(&'a Req) -> Cow<'a, str>,
+    {
+        KeyedCircuitBreakerLayer::new(self, most, key)
+    }
+}
+
+impl<C, F> KeyedCircuitBreakerLayer<C, F> {
     pub(super) fn new(layer: CircuitBreakerLayer<C>, most: NonZeroUsize, key: F) -> Self {
         Self { keys: Arc::new(Keys { layer, most, circuits: RwLock::default() }), key }
     }
 }
 
-impl<C: Clone> Keys<C> {
-    fn post(&self, key: &str) -> Result<Arc<Post<C>>, Misconfigured> {
+impl<C: Clone + Send + Sync + 'static> Keys<C> {
+    fn member(&self, key: &str) -> Result<Arc<Shard<(), C>>, Misconfigured> {
         let circuits = self.circuits.read().unwrap_or_else(PoisonError::into_inner);
         if let Some(kept) = circuits.get(key) {
             // Written once between two departures, not by every call.
             if !kept.used.load(Ordering::Relaxed) {
                 kept.used.store(true, Ordering::Relaxed);
             }
-            return Ok(Arc::clone(&kept.post));
+            return Ok(Arc::clone(&kept.member));
         }
         drop(circuits);
-        let (core, refused) = self.layer.make_named(BackendName::lossy(key));
+        let (member, refused) = self.layer.make_named(BackendName::lossy(key));
         refused.map_or(Ok(()), Err)?;
         let mut circuits = self.circuits.write().unwrap_or_else(PoisonError::into_inner);
         if circuits.len() >= self.most.get() && !circuits.contains_key(key) {
             make_room(&mut circuits);
         }
         // Not in use before it is asked for again: keys that come once only go before those that come back.
-        let fresh = || Kept { post: self.layer.post(core), used: AtomicBool::new(false) };
-        Ok(Arc::clone(&circuits.entry(Arc::from(key)).or_insert_with(fresh).post))
+        let fresh = || Kept { member, used: AtomicBool::new(false) };
+        Ok(Arc::clone(&circuits.entry(Arc::from(key)).or_insert_with(fresh).member))
     }
 }
 
 /// Forgets the circuits that nobody asked for since the last time, and are closed: nothing is lost but a count of
 /// failures. With none of that kind, one at random goes.
 fn make_room<C>(circuits: &mut HashMap<Arc<str>, Kept<C>>) {
+    let serves = |kept: &Kept<C>| kept.member.info().circuit().is_some_and(Circuit::serves);
     let before = circuits.len();
-    circuits.retain(|_, kept| kept.used.swap(false, Ordering::Relaxed) || !kept.post.core.circuit().serves());
+    circuits.retain(|_, kept| kept.used.swap(false, Ordering::Relaxed) || !serves(kept));
     if circuits.len() == before {
-        let serving = circuits.iter().find(|(_, kept)| kept.post.core.circuit().serves());
+        let serving = circuits.iter().find(|(_, kept)| serves(kept));
         let goes = serving.or_else(|| circuits.iter().next()).map(|(key, _)| Arc::clone(key));
         goes.map(|key| circuits.remove(&key));
     }
 }
 
-impl<S, C: Clone, F> KeyedCircuitBreaker<S, C, F> {
+impl<S, C, F> KeyedCircuitBreaker<S, C, F> {
     /// The handle of a key's circuit. None when no call had that key, or its circuit was forgotten since.
     pub fn switch(&self, key: &str) -> Option<Switch> {
         let circuits = self.keys.circuits.read().unwrap_or_else(PoisonError::into_inner);
-        circuits.get(key).map(|kept| Switch::new(Arc::clone(&kept.post.core)))
+        circuits.get(key).and_then(|kept| Switch::new(Arc::clone(kept.member.info())))
     }
 }
 
-impl<S, C, F: Clone> Layer<S> for Keyed<C, F> {
+impl<S, C, F: Clone> Layer<S> for KeyedCircuitBreakerLayer<C, F> {
     type Service = KeyedCircuitBreaker<S, C, F>;
 
     fn layer(&self, inner: S) -> Self::Service {
@@ -118,13 +145,14 @@ where
     }
 
     fn call(&mut self, request: Req) -> ResponseFuture<S, C, Req> {
-        let post = match self.keys.post(&(self.key)(&request)) {
-            Ok(post) => post,
-            Err(refused) => return ResponseFuture::rejected(Box::new(refused.into())),
+        let member = match self.keys.member(&(self.key)(&request)) {
+            Ok(member) => member,
+            Err(refused) => return ResponseFuture::rejected(refused),
         };
-        match post.admit() {
-            Ok(admitted) => ResponseFuture::begin(&mut self.inner, request, admitted.begun()),
-            Err(open) => ResponseFuture::rejected(Box::new(open.into())),
+        let info = member.info();
+        match info.admit(|| info.clock.now()) {
+            Ok(ticket) => ResponseFuture::admitted(Attempt::begin(member, ticket, &mut self.inner, request)),
+            Err(retry_after) => ResponseFuture::rejected(CircuitOpen::new(info.name.clone(), retry_after)),
         }
     }
 }
@@ -136,15 +164,15 @@ impl<S: Clone, C, F: Clone> Clone for KeyedCircuitBreaker<S, C, F> {
     }
 }
 
-impl<C, F: Clone> Clone for Keyed<C, F> {
+impl<C, F: Clone> Clone for KeyedCircuitBreakerLayer<C, F> {
     fn clone(&self) -> Self {
         Self { keys: Arc::clone(&self.keys), key: self.key.clone() }
     }
 }
 
-impl<C, F> fmt::Debug for Keyed<C, F> {
+impl<C, F> fmt::Debug for KeyedCircuitBreakerLayer<C, F> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Keyed").field("most", &self.keys.most).finish_non_exhaustive()
+        f.debug_struct("KeyedCircuitBreakerLayer").field("most", &self.keys.most).finish_non_exhaustive()
     }
 }
 

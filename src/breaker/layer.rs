@@ -1,22 +1,21 @@
 use std::{
-    borrow::Cow,
     fmt,
-    num::NonZeroUsize,
     sync::{Arc, OnceLock},
     time::Duration,
 };
 
 use tower_layer::Layer;
 
-#[cfg(feature = "http")]
-use crate::outcome::HttpClassifier;
+use super::{CircuitBreaker, error::Misconfigured, service::Mode};
 use crate::{
-    fleet::{BackendName, InvalidSetting},
-    health::{Circuit, Draft, Health, Policy},
+    fleet::{Member, MemberInfo, Shard, Switch},
+    health::{Draft, Policy},
+    name::BackendName,
+    outcome::HttpClassifier,
+    setting::InvalidSetting,
+    shard::{Spread, slot},
     time::Clock,
 };
-
-use super::{CircuitBreaker, Keyed, Switch, core::Core, duty::Post, error::Misconfigured, service::Mode};
 
 /// Puts a [`CircuitBreaker`] around a service.
 ///
@@ -27,17 +26,20 @@ use super::{CircuitBreaker, Keyed, Switch, core::Core, duty::Post, error::Miscon
 /// that is made with one unchecked answers every call with the same error.
 #[derive(Clone)]
 #[must_use = "a layer does nothing until it is given a service"]
-pub struct CircuitBreakerLayer<C> {
+pub struct CircuitBreakerLayer<C = HttpClassifier> {
     name: Arc<str>,
     draft: Draft,
     classifier: C,
     mode: Mode,
     /// The circuit, made with the first service. None when each service gets its own.
-    shared: Option<Arc<OnceLock<Arc<Core>>>>,
+    shared: Option<Arc<OnceLock<Lone<C>>>>,
 }
 
+/// A member without a fleet.
+pub(super) type Lone<C> = Arc<Shard<(), C>>;
+
 #[cfg(feature = "http")]
-impl CircuitBreakerLayer<HttpClassifier> {
+impl CircuitBreakerLayer {
     /// A breaker for HTTP and gRPC: five failures within a minute open it for 30 seconds, one good probe closes it.
     ///
     /// Failures are the statuses 429 and 500 to 599, timeouts, transport errors, bodies that break off, and panics.
@@ -47,7 +49,7 @@ impl CircuitBreakerLayer<HttpClassifier> {
 }
 
 #[cfg(feature = "http")]
-impl Default for CircuitBreakerLayer<HttpClassifier> {
+impl Default for CircuitBreakerLayer {
     fn default() -> Self {
         Self::new()
     }
@@ -100,11 +102,10 @@ impl<C> CircuitBreakerLayer<C> {
 
     /// Opens when this share of the calls in a window took longer than that, once there were so many.
     ///
-    /// A call lasts until its response is there, or until the end of the body where that decides (gRPC). One that is
-    /// given up after so long was slow too, though it did not fail: the loser to a hedge, the call of a client that left.
-    /// One that is given up earlier says nothing, and nor does a body that is not read to its end. Where a
-    /// [`Failover`](crate::Failover) waits for more than the head, and gives up what came after a quick one, that is a
-    /// slow call beside the quick one: such a backend shows a share of a half.
+    /// A call lasts until its success is recorded: with the head of its response, with the commit where a
+    /// [`Failover`](crate::Failover) waits for more, or with the end of the body where that decides (gRPC). A call that is
+    /// cancelled after so long was slow too, though it did not fail: the loser to a hedge, the call of a client that left.
+    /// One that is cancelled earlier is neutral, and so is a body that is not read to its end.
     pub fn slow_calls(self, rate: f64, slower_than: Duration, window: Duration, minimum_calls: u32) -> Self {
         self.draft(|draft| draft.slow_calls(rate, slower_than, window, minimum_calls))
     }
@@ -162,35 +163,10 @@ impl<C> CircuitBreakerLayer<C> {
         self
     }
 
-    /// One circuit per key of the request: a route, a model, a tenant. At most `most` are kept; beyond that closed
-    /// ones that were not used of late are forgotten, and an open one only when all are open.
-    ///
-    /// ```
-    /// # use tower_fleet::{CircuitBreakerLayer, outcome::ErrorsOnly};
-    /// # use std::num::NonZeroUsize;
-    /// struct Ask { model: String }
-    /// let most = NonZeroUsize::new(1_000).unwrap();
-    /// let layer = CircuitBreakerLayer::with_classifier(ErrorsOnly).keyed(most, |ask: &Ask| ask.model.as_str().into());
-    /// # let _ = layer;
-    /// ```
-    pub fn keyed<F, Req>(self, most: NonZeroUsize, key: F) -> Keyed<C, F>
-    where
-        F: for<'a> Fn(&'a Req) -> Cow<'a, str>,
-    {
-        Keyed::new(self, most, key)
-    }
-
     /// Refuses values that make no sense, with an error that names the setting.
     pub fn checked(self) -> Result<Self, Misconfigured> {
         self.policy().and_then(|_| BackendName::checked(&self.name)).map_err(Misconfigured)?;
         Ok(self)
-    }
-
-    /// The handle of the circuit that the services of this layer share. None when they are separate: ask
-    /// [`CircuitBreaker::switch`]. In a fleet every backend has a circuit of its own: ask
-    /// [`Fleet::switch`](crate::Fleet::switch).
-    pub fn switch(&self) -> Option<Switch> {
-        self.shared.as_ref().map(|shared| Switch::new(Arc::clone(shared.get_or_init(|| self.make().0))))
     }
 
     pub(super) fn policy(&self) -> Result<Policy, InvalidSetting> {
@@ -200,17 +176,8 @@ impl<C> CircuitBreakerLayer<C> {
         self.draft.clone().build().map_err(refused)
     }
 
-    /// A circuit by the name of the layer, and the reason why nobody is admitted to it.
-    fn make(&self) -> (Arc<Core>, Option<Misconfigured>) {
-        let bad_name = BackendName::checked(&self.name).err();
-        let (core, bad_policy) = self.make_named(BackendName::lossy(&self.name));
-        (core, bad_policy.or(bad_name.map(Misconfigured)))
-    }
-
-    pub(super) fn make_named(&self, name: BackendName) -> (Arc<Core>, Option<Misconfigured>) {
-        let (policy, refused) = self.policy().map_or_else(|bad| (Policy::default(), Some(bad)), |good| (good, None));
-        let health = Arc::new(Health::from(Circuit::new(policy)));
-        (Arc::new(Core::new(name, health, Clock::start(), None)), refused.map(Misconfigured))
+    pub(super) fn into_classifier(self) -> C {
+        self.classifier
     }
 
     fn draft(mut self, change: impl FnOnce(Draft) -> Draft) -> Self {
@@ -225,22 +192,40 @@ impl<C> CircuitBreakerLayer<C> {
     }
 }
 
-impl<C: Clone> CircuitBreakerLayer<C> {
-    pub(super) fn post(&self, core: Arc<Core>) -> Arc<Post<C>> {
-        Arc::new(Post { core, classifier: self.classifier.clone() })
+impl<C: Clone + Send + Sync + 'static> CircuitBreakerLayer<C> {
+    /// The handle of the circuit that the services of this layer share. None when they are separate: ask
+    /// [`CircuitBreaker::switch`]. In a fleet every backend has a circuit of its own: ask
+    /// [`Fleet::switch`](crate::Fleet::switch).
+    pub fn switch(&self) -> Option<Switch> {
+        let shared = self.shared.as_ref()?.get_or_init(|| self.make().0);
+        Switch::new(Arc::clone(shared.info()))
+    }
+
+    /// A member by the name of the layer, and the reason why no call is admitted to it.
+    fn make(&self) -> (Lone<C>, Option<Misconfigured>) {
+        let bad_name = BackendName::checked(&self.name).err();
+        let (member, bad_policy) = self.make_named(BackendName::lossy(&self.name));
+        (member, bad_policy.or(bad_name.map(Misconfigured)))
+    }
+
+    pub(super) fn make_named(&self, name: BackendName) -> (Lone<C>, Option<Misconfigured>) {
+        let (policy, refused) = self.policy().map_or_else(|bad| (Policy::default(), Some(bad)), |good| (good, None));
+        let info = Arc::new(MemberInfo::alone(name, policy, Clock::start()));
+        let member = Member { info, service: (), classifier: self.classifier.clone() };
+        (Arc::new(Shard::new(Arc::new(member), slot())), refused.map(Misconfigured))
     }
 }
 
-impl<S, C: Clone> Layer<S> for CircuitBreakerLayer<C> {
+impl<S, C: Clone + Send + Sync + 'static> Layer<S> for CircuitBreakerLayer<C> {
     type Service = CircuitBreaker<S, C>;
 
     fn layer(&self, inner: S) -> CircuitBreaker<S, C> {
         let (fresh, refused) = self.make();
-        let core = match &self.shared {
+        let member = match &self.shared {
             Some(shared) => Arc::clone(shared.get_or_init(|| fresh)),
             None => fresh,
         };
-        CircuitBreaker::new(inner, self.post(core), self.mode, refused.map(Box::new))
+        CircuitBreaker::new(inner, Spread::new(member), self.mode, refused.map(Box::new))
     }
 }
 

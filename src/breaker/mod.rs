@@ -51,21 +51,18 @@
 //! then an open circuit takes its backend out of the view, where a breaker alone would only reject, and look idle.
 //! A breaker is no limit: it does not bound how many calls run at a time.
 
-mod core;
-mod duty;
 mod error;
 mod fleet;
 mod future;
 mod keyed;
 mod layer;
 mod service;
-mod switch;
 
 pub use self::{
     error::{CircuitOpen, Misconfigured},
     future::ResponseFuture,
-    keyed::{Keyed, KeyedCircuitBreaker},
+    keyed::{KeyedCircuitBreaker, KeyedCircuitBreakerLayer},
     layer::CircuitBreakerLayer,
     service::CircuitBreaker,
-    switch::{Switch, Transitions},
 };
+pub use crate::fleet::{Switch, Transitions};

@@ -15,8 +15,9 @@ use super::{
     weight::{self, Weight},
 };
 use crate::{
-    fleet::{Backend, Field},
+    fleet::Backend,
     health::Status,
+    setting::Field,
     shape::{InvalidShape, ShapeLayer},
 };
 

@@ -5,8 +5,8 @@ use serde::Deserialize;
 use super::{Fault, Invalid, units::Span};
 use crate::{
     breaker::{CircuitBreakerLayer, Misconfigured},
-    fleet::Field,
     outcome::{HttpClassifier, Statuses},
+    setting::Field,
 };
 
 #[derive(Clone, Deserialize)]
@@ -71,7 +71,7 @@ struct SlowCalls {
 }
 
 impl Section {
-    pub(super) fn layer(self) -> Result<CircuitBreakerLayer<HttpClassifier>, Invalid> {
+    pub(super) fn layer(self) -> Result<CircuitBreakerLayer, Invalid> {
         let is_enabled = self.enabled;
         // Looked at even if it is switched off, so that switching it on brings no surprise.
         let refused = |Misconfigured(refused): Misconfigured| {
@@ -93,7 +93,7 @@ impl Section {
         Self { failures: None, within: None, failure_rate: None, slow_calls: None, consecutive: Some(u32::MAX), ..self }
     }
 
-    fn rules(self) -> CircuitBreakerLayer<HttpClassifier> {
+    fn rules(self) -> CircuitBreakerLayer {
         let mut layer = CircuitBreakerLayer::new();
         if let Some(threshold) = self.failures {
             layer = layer.failures(threshold);

@@ -4,8 +4,6 @@ use serde::de::{self, Expected, Unexpected};
 use serde_path_to_error::{Path, Segment};
 use tower::BoxError;
 
-use super::node::Node;
-
 /// A configuration that cannot be: where in the source, and why. No secret is shown.
 ///
 /// ```
@@ -40,8 +38,8 @@ impl Invalid {
         Self { path: spelled(path), reason: error.to_string(), source: Some(error) }
     }
 
-    /// What was read, and means nothing.
-    pub(super) fn meaningless(path: &Path, fault: Fault, root: &Node) -> Self {
+    /// What was read, and means nothing. `name` is the name of the backend with this index.
+    pub(super) fn meaningless<'a>(path: &Path, fault: Fault, name: impl Fn(usize) -> Option<&'a str>) -> Self {
         let mut place = spelled(path);
         if let Some(key) = fault.missing {
             place = if place.is_empty() { key.to_owned() } else { format!("{place}.{key}") };
@@ -51,7 +49,7 @@ impl Invalid {
             (Some(Segment::Map { key }), Some(Segment::Seq { index })) if key == "backend" => Some(*index),
             _ => None,
         };
-        let backend = backend.and_then(|index| root.get("backend")?.at(index)?.get("name")?.text());
+        let backend = backend.and_then(name);
         if path.iter().any(is_private) { fault.hushed() } else { fault }.at(place, backend)
     }
 }

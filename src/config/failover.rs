@@ -12,10 +12,10 @@ use super::{
 };
 use crate::{
     body::{ReplayLayer, ReplayMemory},
-    failover::{self, Backoff, CommitPoint, FailoverLayer, HttpTerms, Trigger},
-    fleet::Field,
+    failover::{self, Backoff, CommitPoint, FailoverLayer, Trigger},
     outcome::Statuses,
-    pick::{AnyPick, Strategy},
+    pick::StrategyName,
+    setting::Field,
     shape::frames_messages,
 };
 
@@ -95,14 +95,14 @@ const TIMEOUT: Duration = Duration::from_secs(60);
 
 /// What the keys outside of the section say of it.
 pub(super) struct Outside {
-    pub(super) strategy: Option<Strategy>,
+    pub(super) strategy: Option<StrategyName>,
     /// One after the other, unless something else is said.
     pub(super) sequential: bool,
 }
 
 impl Section {
-    pub(super) fn layer(self, outside: &Outside) -> Result<FailoverLayer<HttpTerms, AnyPick>, Invalid> {
-        let mut layer = named(outside)?.timeout(self.timeout.map_or(TIMEOUT, |Span(timeout)| timeout));
+    pub(super) fn layer(self, outside: &Outside) -> Result<FailoverLayer, Invalid> {
+        let mut layer = named(outside).timeout(self.timeout.map_or(TIMEOUT, |Span(timeout)| timeout));
         if let Some(mode) = self.mode {
             layer = layer.mode(mode.into());
         }
@@ -160,17 +160,11 @@ impl Section {
     }
 }
 
-fn named(outside: &Outside) -> Result<FailoverLayer<HttpTerms, AnyPick>, Invalid> {
-    let strategy = outside.strategy.unwrap_or_default();
-    let layer = FailoverLayer::new().named(strategy).map_err(|unsupported| {
-        let supported = Strategy::ALL.iter().filter(|strategy| AnyPick::try_from(**strategy).is_ok());
-        let names: Vec<_> = supported.map(|strategy| strategy.name()).collect();
-        let reason = format!("is not supported by this version; those that are: {}", names.join(", "));
-        Fault::new(strategy, reason).because(unsupported).at("strategy", None)
-    })?;
+fn named(outside: &Outside) -> FailoverLayer {
+    let layer = FailoverLayer::new().named(outside.strategy.unwrap_or_default());
     // These names stand for a mode too, and they were written down.
-    let says_mode = matches!(outside.strategy, Some(Strategy::Failover | Strategy::WeightedFailover));
-    Ok(if outside.sequential && !says_mode { layer.mode(failover::Mode::Sequential) } else { layer })
+    let says_mode = matches!(outside.strategy, Some(StrategyName::Failover | StrategyName::WeightedFailover));
+    if outside.sequential && !says_mode { layer.mode(failover::Mode::Sequential) } else { layer }
 }
 
 fn replay(limit: Option<Size>, memory: Option<Size>) -> ReplayLayer {

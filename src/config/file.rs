@@ -7,12 +7,12 @@ use tower_layer::Layer;
 
 use super::{Fault, Invalid, backend, breaker, failover, node::Node};
 use crate::{
-    attempt::Limited,
-    breaker::{CircuitBreaker, CircuitBreakerLayer},
-    failover::{FailoverLayer, HttpTerms},
-    fleet::{Backend, BackendName, Field, Fleet, FleetBuilder, InvalidSetting},
-    outcome::HttpClassifier,
-    pick::{AnyPick, Strategy},
+    breaker::CircuitBreakerLayer,
+    failover::FailoverLayer,
+    fleet::{Backend, Fleet, FleetBuilder},
+    name::BackendName,
+    pick::StrategyName,
+    setting::{Field, InvalidSetting},
     shape::{Shape, ShapeLayer},
 };
 
@@ -23,19 +23,16 @@ pub struct Config {
     most_ejected: f64,
     panic_below: f64,
     backends: Vec<Backend<ShapeLayer>>,
-    failover: FailoverLayer<HttpTerms, AnyPick>,
-    breaker: CircuitBreakerLayer<HttpClassifier>,
+    failover: FailoverLayer,
+    breaker: CircuitBreakerLayer,
 }
-
-/// What a client becomes in the fleet of a [`Config`]: its requests get the shape of its backend, behind a breaker.
-pub type Guarded<S> = CircuitBreaker<Limited<Shape<S>>, HttpClassifier>;
 
 /// The file as it is written.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct File {
     name: Option<String>,
-    strategy: Option<Strategy>,
+    strategy: Option<StrategyName>,
     preset: Option<Preset>,
     most_ejected: Option<f64>,
     panic_below: Option<f64>,
@@ -77,7 +74,8 @@ impl Config {
         let node = Node::read(source)?;
         let mut track = Track::new();
         let file = File::deserialize(serde_path_to_error::Deserializer::new(&node, &mut track));
-        let file = file.map_err(|fault| Invalid::meaningless(&track.path(), fault, &node))?;
+        let name = |index| node.get("backend")?.at(index)?.get("name")?.text();
+        let file = file.map_err(|fault| Invalid::meaningless(&track.path(), fault, name))?;
         Self::build(file, &secret)
     }
 
@@ -115,10 +113,7 @@ impl Config {
     /// origin, its headers and its credentials. [`Backend::service`] tells what the shape is.
     ///
     /// Backends may be inserted later with [`Backend::layer`] and a [`ShapeLayer`].
-    pub fn fleet<S>(
-        &self,
-        mut client: impl FnMut(&Backend<ShapeLayer>) -> S,
-    ) -> Result<Fleet<Guarded<S>, Shape<S>>, InvalidSetting>
+    pub fn fleet<S>(&self, mut client: impl FnMut(&Backend<ShapeLayer>) -> S) -> Result<Fleet<Shape<S>>, InvalidSetting>
     where
         S: Send + Sync + 'static,
     {
@@ -135,16 +130,16 @@ impl Config {
     }
 
     /// The door of the file: its strategy and its section `failover`.
-    pub fn failover(&self) -> FailoverLayer<HttpTerms, AnyPick> {
+    pub fn failover(&self) -> FailoverLayer {
         self.failover.clone()
     }
 
     /// The breaker of each backend.
-    pub fn breaker(&self) -> CircuitBreakerLayer<HttpClassifier> {
+    pub fn breaker(&self) -> CircuitBreakerLayer {
         self.breaker.clone()
     }
 
-    fn settings<S: Send + Sync + 'static>(&self, builder: FleetBuilder<S>) -> FleetBuilder<S> {
+    fn settings<S>(&self, builder: FleetBuilder<S>) -> FleetBuilder<S> {
         let builder = builder.most_ejected(self.most_ejected).panic_below(self.panic_below);
         match &self.name {
             Some(name) => builder.name(Arc::clone(name)),

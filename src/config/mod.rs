@@ -51,7 +51,7 @@
 //! | key | value | without it |
 //! |---|---|---|
 //! | `name` | what errors call the fleet | `"fleet"` |
-//! | `strategy` | the name of a [`Strategy`](crate::pick::Strategy) | `"failover"` |
+//! | `strategy` | the name of a [`Strategy`](crate::pick::StrategyName) | `"failover"` |
 //! | `preset` | `"llxprt"`: one after the other in the order of the file, two backends at least | |
 //! | `most_ejected`, `panic_below` | shares, as in [`FleetBuilder`](crate::fleet::FleetBuilder) | 1, 0 |
 //!
@@ -110,10 +110,7 @@ mod vocabulary;
 mod weight;
 
 use self::error::Fault;
-pub use self::{
-    error::Invalid,
-    file::{Config, Guarded},
-};
+pub use self::{error::Invalid, file::Config};
 
 #[cfg(test)]
 mod tests;

@@ -47,7 +47,7 @@ impl Node {
         node.map_err(|error| {
             let path = track.path();
             if too_deep.get() {
-                Invalid::meaningless(&path, Fault::nameless("is nested too deep"), &Self::Null)
+                Invalid::meaningless(&path, Fault::nameless("is nested too deep"), |_| None)
             } else {
                 Invalid::unreadable(&path, error)
             }

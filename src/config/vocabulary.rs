@@ -10,22 +10,22 @@ use serde::{
 use crate::{
     health::Status,
     outcome::{StatusRange, Statuses},
-    pick::Strategy,
+    pick::StrategyName,
 };
 
 /// By name, as [`FromStr`](std::str::FromStr) reads it.
-impl<'de> Deserialize<'de> for Strategy {
+impl<'de> Deserialize<'de> for StrategyName {
     fn deserialize<D: Deserializer<'de>>(source: D) -> Result<Self, D::Error> {
         struct Named;
 
         impl Visitor<'_> for Named {
-            type Value = Strategy;
+            type Value = StrategyName;
 
             fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
                 f.write_str("the name of a strategy")
             }
 
-            fn visit_str<E: Error>(self, name: &str) -> Result<Strategy, E> {
+            fn visit_str<E: Error>(self, name: &str) -> Result<StrategyName, E> {
                 name.parse().map_err(E::custom)
             }
         }
@@ -38,15 +38,15 @@ impl<'de> Deserialize<'de> for Status {
     fn deserialize<D: Deserializer<'de>>(source: D) -> Result<Self, D::Error> {
         #[derive(Deserialize)]
         #[serde(rename_all = "snake_case")]
-        enum BackendName {
+        enum Word {
             Healthy,
             Degraded,
             Draining,
         }
-        Ok(match BackendName::deserialize(source)? {
-            BackendName::Healthy => Self::Healthy,
-            BackendName::Degraded => Self::Degraded,
-            BackendName::Draining => Self::Draining,
+        Ok(match Word::deserialize(source)? {
+            Word::Healthy => Self::Healthy,
+            Word::Degraded => Self::Degraded,
+            Word::Draining => Self::Draining,
         })
     }
 }

@@ -23,12 +23,6 @@ pin_project! {
     }
 }
 
-impl<B: Body> AnswerBody<B> {
-    pub(super) fn new(rest: B) -> Self {
-        Self { read: VecDeque::new(), broken: None, ended: false, rest }
-    }
-}
-
 impl<B: Body> Body for AnswerBody<B> {
     type Data = B::Data;
     type Error = B::Error;

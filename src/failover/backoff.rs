@@ -1,6 +1,6 @@
 use std::time::Duration;
 
-use crate::{fleet::InvalidSetting, pick::Rng};
+use crate::{rng::Rng, setting::InvalidSetting};
 
 /// How long to wait before the next attempt: 2, 4, 8, 16 s and so on by default, up to a cap.
 ///

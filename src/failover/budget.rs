@@ -6,7 +6,7 @@ use std::{
     },
 };
 
-use crate::fleet::InvalidSetting;
+use crate::setting::InvalidSetting;
 
 /// Bounds the attempts that are made beyond the first of each request: a share of the requests, plus a reserve.
 ///
@@ -66,7 +66,7 @@ mod tests {
     // C53
     #[test]
     fn in_every_window_at_most_the_share_plus_the_reserve() {
-        let mut rng = crate::pick::Rng::seeded(11);
+        let mut rng = crate::rng::Rng::seeded(11);
         let budget = budget(0.2, 5);
         // A history of requests and of wishes for more, far more than it grants.
         let mut history = vec![(0, 0)];

@@ -4,8 +4,8 @@ use tower::BoxError;
 
 use super::Ledger;
 use crate::{
-    fleet::InvalidSetting,
     outcome::{Outcome, inspect},
+    setting::InvalidSetting,
 };
 
 /// Why a request was not answered. One pointer wide, since every response carries the room for it.

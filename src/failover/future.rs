@@ -1,159 +1,151 @@
 use std::{
     fmt,
     pin::Pin,
-    sync::Arc,
     task::{Context, Poll, ready},
 };
 
-use futures::stream::Stream;
 use pin_project_lite::pin_project;
 use tokio::time::Sleep;
 use tower::BoxError;
 use tower_service::Service;
 
 use super::{
-    Accept, Error, ErrorKind, Ledger, Stopped,
-    layer::Run,
-    racer::Racer,
-    schedule::{Next, Schedule},
+    Commit, Error, ErrorKind, Ledger, Stopped,
+    attempts::Attempts,
+    plan::Next,
+    progress::Progress,
+    running::{End, Finish},
+    settings::Run,
 };
-use crate::{attempt::Held, body::Replay};
+use crate::{
+    attempt::{Ready, ReadySearch},
+    body::Replay,
+    outcome::Classify,
+    pick::AnyStrategy,
+};
 
 pin_project! {
-    /// The answer of one backend to come. Dropping it takes the request back from everybody.
+    /// The answer of one backend. Dropping it cancels the request everywhere.
     #[must_use = "futures do nothing unless polled"]
-    pub struct ResponseFuture<S, H, Req>
+    pub struct ResponseFuture<S, H, C, Req>
     where
         S: Service<H::Request>,
+        S: Send,
+        S: Sync,
         H: Replay<Req>,
-        H: Accept<S::Response>,
+        H: Commit<C::Watched>,
+        C: Classify<H::Request, S::Response>,
     {
-        // The first attempt, alone at the start: a request that goes well needs no more than this.
         #[pin]
-        first: Option<Racer<S, H, Req>>,
+        attempts: Attempts<S, H, C, Req>,
+        // The one timer, for whatever is due first.
         #[pin]
-        pause: Option<Sleep>,
-        #[pin]
-        bound: Option<Sleep>,
-        schedule: Schedule<S, H, Req>,
+        timer: Option<Sleep>,
+        progress: Progress<S, H, C, Req>,
     }
 }
 
-impl<S, H, Req> ResponseFuture<S, H, Req>
+impl<S, H, C, Req> ResponseFuture<S, H, C, Req>
 where
     S: Service<H::Request> + Clone + Send + Sync + 'static,
     S::Error: Into<BoxError>,
-    H: Replay<Req> + Accept<S::Response>,
+    H: Replay<Req> + Commit<C::Watched>,
+    C: Classify<H::Request, S::Response>,
 {
-    pub(super) fn begin(run: Arc<Run<S, H>>, held: Option<Held<S>>, request: Req) -> Self {
-        let mut schedule = Schedule::new(run, request);
-        let first = held.and_then(|held| schedule.open_with(held));
-        Self { first, pause: None, bound: None, schedule }
+    #[inline]
+    pub(super) fn begin(
+        search: &ReadySearch<S, C, AnyStrategy, Run<H>>,
+        held: Option<Ready<S, C>>,
+        request: Req,
+    ) -> Self {
+        let now = search.local().core.clock.now();
+        let mut progress = Progress::new(search.another(), now, request);
+        let first = held.filter(|_| progress.run().refused.is_none()).and_then(|ready| {
+            let ticket = ready.admit(|| now)?;
+            progress.enter(ready, ticket, now)
+        });
+        Self { attempts: Attempts::new(first), timer: None, progress }
     }
 }
 
-impl<S, H, Req> Future for ResponseFuture<S, H, Req>
+impl<S, H, C, Req> Future for ResponseFuture<S, H, C, Req>
 where
     S: Service<H::Request> + Clone + Send + Sync + 'static,
     S::Error: Into<BoxError>,
-    H: Replay<Req> + Accept<S::Response>,
+    H: Replay<Req> + Commit<C::Watched>,
+    C: Classify<H::Request, S::Response>,
 {
-    type Output = Result<<H as Accept<S::Response>>::Response, Error>;
+    type Output = Result<<H as Commit<C::Watched>>::Response, Error>;
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let mut this = self.project();
-        let schedule = this.schedule;
-        if let Some(refused) = &schedule.run.refused {
-            return Poll::Ready(Err(Error::new(ErrorKind::Misconfigured(refused.clone()), Ledger::default())));
+        let progress = this.progress;
+        if let Some(refused) = &progress.run().refused {
+            let kind = ErrorKind::Misconfigured((**refused).clone());
+            return Poll::Ready(Err(Error::new(kind, Ledger::default())));
         }
         for _ in 0..ROUNDS {
-            // Those who run.
-            let mut settled = false;
-            if let Some(first) = this.first.as_mut().as_pin_mut()
-                && let Poll::Ready((finish, member)) = first.poll(cx)
-            {
-                this.first.set(None);
-                settled = true;
-                schedule.take_time(None);
-                let alone = !schedule.running();
-                if let Some(answer) = schedule.settle(finish, &member, alone) {
-                    // The losers are gone before the answer is handed out.
-                    schedule.give_up(None);
+            // The attempts that run.
+            if let Poll::Ready(finish) = this.attempts.as_mut().poll(cx, progress.run()) {
+                let finish = match finish.end {
+                    // The usual way: nothing is to be told, and nothing but this attempt was made.
+                    End::Answer(peek) if !H::KEEPS_LEDGER && this.attempts.is_empty() => {
+                        return Poll::Ready(Ok(progress.run().terms.finish(peek, Ledger::default())));
+                    }
+                    end => Finish { end, ..finish },
+                };
+                let now = progress.now();
+                if let Some(answer) = progress.settle(finish, now, this.attempts.is_empty(), |ledger| {
+                    // The losers are dropped before the answer is handed out.
+                    this.attempts.as_mut().cancel(now, ledger);
+                }) {
                     return Poll::Ready(answer);
                 }
-            }
-            while !settled && let Some(others) = schedule.others.as_mut() {
-                let Poll::Ready(Some((finish, member))) = Pin::new(others).poll_next(cx) else { break };
-                settled = true;
-                schedule.take_time(this.first.as_ref().as_pin_ref());
-                let alone = this.first.is_none() && !schedule.running();
-                if let Some(answer) = schedule.settle(finish, &member, alone) {
-                    schedule.give_up(this.first.as_ref().as_pin_ref());
-                    this.first.set(None);
-                    return Poll::Ready(answer);
-                }
-            }
-            // Those who may start.
-            let running = this.first.is_some() || schedule.running();
-            match schedule.next {
-                wanted @ (Next::Now | Next::All) => {
-                    schedule.next = Next::Later;
-                    this.pause.set(None);
-                    let mut started = false;
-                    let waits = loop {
-                        match schedule.start(cx) {
-                            Poll::Pending => break true,
-                            Poll::Ready(None) => break false,
-                            Poll::Ready(Some(racer)) => schedule.launch(racer),
-                        }
-                        started = true;
-                        if wanted == Next::Now {
-                            break false;
-                        }
-                    };
-                    if waits {
-                        schedule.next = wanted;
-                    }
-                    if started {
-                        continue;
-                    }
-                    if !waits {
-                        schedule.next = Next::Never;
-                        if !running {
-                            return Poll::Ready(schedule.conclude());
-                        }
-                    }
-                }
-                Next::After(pause) => {
-                    if this.pause.is_none() {
-                        this.pause.set(Some(tokio::time::sleep(pause)));
-                    }
-                    if let Some(timer) = this.pause.as_mut().as_pin_mut()
-                        && timer.poll(cx).is_ready()
-                    {
-                        schedule.next = Next::Now;
-                        continue;
-                    }
-                }
-                Next::Later | Next::Never if !running => return Poll::Ready(schedule.conclude()),
-                Next::Later | Next::Never => {}
-            }
-            if settled {
                 continue;
             }
-            // The end of all time. Those who still run are dropped with us.
-            let Some(ends) = schedule.ends else { return Poll::Pending };
-            if this.bound.as_ref().as_pin_ref().is_none_or(|bound| bound.deadline() != ends) {
-                this.bound.set(Some(tokio::time::sleep_until(ends)));
+            // Those that may start.
+            let is_idle = this.attempts.is_empty();
+            match progress.plan.next {
+                wanted @ (Next::Now | Next::All) if progress.has_room(this.attempts.len()) => {
+                    progress.plan.next = Next::OnEnd;
+                    match progress.poll_start(cx) {
+                        Poll::Ready(Some(running)) => {
+                            this.attempts.as_mut().add(running);
+                            continue;
+                        }
+                        Poll::Ready(None) if is_idle => return Poll::Ready(progress.conclude()),
+                        Poll::Ready(None) => progress.plan.next = Next::Never,
+                        Poll::Pending => progress.plan.next = wanted,
+                    }
+                }
+                Next::OnEnd | Next::Never if is_idle => return Poll::Ready(progress.conclude()),
+                _ => {}
             }
-            if let Some(bound) = this.bound.as_mut().as_pin_mut() {
-                ready!(bound.poll(cx));
+            // The timer.
+            let due = this.attempts.deadline().into_iter().chain(progress.plan.wakes()).min();
+            let Some(due) = due else { return Poll::Pending };
+            let at = progress.search.local().core.clock.instant(due);
+            if this.timer.as_ref().as_pin_ref().is_none_or(|timer| timer.deadline() != at) {
+                this.timer.set(Some(tokio::time::sleep_until(at)));
             }
-            schedule.take_time(this.first.as_ref().as_pin_ref());
-            schedule.give_up(this.first.as_ref().as_pin_ref());
-            this.first.set(None);
-            schedule.ledger.stopped.get_or_insert(Stopped::OutOfTime);
-            return Poll::Ready(schedule.conclude());
+            if let Some(timer) = this.timer.as_mut().as_pin_mut() {
+                ready!(timer.poll(cx));
+            }
+            // A timer is exact to a millisecond only.
+            let now = progress.now().max(due);
+            if progress.plan.ends.is_some_and(|ends| now.reached(ends)) {
+                this.attempts.as_mut().cancel(now, &mut progress.ledger);
+                progress.ledger.stopped.get_or_insert(Stopped::OutOfTime);
+                return Poll::Ready(progress.conclude());
+            }
+            progress.plan.wake(now);
+            if let Some(finish) = this.attempts.as_mut().expire(now, &progress.ledger, progress.run())
+                && let Some(answer) = progress.settle(finish, now, this.attempts.is_empty(), |ledger| {
+                    this.attempts.as_mut().cancel(now, ledger);
+                })
+            {
+                return Poll::Ready(answer);
+            }
         }
         // Backends that fail at once, one after the other, are not to keep the task from its timers.
         cx.waker().wake_by_ref();
@@ -164,10 +156,11 @@ where
 /// Attempts and their ends that one poll may see.
 const ROUNDS: u32 = 64;
 
-impl<S, H, Req> fmt::Debug for ResponseFuture<S, H, Req>
+impl<S, H, C, Req> fmt::Debug for ResponseFuture<S, H, C, Req>
 where
-    S: Service<H::Request>,
-    H: Replay<Req> + Accept<S::Response>,
+    S: Service<H::Request> + Send + Sync,
+    H: Replay<Req> + Commit<C::Watched>,
+    C: Classify<H::Request, S::Response>,
 {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("ResponseFuture").finish_non_exhaustive()

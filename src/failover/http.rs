@@ -1,6 +1,7 @@
 //! Terms for HTTP and gRPC.
 
 use std::{
+    collections::VecDeque,
     fmt,
     io::IoSlice,
     pin::Pin,
@@ -10,20 +11,19 @@ use std::{
 
 use bytes::Buf;
 use http::{HeaderName, HeaderValue, Request, Response, StatusCode};
-use http_body::Body;
-use tower::BoxError;
+use http_body::{Body, Frame};
 
-use super::{Accept, AnswerBody, Attempted, Ending, Error, ErrorKind, Ledger, Stopped, accept};
+use super::{AnswerBody, Attempted, Commit, Ending, Error, ErrorKind, Ledger, Stopped};
 use crate::{
     body::{Replay, ReplayBody, ReplayLayer, Unreplayable},
-    outcome::{Classify, FailureKind, HttpClassifier, Outcome, gateway_status},
+    outcome::{FailureKind, Outcome, gateway_status},
 };
 
 /// From which moment on a response is the answer. Until then a failure or a stall moves the request on; from then on
 /// nothing is sent again, and an error is the body's.
 ///
-/// To a breaker around the backend a good head is a success at once, whatever follows, unless its classifier waits for
-/// [`success_at_end`](HttpClassifier::success_at_end).
+/// The success of the attempt is recorded at this moment too: what it refuses is a failure of its backend, for the circuit
+/// as for the request. A classifier that waits for the end of the body records it then.
 #[derive(Clone, Default)]
 #[non_exhaustive]
 pub enum CommitPoint {
@@ -102,38 +102,19 @@ impl fmt::Debug for Prelude {
     }
 }
 
-/// How HTTP requests are sent again, and which responses are good. The parts are set on the
+/// How HTTP requests are sent again, and from which moment on a response is the answer. The parts are set on the
 /// [`FailoverLayer`](super::FailoverLayer).
-#[derive(Clone, Debug)]
-pub struct HttpTerms<C = HttpClassifier> {
+#[derive(Clone, Debug, Default)]
+pub struct Http {
     replay: ReplayLayer,
-    classifier: C,
     commit: CommitPoint,
     served_by: Option<HeaderName>,
 }
 
-impl HttpTerms {
-    /// Bodies up to 1 MiB are sent again, 429 and 5xx are failures, a response is the answer with its head.
+impl Http {
+    /// Bodies up to 1 MiB are sent again, a response is the answer with its head.
     pub fn new() -> Self {
-        Self {
-            replay: ReplayLayer::new(),
-            classifier: HttpClassifier::new(),
-            commit: CommitPoint::Head,
-            served_by: None,
-        }
-    }
-}
-
-impl Default for HttpTerms {
-    fn default() -> Self {
-        Self::new()
-    }
-}
-
-impl<C> HttpTerms<C> {
-    pub(super) fn classify<D>(self, classifier: D) -> HttpTerms<D> {
-        let Self { replay, commit, served_by, .. } = self;
-        HttpTerms { replay, classifier, commit, served_by }
+        Self::default()
     }
 
     pub(super) fn commit(mut self, point: CommitPoint) -> Self {
@@ -152,7 +133,7 @@ impl<C> HttpTerms<C> {
     }
 }
 
-impl<B: Body, C> Replay<Request<B>> for HttpTerms<C> {
+impl<B: Body> Replay<Request<B>> for Http {
     type Request = Request<ReplayBody<B>>;
 
     fn keep(&self, request: Request<B>) -> Self::Request {
@@ -172,39 +153,40 @@ impl<B: Body, C> Replay<Request<B>> for HttpTerms<C> {
     }
 }
 
-impl<B, C> Accept<Response<B>> for HttpTerms<C>
+impl<B> Commit<Response<B>> for Http
 where
     B: Body + Unpin,
-    B::Error: Into<BoxError>,
-    C: Classify<(), Response<B>>,
 {
-    type Opening = Opening<B>;
+    type Peek = Peek<B>;
     type Response = Response<AnswerBody<B>>;
 
-    fn head(&self, response: &Response<B>) -> Outcome {
-        accept::head(&self.classifier, response)
+    fn is_at_head(&self) -> bool {
+        matches!(self.commit, CommitPoint::Head)
     }
 
-    fn error(&self, error: &BoxError) -> Outcome {
-        self.classifier.error(self.classifier.request(&()), error)
+    fn status(&self, response: &Response<B>) -> Option<u16> {
+        Some(response.status().as_u16())
     }
 
-    fn open(&self, response: Response<B>) -> Opening<B> {
+    fn peek(&self, response: Response<B>) -> Peek<B> {
         let size = response.body().size_hint().exact().and_then(|size| usize::try_from(size).ok());
         let room = match self.commit {
             CommitPoint::Whole(bound) if size.is_some_and(|size| size <= bound) => Some(bound),
             _ => None,
         };
-        Opening { response: response.map(AnswerBody::new), seen: Vec::new(), room }
+        Peek { response, held: VecDeque::new(), broken: None, ended: false, seen: Vec::new(), room }
     }
 
-    fn poll_open(&self, opening: &mut Opening<B>, cx: &mut Context<'_>) -> Poll<Outcome> {
-        let Opening { response, seen, room } = opening;
-        let body = response.body_mut();
+    fn response<'a>(&self, peek: &'a mut Peek<B>) -> &'a mut Response<B> {
+        &mut peek.response
+    }
+
+    fn poll_commit(&self, peek: &mut Peek<B>, cx: &mut Context<'_>) -> Poll<Outcome> {
+        let Peek { response, held, broken, ended, seen, room } = peek;
         for _ in 0..FRAMES {
             match &self.commit {
                 CommitPoint::Head => return Poll::Ready(Outcome::Success),
-                CommitPoint::FirstFrame if !body.read.is_empty() => return Poll::Ready(Outcome::Success),
+                CommitPoint::FirstFrame if !held.is_empty() => return Poll::Ready(Outcome::Success),
                 CommitPoint::FirstFrame => {}
                 CommitPoint::Whole(_) if room.is_none() => return Poll::Ready(Outcome::Success),
                 CommitPoint::Whole(_) => {}
@@ -215,14 +197,14 @@ where
                     Decision::Wait => {}
                 },
             }
-            match ready!(Pin::new(&mut body.rest).poll_frame(cx)) {
+            match ready!(Pin::new(response.body_mut()).poll_frame(cx)) {
                 None => {
-                    body.ended = true;
+                    *ended = true;
                     return Poll::Ready(Outcome::Success);
                 }
                 // Whatever broke, it broke before it was an answer. Should it trip nothing, the caller gets it.
                 Some(Err(error)) => {
-                    body.broken = Some(error);
+                    *broken = Some(error);
                     return Poll::Ready(FailureKind::Body.into());
                 }
                 Some(Ok(frame)) => {
@@ -233,11 +215,11 @@ where
                     *room = room.and_then(|room| room.checked_sub(frame.data_ref().map_or(0, Buf::remaining)));
                     // An empty frame says nothing yet, and nothing is lost with it.
                     if frame.data_ref().is_none_or(|data| data.has_remaining()) {
-                        body.read.push_back(frame);
+                        held.push_back(frame);
                     }
                     // Nor one in pieces so small that keeping them takes more than their data.
                     if let CommitPoint::Whole(bound) = self.commit
-                        && body.read.len() > 64 + bound / 64
+                        && held.len() > 64 + bound / 64
                     {
                         *room = None;
                     }
@@ -249,8 +231,9 @@ where
         Poll::Pending
     }
 
-    fn hand_over(&self, opening: Opening<B>, ledger: Ledger) -> Self::Response {
-        let mut response = opening.response;
+    fn finish(&self, peek: Peek<B>, ledger: Ledger) -> Self::Response {
+        let Peek { response, held, broken, ended, .. } = peek;
+        let mut response = response.map(|rest| AnswerBody { read: held, broken, ended, rest });
         if let (Some(header), Some(backend)) = (&self.served_by, ledger.served())
             && let Ok(value) = HeaderValue::from_str(backend)
         {
@@ -285,8 +268,12 @@ impl Error {
 const FRAMES: u32 = 32;
 
 /// A response whose beginning is being looked at.
-pub struct Opening<B: Body> {
-    response: Response<AnswerBody<B>>,
+pub struct Peek<B: Body> {
+    response: Response<B>,
+    /// What was read of its body.
+    held: VecDeque<Frame<B::Data>>,
+    broken: Option<B::Error>,
+    ended: bool,
     /// What a predicate has seen of it.
     seen: Vec<u8>,
     /// How much more of it may come while its end is waited for. None when it is not.

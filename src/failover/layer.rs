@@ -2,96 +2,43 @@ use std::{fmt, sync::Arc, time::Duration};
 
 use tower_layer::Layer;
 
-use super::{Backoff, Budget, Failover, Plain, Trigger};
 #[cfg(feature = "http")]
-use super::{CommitPoint, HttpTerms};
+use super::CommitPoint;
+use super::{
+    Backoff, Budget, Failover, Http, Mode, Plain, Trigger,
+    settings::{Run, Settings},
+};
 #[cfg(feature = "http")]
-use crate::{body::ReplayLayer, outcome::HttpClassifier};
+use crate::{body::ReplayLayer, outcome::Statuses};
 use crate::{
-    fleet::{Fleet, InvalidSetting},
-    pick::{AnyPick, Pick, Primary, Source, Strategy, UnsupportedStrategy},
+    fleet::Fleet,
+    pick::{AnyStrategy, Primary, Strategy, StrategyName},
+    setting::InvalidSetting,
 };
 
 /// Puts a [`Failover`] on a [`Fleet`]. See [the module](super).
 ///
-/// `H` are the terms on which requests are sent again and responses are good, `P` is the strategy that names the first
-/// backend. A value that makes no sense is refused by [`checked`](Self::checked); a door that is made with one unchecked
+/// `H` are the terms on which requests are sent again and responses are the answer. What is a failure is decided by the
+/// classifier of the fleet. A value that makes no sense is refused by [`checked`](Self::checked); a door that is made with one unchecked
 /// answers every call with the same error.
 #[must_use = "a layer does nothing until it is given a fleet"]
-pub struct FailoverLayer<H, P = Primary> {
+#[derive(Clone)]
+pub struct FailoverLayer<H = Http> {
     terms: H,
-    pick: P,
+    strategy: AnyStrategy,
     settings: Settings,
 }
 
-/// When the next attempt starts.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum Mode {
-    /// At the first trip, everybody eligible at once, the primary included.
-    #[default]
-    Race,
-    /// One after the other, each when the one before has tripped.
-    Sequential,
-    /// The next one after each such delay, or at a trip if that is earlier.
-    ///
-    /// Who loses to its hedge is dropped before it can fail: set
-    /// [`slow_calls`](crate::CircuitBreakerLayer::slow_calls) at the breaker, at less than this delay, so that losers are
-    /// learned from. Otherwise a backend that hangs may be asked first for ever, and every request waits for its hedge.
-    Hedged(Duration),
-}
-
-#[derive(Clone, Debug)]
-pub(super) struct Settings {
-    pub(super) mode: Mode,
-    pub(super) race_bound: Duration,
-    pub(super) timeout: Option<Duration>,
-    pub(super) deadline: Option<Duration>,
-    pub(super) attempts_per_backend: u32,
-    pub(super) same_backend_delay: Duration,
-    pub(super) backoff: Option<Backoff>,
-    pub(super) retry_after_cap: Duration,
-    pub(super) budget: Option<Budget>,
-    pub(super) triggers: Arc<[Trigger]>,
-    pub(super) idempotent_only: bool,
-    pub(super) pass_through: bool,
-}
-
-impl Default for Settings {
-    fn default() -> Self {
-        Self {
-            mode: Mode::Race,
-            // A race is a last resort, and somebody is waiting.
-            race_bound: Duration::from_secs(5),
-            // No timer unless it is asked for.
-            timeout: None,
-            deadline: None,
-            // Another backend is a better bet than the same one again.
-            attempts_per_backend: 1,
-            same_backend_delay: Duration::ZERO,
-            backoff: None,
-            // What a caller may be expected to wait for.
-            retry_after_cap: Duration::from_secs(60),
-            // Saving every request comes first; breakers end an outage's storm.
-            budget: None,
-            triggers: Trigger::defaults().into(),
-            idempotent_only: false,
-            // A client had better see the upstream's 429 than ours.
-            pass_through: true,
-        }
-    }
-}
-
 #[cfg(feature = "http")]
-impl FailoverLayer<HttpTerms> {
+impl FailoverLayer {
     /// For HTTP and gRPC: on 429, 5xx, a timeout or a network error the others race for the answer.
     pub fn new() -> Self {
-        Self::with_terms(HttpTerms::new())
+        Self::with_terms(Http::new())
     }
 }
 
 #[cfg(feature = "http")]
-impl Default for FailoverLayer<HttpTerms> {
+impl Default for FailoverLayer {
     fn default() -> Self {
         Self::new()
     }
@@ -107,27 +54,27 @@ impl FailoverLayer<Plain> {
 impl<H> FailoverLayer<H> {
     /// On terms of your own.
     pub fn with_terms(terms: H) -> Self {
-        Self { terms, pick: Primary, settings: Settings::default() }
+        Self { terms, strategy: AnyStrategy::new(Primary), settings: Settings::default() }
     }
 }
 
-impl<H, P> FailoverLayer<H, P> {
-    /// Who is asked first. Default [`Primary`]: the first of the highest tier.
-    pub fn strategy<Q: Pick>(self, pick: Q) -> FailoverLayer<H, Q> {
-        let Self { terms, settings, .. } = self;
-        FailoverLayer { terms, pick, settings }
+impl<H> FailoverLayer<H> {
+    /// Which backend is tried first. Default [`Primary`]: the first of the highest tier.
+    pub fn strategy(mut self, strategy: impl Strategy) -> Self {
+        self.strategy = AnyStrategy::new(strategy);
+        self
     }
 
-    /// Who is asked first, by the name of the strategy. `failover` races from the primary, `weighted_failover` goes on
-    /// sequentially in weighted order; the others name the first and leave the mode as it is.
-    pub fn named(self, strategy: Strategy) -> Result<FailoverLayer<H, AnyPick>, UnsupportedStrategy> {
-        let mut layer = self.strategy(AnyPick::try_from(strategy)?);
+    /// Which backend is tried first, by the name of the strategy. `failover` races from the primary, `weighted_failover`
+    /// goes on sequentially in weighted order; the others name the first and leave the mode as it is.
+    pub fn named(mut self, strategy: StrategyName) -> Self {
+        self.strategy = strategy.into();
         match strategy {
-            Strategy::Failover => layer.settings.mode = Mode::Race,
-            Strategy::WeightedFailover => layer.settings.mode = Mode::Sequential,
+            StrategyName::Failover => self.settings.mode = Mode::Race,
+            StrategyName::WeightedFailover => self.settings.mode = Mode::Sequential,
             _ => {}
         }
-        Ok(layer)
+        self
     }
 
     /// When the next attempt starts. Default [`Mode::Race`].
@@ -139,6 +86,12 @@ impl<H, P> FailoverLayer<H, P> {
     /// How long a race may take until its winner commits. Default 5 s.
     pub fn race_bound(mut self, bound: Duration) -> Self {
         self.settings.race_bound = bound;
+        self
+    }
+
+    /// How many backends a race asks at once. Default 16; as some fail, the next in line are asked.
+    pub fn race_width(mut self, width: u32) -> Self {
+        self.settings.race_width = width;
         self
     }
 
@@ -213,13 +166,7 @@ impl<H, P> FailoverLayer<H, P> {
 }
 
 #[cfg(feature = "http")]
-impl<C, P> FailoverLayer<HttpTerms<C>, P> {
-    /// What counts as a failure.
-    pub fn classify<D>(self, classifier: D) -> FailoverLayer<HttpTerms<D>, P> {
-        let Self { terms, pick, settings } = self;
-        FailoverLayer { terms: terms.classify(classifier), pick, settings }
-    }
-
+impl FailoverLayer {
     /// From which moment on a response is the answer. Default [`CommitPoint::Head`].
     pub fn commit(mut self, point: CommitPoint) -> Self {
         self.terms = self.terms.commit(point);
@@ -237,67 +184,31 @@ impl<C, P> FailoverLayer<HttpTerms<C>, P> {
         self.terms = self.terms.served_by(header);
         self
     }
-}
 
-#[cfg(feature = "http")]
-impl<P> FailoverLayer<HttpTerms<HttpClassifier>, P> {
-    /// The statuses that are failures. Default 429 and 500 to 599.
-    pub fn statuses(self, statuses: crate::outcome::Statuses) -> Self {
-        self.classify(HttpClassifier::new().statuses(statuses))
+    /// The statuses that move a request on, in place of those that the fleet's classifier counts as failures: a 404 may
+    /// move on, and be no failure of its backend. The trigger is [`Trigger::status`].
+    pub fn statuses(mut self, statuses: Statuses) -> Self {
+        self.settings.statuses = Some(statuses);
+        self
     }
 }
 
-impl Settings {
-    pub(super) fn check(&self) -> Result<(), InvalidSetting> {
-        let positive = [
-            ("mode.hedged", if let Mode::Hedged(delay) = self.mode { Some(delay) } else { None }),
-            ("race_bound", Some(self.race_bound)),
-            ("timeout", self.timeout),
-            ("deadline", self.deadline),
-        ];
-        for (field, value) in positive {
-            if value.is_some_and(|value| value.is_zero()) {
-                return Err(InvalidSetting::setting(field, "0 s", "must be longer than zero"));
-            }
-        }
-        if !(1..=100).contains(&self.attempts_per_backend) {
-            let value = self.attempts_per_backend.to_string();
-            return Err(InvalidSetting::setting("attempts_per_backend", &value, "must be from 1 to 100"));
-        }
-        self.backoff.map_or(Ok(()), |backoff| backoff.checked().map(drop))?;
-        self.budget.clone().map_or(Ok(()), |budget| budget.checked().map(drop))
-    }
-}
-
-/// What all requests of a door have in common.
-pub(super) struct Run<S, H> {
-    pub(super) terms: H,
-    pub(super) settings: Settings,
-    pub(super) source: Arc<dyn Source<S>>,
-    pub(super) refused: Option<InvalidSetting>,
-}
-
-impl<S, R, H, P> Layer<Fleet<S, R>> for FailoverLayer<H, P>
+impl<S, C, H> Layer<Fleet<S, C>> for FailoverLayer<H>
 where
     S: Send + Sync + 'static,
+    C: Clone + Send + Sync + 'static,
     H: Clone,
-    P: Pick,
 {
-    type Service = Failover<S, H, P>;
+    type Service = Failover<S, H, C>;
 
-    fn layer(&self, fleet: Fleet<S, R>) -> Failover<S, H, P> {
-        Failover::new(&fleet, self.terms.clone(), self.pick.renew(&[], &[]), self.settings.clone())
+    fn layer(&self, fleet: Fleet<S, C>) -> Failover<S, H, C> {
+        let refused = self.settings.check().err().map(Arc::new);
+        let run = Run { terms: self.terms.clone(), settings: Arc::new(self.settings.clone()), refused };
+        Failover::new(&fleet, self.strategy.clone(), run)
     }
 }
 
-/// The clone begins a rotation of its own, as each door does.
-impl<H: Clone, P: Pick> Clone for FailoverLayer<H, P> {
-    fn clone(&self) -> Self {
-        Self { terms: self.terms.clone(), pick: self.pick.renew(&[], &[]), settings: self.settings.clone() }
-    }
-}
-
-impl<H, P> fmt::Debug for FailoverLayer<H, P> {
+impl<H> fmt::Debug for FailoverLayer<H> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("FailoverLayer").field("settings", &self.settings).finish_non_exhaustive()
     }

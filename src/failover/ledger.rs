@@ -1,8 +1,8 @@
-use std::{fmt, time::Duration};
+use std::{fmt, slice, time::Duration};
 
 use crate::{
     body::Unreplayable,
-    fleet::{BackendId, BackendName},
+    name::{BackendId, BackendName},
     outcome::Outcome,
 };
 
@@ -11,10 +11,48 @@ use crate::{
 /// In the extensions of a response, and in every error of a failover.
 #[derive(Clone, Debug, Default)]
 pub struct Ledger {
-    pub(super) attempts: Vec<Attempted>,
+    pub(super) lines: Lines,
     /// The line whose response was passed through, although it had tripped.
     pub(super) passed_through: Option<usize>,
     pub(super) stopped: Option<Stopped>,
+}
+
+/// The lines of a ledger: the first without an allocation, since most requests have no other.
+#[derive(Clone, Debug, Default)]
+pub(super) enum Lines {
+    #[default]
+    None,
+    One(Attempted),
+    Many(Vec<Attempted>),
+}
+
+impl Lines {
+    pub(super) fn as_slice(&self) -> &[Attempted] {
+        match self {
+            Self::None => &[],
+            Self::One(line) => slice::from_ref(line),
+            Self::Many(lines) => lines,
+        }
+    }
+
+    pub(super) fn as_mut_slice(&mut self) -> &mut [Attempted] {
+        match self {
+            Self::None => &mut [],
+            Self::One(line) => slice::from_mut(line),
+            Self::Many(lines) => lines,
+        }
+    }
+
+    pub(super) fn push(&mut self, line: Attempted) {
+        *self = match std::mem::take(self) {
+            Self::None => Self::One(line),
+            Self::One(first) => Self::Many(vec![first, line]),
+            Self::Many(mut lines) => {
+                lines.push(line);
+                Self::Many(lines)
+            }
+        };
+    }
 }
 
 /// One attempt.
@@ -79,14 +117,22 @@ pub enum Stopped {
 impl Ledger {
     /// The attempts, in the order they were begun.
     pub fn attempts(&self) -> &[Attempted] {
-        &self.attempts
+        self.lines.as_slice()
+    }
+
+    pub(super) fn took(&mut self, line: usize, took: Duration) {
+        self.lines.as_mut_slice()[line].took = took;
+    }
+
+    pub(super) fn end(&mut self, line: usize, ending: Ending) {
+        self.lines.as_mut_slice()[line].ending = ending;
     }
 
     /// Who gave the answer. When all failed it is the one whose response was passed through, which then has
     /// [tripped](Ending::Tripped) too.
     pub fn served(&self) -> Option<&BackendName> {
-        let served = self.attempts.iter().find(|attempt| attempt.ending == Ending::Served);
-        let passed_through = || self.attempts.get(self.passed_through?);
+        let served = self.attempts().iter().find(|attempt| attempt.ending == Ending::Served);
+        let passed_through = || self.attempts().get(self.passed_through?);
         served.or_else(passed_through).map(|attempt| &attempt.backend)
     }
 
@@ -97,7 +143,7 @@ impl Ledger {
 
     /// The last failure that moved the request on.
     pub fn last_failure(&self) -> Option<Outcome> {
-        self.attempts.iter().rev().find_map(|attempt| match attempt.ending {
+        self.attempts().iter().rev().find_map(|attempt| match attempt.ending {
             Ending::Tripped { outcome, .. } | Ending::NotReady { outcome } => Some(outcome),
             Ending::Served | Ending::BrokenOff { .. } | Ending::Dropped => None,
         })
@@ -107,7 +153,7 @@ impl Ledger {
 /// `` `openai`: status 429, retry after 30s (112ms); `azure`: timeout (5s); `spare` served (80ms) ``
 impl fmt::Display for Ledger {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for (index, Attempted { backend, ending, took, .. }) in self.attempts.iter().enumerate() {
+        for (index, Attempted { backend, ending, took, .. }) in self.attempts().iter().enumerate() {
             f.write_str(if index == 0 { "" } else { "; " })?;
             match ending {
                 Ending::Served => write!(f, "`{backend}` served ({took:.1?})")?,

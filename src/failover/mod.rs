@@ -60,7 +60,7 @@
 //!     .backoff(Backoff::default())
 //!     .deadline(Duration::from_secs(30))
 //!     .checked()?;
-//! let fleet = Fleet::builder().backend(Backend::new("only", client)).build()?;
+//! let fleet = Fleet::plain().backend(Backend::new("only", client)).build()?;
 //! let dependable = ServiceBuilder::new().layer(layer).service(fleet);
 //! # let _ = dependable;
 //! # Ok(())
@@ -69,36 +69,43 @@
 //!
 //! When any backend will do and a failure may be the caller's, a [balance](crate::balance) costs less.
 
-mod accept;
 #[cfg(feature = "http")]
 mod answer;
+mod attempts;
 mod backoff;
 mod budget;
+mod commit;
 mod error;
 mod future;
 #[cfg(feature = "http")]
 mod http;
 mod layer;
 mod ledger;
-mod order;
-mod racer;
-mod schedule;
+mod plan;
+mod progress;
+mod running;
 mod service;
+mod settings;
+mod settle;
+mod tries;
 mod trigger;
 
-pub use self::{
-    accept::{Accept, Plain},
-    backoff::Backoff,
-    budget::Budget,
-    error::{Error, ErrorKind},
-    future::ResponseFuture,
-    layer::{FailoverLayer, Mode},
-    ledger::{Attempted, Ending, Ledger, Stopped},
-    service::Failover,
-    trigger::Trigger,
-};
+#[cfg(not(feature = "http"))]
+pub use self::commit::Http;
 #[cfg(feature = "http")]
 pub use self::{
     answer::AnswerBody,
-    http::{CommitPoint, Decision, HttpTerms, Opening, Prelude},
+    http::{CommitPoint, Decision, Http, Peek, Prelude},
+};
+pub use self::{
+    backoff::Backoff,
+    budget::Budget,
+    commit::{Commit, Plain},
+    error::{Error, ErrorKind},
+    future::ResponseFuture,
+    layer::FailoverLayer,
+    ledger::{Attempted, Ending, Ledger, Stopped},
+    service::Failover,
+    settings::Mode,
+    trigger::Trigger,
 };

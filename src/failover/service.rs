@@ -1,60 +1,61 @@
 use std::{
     fmt,
     panic::{AssertUnwindSafe, catch_unwind},
-    sync::Arc,
     task::{Context, Poll, ready},
 };
 
 use tower::BoxError;
 use tower_service::Service;
 
-use super::{
-    Accept, Error, ResponseFuture,
-    layer::{Run, Settings},
-};
+use super::{Commit, Error, Http, ResponseFuture, settings::Run};
 use crate::{
-    attempt::{Held, Seek},
+    attempt::{Door, Ready},
     body::Replay,
     fleet::Fleet,
-    pick::{Desk, Pick},
+    outcome::{Classify, HttpClassifier},
+    pick::AnyStrategy,
 };
 
 /// Sends each request to one backend, and to others when that one trips. See [the module](super).
 ///
 /// A clone shares the fleet, the strategy and the budget, and looks for a ready backend of its own.
-pub struct Failover<S, H, P> {
-    seek: Seek<S, P>,
-    held: Option<Held<S>>,
-    run: Arc<Run<S, H>>,
+pub struct Failover<S, H = Http, C = HttpClassifier> {
+    door: Door<S, C, AnyStrategy, Run<H>>,
+    held: Option<Ready<S, C>>,
 }
 
-impl<S: Send + Sync + 'static, H, P: Pick> Failover<S, H, P> {
-    pub(super) fn new<R>(fleet: &Fleet<S, R>, terms: H, pick: P, settings: Settings) -> Self {
-        let desk = Desk::open(fleet.shared(), pick);
-        let (source, refused) = (Arc::clone(&desk), settings.check().err());
-        Self { seek: Seek::new(desk), held: None, run: Arc::new(Run { terms, settings, source, refused }) }
+impl<S, H, C> Failover<S, H, C>
+where
+    S: Send + Sync + 'static,
+    H: Clone,
+    C: Clone + Send + Sync + 'static,
+{
+    pub(super) fn new(fleet: &Fleet<S, C>, strategy: AnyStrategy, run: Run<H>) -> Self {
+        Self { door: Door::new(fleet.shared(), strategy, run), held: None }
     }
 }
 
-impl<S, H, P, Req> Service<Req> for Failover<S, H, P>
+impl<S, H, C, Req> Service<Req> for Failover<S, H, C>
 where
     S: Service<H::Request> + Clone + Send + Sync + 'static,
     S::Error: Into<BoxError>,
-    H: Replay<Req> + Accept<S::Response>,
-    P: Pick,
+    H: Replay<Req> + Commit<C::Watched>,
+    C: Classify<H::Request, S::Response>,
 {
-    type Response = <H as Accept<S::Response>>::Response;
+    type Response = <H as Commit<C::Watched>>::Response;
     type Error = Error;
-    type Future = ResponseFuture<S, H, Req>;
+    type Future = ResponseFuture<S, H, C, Req>;
 
-    /// Pending while every backend is that may be the first. Never an error: with nobody eligible it is `call` that
-    /// says so.
+    /// Pending while every backend is that may be the first. Never an error: with no eligible backend it is `call` that
+    /// fails.
+    #[inline]
     fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
-        if !self.held.as_ref().is_some_and(|held| self.seek.confirms(held)) {
+        if !self.held.as_ref().is_some_and(Ready::is_valid) {
             self.held = None;
-            // A backend that panics here cannot be had: the future asks the others, with the request in hand.
-            let Ok(found) = catch_unwind(AssertUnwindSafe(|| self.seek.poll(cx))) else {
-                self.seek = self.seek.clone();
+            let search = &mut self.door.search;
+            // A backend that panics here is out of the question: the future asks the others, with the request in hand.
+            let Ok(found) = catch_unwind(AssertUnwindSafe(|| search.poll::<H::Request>(cx))) else {
+                search.stop();
                 return Poll::Ready(Ok(()));
             };
             self.held = ready!(found).ok();
@@ -62,22 +63,28 @@ where
         Poll::Ready(Ok(()))
     }
 
-    fn call(&mut self, request: Req) -> ResponseFuture<S, H, Req> {
+    #[inline]
+    fn call(&mut self, request: Req) -> ResponseFuture<S, H, C, Req> {
         // One that has left since is not called: the future looks for another, with the request in hand.
-        let held = self.held.take().filter(|held| self.seek.confirms(held));
-        ResponseFuture::begin(Arc::clone(&self.run), held, request)
+        ResponseFuture::begin(&self.door.search, self.held.take(), request)
     }
 }
 
 /// A clone starts unready.
-impl<S, H, P> Clone for Failover<S, H, P> {
+impl<S, H, C> Clone for Failover<S, H, C>
+where
+    S: Send + Sync + 'static,
+    H: Clone,
+    C: Clone + Send + Sync + 'static,
+{
+    #[inline]
     fn clone(&self) -> Self {
-        Self { seek: self.seek.clone(), held: None, run: Arc::clone(&self.run) }
+        Self { door: self.door.clone(), held: None }
     }
 }
 
-impl<S: Send + Sync + 'static, H, P> fmt::Debug for Failover<S, H, P> {
+impl<S, H, C> fmt::Debug for Failover<S, H, C> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Failover").field("fleet", self.seek.fleet()).finish_non_exhaustive()
+        f.debug_tuple("Failover").field(&self.door).finish()
     }
 }

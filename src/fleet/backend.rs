@@ -2,6 +2,7 @@ use std::{fmt, num::NonZeroU32, sync::Arc, time::Duration};
 
 use tower_layer::Layer;
 
+use super::member::Settings;
 use crate::{
     health::Status,
     name::BackendName,
@@ -87,14 +88,19 @@ impl<S> Backend<S> {
     }
 
     /// Past this point no bad name, weight or timeout exists.
-    pub(crate) fn checked(&self) -> Result<(BackendName, NonZeroU32), InvalidSetting> {
+    pub(crate) fn checked(&self) -> Result<Settings, InvalidSetting> {
         let name = BackendName::checked(&self.name)?;
         let weight = checked_weight(&name, self.weight)?;
-        if self.timeout.is_some_and(|timeout| timeout.is_zero()) {
-            return Err(InvalidSetting::new(&name, Field::Timeout, "0 s", "must be longer than zero"));
-        }
-        Ok((name, weight))
+        checked_timeout(&name, self.timeout)?;
+        Ok(Settings { name, weight, priority: self.priority, timeout: self.timeout })
     }
+}
+
+pub(super) fn checked_timeout(backend: &str, timeout: Option<Duration>) -> Result<(), InvalidSetting> {
+    if timeout.is_some_and(|timeout| timeout.is_zero()) {
+        return Err(InvalidSetting::new(backend, Field::Timeout, "0 s", "must be longer than zero"));
+    }
+    Ok(())
 }
 
 pub(super) fn checked_weight(backend: &str, weight: u32) -> Result<NonZeroU32, InvalidSetting> {

@@ -5,8 +5,10 @@ use std::{
 
 use futures::{channel::mpsc, stream::Stream};
 
-use super::BackendName;
-use crate::health::{Status, Transition};
+use crate::{
+    health::{Status, Transition},
+    name::BackendName,
+};
 
 /// Something that happened to a fleet.
 #[derive(Clone, Debug, PartialEq, Eq)]

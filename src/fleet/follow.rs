@@ -4,12 +4,14 @@ use futures::{StreamExt, stream::poll_fn};
 use tower::discover::{Change, Discover};
 
 use super::{
-    Backend, BackendName, Fleet, InvalidSetting,
-    registry::{Recruit, Registry},
+    backend::Backend,
+    books::Books,
+    handle::{Added, Fleet, insert, replace},
+    view::Entry,
 };
-use crate::telemetry;
+use crate::{name::BackendName, setting::InvalidSetting, telemetry};
 
-impl<S: Send + Sync + 'static, R: 'static> Fleet<S, R> {
+impl<S: Send + Sync + 'static, C: Clone + Send + Sync + 'static> Fleet<S, C> {
     /// Lets a [`Discover`] say who is part of the fleet, for as long as the returned future is polled.
     ///
     /// `backend` makes a backend of what was discovered: its name, its weight and so on. A known key that comes again
@@ -27,7 +29,7 @@ impl<S: Send + Sync + 'static, R: 'static> Fleet<S, R> {
     /// #     fn poll_ready(&mut self, _: &mut std::task::Context<'_>) -> std::task::Poll<Result<(), Self::Error>> { Ok(()).into() }
     /// #     fn call(&mut self, (): ()) -> Self::Future { std::future::ready(Ok(())) }
     /// # }
-    /// let fleet = Fleet::new();
+    /// let fleet = Fleet::plain().build().unwrap();
     /// let replicas = ServiceList::new(vec![Client, Client]);
     /// let following = fleet.follow(replicas, |key, client| Backend::new(format!("replica-{key}"), client));
     /// tokio::spawn(following).await.unwrap().unwrap();
@@ -38,11 +40,11 @@ impl<S: Send + Sync + 'static, R: 'static> Fleet<S, R> {
         &self,
         discover: D,
         mut backend: F,
-    ) -> impl Future<Output = Result<(), D::Error>> + use<S, R, D, F>
+    ) -> impl Future<Output = Result<(), D::Error>> + use<S, C, D, F>
     where
-        D: Discover<Service = R>,
+        D: Discover,
         D::Key: Hash + Clone,
-        F: FnMut(&D::Key, R) -> Backend<R>,
+        F: FnMut(&D::Key, D::Service) -> Backend<S>,
     {
         let fleet = self.clone();
         async move {
@@ -57,18 +59,23 @@ impl<S: Send + Sync + 'static, R: 'static> Fleet<S, R> {
                     Some(match batch.next()? {
                         Change::Remove(key) => (key, None),
                         Change::Insert(key, service) => {
-                            let recruit = fleet.recruit(backend(&key, service));
-                            (key, Some(recruit))
+                            let added = fleet.added(backend(&key, service));
+                            (key, Some(added))
                         }
                     })
                 })
                 .collect();
-                fleet.shared.edit(|registry| {
-                    for (key, recruit) in batch {
-                        if let Err(refused) = follow_one(registry, &mut names, key, recruit) {
+                let core = &fleet.shared.core;
+                // What is given up is dropped outside the lock.
+                let _gone: Vec<_> = core.edit(|books| {
+                    let one = |(key, added)| match follow_one(&fleet, books, &mut names, key, added) {
+                        Ok(gone) => gone,
+                        Err(refused) => {
                             telemetry::discovered_backend_refused(&refused);
+                            Gone::default()
                         }
-                    }
+                    };
+                    batch.into_iter().map(one).collect()
                 });
                 if let Some(error) = failed {
                     return Err(error);
@@ -82,27 +89,46 @@ impl<S: Send + Sync + 'static, R: 'static> Fleet<S, R> {
 /// Changes that are there at once are made at once: ten thousand backends are one new view, not ten thousand.
 const BATCH: usize = 1024;
 
-/// A key without a recruit has gone.
-fn follow_one<K: Hash + Eq, S: Send + Sync + 'static>(
-    registry: &mut Registry<S>,
+/// What a change gave up: services that were removed, or refused.
+struct Gone<S, C>(Vec<Entry<S, C>>, Option<Added<S>>);
+
+impl<S, C> Default for Gone<S, C> {
+    fn default() -> Self {
+        Self(Vec::new(), None)
+    }
+}
+
+/// Makes one change of the discovery. Nothing to add removes the key.
+fn follow_one<K: Hash + Eq, S: Send + Sync + 'static, C: Clone + Send + Sync + 'static>(
+    fleet: &Fleet<S, C>,
+    books: &mut Books,
     names: &mut HashMap<K, BackendName>,
     key: K,
-    recruit: Option<Result<Recruit<S>, InvalidSetting>>,
-) -> Result<(), InvalidSetting> {
-    // Who cannot come in does not cost the one who is there its place.
-    let recruit = recruit.transpose()?;
-    let Some(recruit) = recruit else {
-        names.remove(&key).map(|name| registry.remove(&name));
-        return Ok(());
+    added: Option<Result<Added<S>, InvalidSetting>>,
+) -> Result<Gone<S, C>, InvalidSetting> {
+    let mut gone = Gone::default();
+    // A refused replacement leaves the present backend in place.
+    let mut added = added.transpose()?;
+    let Some(name) = added.as_ref().map(|added| added.settings.name.clone()) else {
+        if let Some(member) = names.remove(&key).and_then(|name| books.by_name.get(&name).cloned()) {
+            gone.0.extend(fleet.remove_member(books, &member));
+        }
+        return Ok(gone);
     };
-    let name = recruit.name.clone();
     let known = names.get(&key).cloned();
     // The operator may have removed it meanwhile: then it comes back.
-    if known.as_ref() == Some(&name) && registry.knows(&name) {
-        return registry.replace(recruit);
+    if known.as_ref() == Some(&name) && books.by_name.contains_key(&name) {
+        gone.0.extend(replace(fleet, books, &mut added)?);
+        return Ok(gone);
     }
-    registry.insert(recruit)?;
-    known.filter(|known| *known != name).map(|known| registry.remove(&known));
+    if let Err(refused) = insert(fleet, books, &mut added) {
+        telemetry::discovered_backend_refused(&refused);
+        gone.1 = added;
+        return Ok(gone);
+    }
+    if let Some(before) = known.filter(|known| *known != name).and_then(|known| books.by_name.get(&known).cloned()) {
+        gone.0.extend(fleet.remove_member(books, &before));
+    }
     names.insert(key, name);
-    Ok(())
+    Ok(gone)
 }

@@ -1,97 +1,227 @@
+//! What runs: a backend that is part of a fleet, or the one service behind a breaker that stands alone.
+
 use std::{
     fmt,
     num::NonZeroU32,
-    sync::{Arc, Weak},
+    sync::{
+        Arc, Mutex, PoisonError, Weak,
+        atomic::{AtomicI32, AtomicU32, AtomicU64, Ordering},
+    },
     time::Duration,
 };
 
-use super::{BackendId, BackendName};
-use crate::health::Health;
+use futures::channel::mpsc;
 
-/// A backend that is part of a fleet.
-///
-/// The registry owns one strong reference and views own weak ones, so every other strong reference is a request: the
-/// reference count is the in-flight gauge, and the last request of a removed backend frees it.
-pub(crate) struct Member<S> {
-    pub(crate) service: S,
-    /// The timeout that is to be kept for it by whoever calls it.
-    pub(crate) timeout: Option<Duration>,
-    /// The timeout that was set for it, whoever keeps it.
-    pub(crate) patience: Option<Duration>,
-    pub(crate) facts: Arc<Facts>,
+use crate::{
+    health::{Circuit, Health, Policy, Transition},
+    name::{BackendId, BackendName},
+    shard::{self, Lines, slot},
+    time::{Clock, Moment},
+    wake::Waiters,
+};
+
+/// Makes known what happens to the circuits of its members: their fleet.
+pub(crate) trait Publisher: Send + Sync {
+    /// A circuit moved.
+    fn circuit_moved(&self, member: &Arc<MemberInfo>, transition: Transition);
+
+    /// The permits of a half-open circuit changed hands.
+    fn permits_changed(&self, member: &Arc<MemberInfo>);
 }
 
-/// What is to be known of a member without its service.
-#[derive(Debug)]
-pub(crate) struct Facts {
+/// What is known and believed about a backend, without its service.
+pub(crate) struct MemberInfo {
     pub(crate) id: BackendId,
     pub(crate) name: BackendName,
-    pub(crate) health: Arc<Health>,
+    pub(crate) health: Health,
+    pub(crate) clock: Clock,
+    /// Calls that run, from `call` to the end of their responses.
+    flight: Lines,
+    /// The next four change under the fleet's lock only.
+    weight: AtomicU32,
+    priority: AtomicI32,
+    /// In nanoseconds; `u64::MAX` for none.
+    timeout: AtomicU64,
+    pub(super) marks: Marks,
+    position: u64,
+    /// None where a breaker stands alone.
+    fleet: Option<Weak<dyn Publisher>>,
+    /// Tasks that wait for a breaker that stands alone to admit a call.
+    waiters: Waiters,
+    listeners: Mutex<Vec<mpsc::Sender<Transition>>>,
 }
 
-/// A backend that a strategy may choose.
-#[derive(Clone)]
-pub struct Candidate {
-    pub(super) facts: Arc<Facts>,
-    pub(super) weight: NonZeroU32,
-    pub(super) priority: i32,
-    pub(super) position: u64,
-    pub(super) member: Weak<dyn Send + Sync>,
+/// Where the fleet keeps this backend in its books. Written under the fleet's lock.
+#[derive(Debug)]
+pub(super) struct Marks {
+    /// Its row in the present view.
+    pub(super) row: AtomicU32,
+    /// When it is in the queue of what is due; [`Moment::NEVER`] when it is not.
+    pub(super) queued: AtomicU64,
+    /// When its circuit opened, as a serial number; 0 while the circuit keeps it in.
+    pub(super) opened: AtomicU64,
+    /// [`RIPE`], [`HALF_OPEN`] and [`WILLING`].
+    pub(super) flags: AtomicU32,
 }
 
-impl Candidate {
-    /// Which backend this is, whatever its name.
-    #[inline]
-    pub fn id(&self) -> BackendId {
-        self.facts.id
+/// A request may probe its circuit now.
+pub(super) const RIPE: u32 = 1;
+/// Its circuit is half-open.
+pub(super) const HALF_OPEN: u32 = 2;
+/// Nothing but its circuit may keep it out.
+pub(super) const WILLING: u32 = 4;
+
+impl Marks {
+    pub(super) fn has(&self, flag: u32) -> bool {
+        self.flags.load(Ordering::Relaxed) & flag != 0
     }
 
-    /// Its name.
-    pub fn name(&self) -> &BackendName {
-        &self.facts.name
+    /// Sets or clears a flag; whether it was set before.
+    pub(super) fn set(&self, flag: u32, is_set: bool) -> bool {
+        let flags = self.flags.load(Ordering::Relaxed);
+        self.flags.store(if is_set { flags | flag } else { flags & !flag }, Ordering::Relaxed);
+        flags & flag != 0
+    }
+}
+
+/// Settings of a backend that was checked.
+pub(crate) struct Settings {
+    pub(crate) name: BackendName,
+    pub(crate) weight: NonZeroU32,
+    pub(crate) priority: i32,
+    pub(crate) timeout: Option<Duration>,
+}
+
+/// Transitions that a listener may be behind.
+const BACKLOG: usize = 256;
+
+impl MemberInfo {
+    /// A member with one flight counter for each of so many threads.
+    pub(super) fn new(
+        id: BackendId,
+        settings: Settings,
+        policy: Option<&Policy>,
+        lines: usize,
+        clock: Clock,
+        fleet: Option<Weak<dyn Publisher>>,
+    ) -> Self {
+        let Settings { name, weight, priority, timeout } = settings;
+        Self {
+            id,
+            name,
+            health: Health::new(policy.cloned().map(Circuit::new)),
+            clock,
+            flight: Lines::new(lines),
+            weight: AtomicU32::new(weight.get()),
+            priority: AtomicI32::new(priority),
+            timeout: AtomicU64::new(nanos(timeout)),
+            marks: Marks {
+                row: AtomicU32::new(u32::MAX),
+                queued: AtomicU64::new(Moment::NEVER.as_nanos()),
+                opened: AtomicU64::new(0),
+                flags: AtomicU32::new(0),
+            },
+            position: id.0,
+            fleet,
+            waiters: Waiters::default(),
+            listeners: Mutex::default(),
+        }
     }
 
-    /// Its weight; never zero.
-    #[inline]
-    pub fn weight(&self) -> NonZeroU32 {
-        self.weight
+    /// The member behind a breaker that stands alone.
+    pub(crate) fn alone(name: BackendName, policy: Policy, clock: Clock) -> Self {
+        let settings = Settings { name, weight: NonZeroU32::MIN, priority: 0, timeout: None };
+        Self::new(BackendId(0), settings, Some(&policy), shard::lines(), clock, None)
     }
 
-    /// Its priority. All candidates of one choice have the same.
-    pub fn priority(&self) -> i32 {
-        self.priority
-    }
-
-    /// Its place in the order of the fleet: grows along the candidates, and stays when others come and go.
-    pub fn position(&self) -> u64 {
+    /// The same place in the order of the fleet as the one it replaces.
+    pub(crate) fn position(&self) -> u64 {
         self.position
     }
 
-    /// How many requests are there now. Reads one counter, takes no lock.
+    pub(super) fn at(mut self, position: u64) -> Self {
+        self.position = position;
+        self
+    }
+
+    pub(crate) fn weight(&self) -> NonZeroU32 {
+        NonZeroU32::new(self.weight.load(Ordering::Relaxed)).unwrap_or(NonZeroU32::MIN)
+    }
+
+    pub(super) fn set_weight(&self, weight: NonZeroU32) -> bool {
+        self.weight.swap(weight.get(), Ordering::Relaxed) != weight.get()
+    }
+
+    pub(crate) fn priority(&self) -> i32 {
+        self.priority.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn set_priority(&self, priority: i32) -> bool {
+        self.priority.swap(priority, Ordering::Relaxed) != priority
+    }
+
+    /// How long one attempt may take.
     #[inline]
-    pub fn in_flight(&self) -> usize {
-        // One strong reference is the registry's.
-        self.member.strong_count().saturating_sub(1)
+    pub(crate) fn timeout(&self) -> Option<Duration> {
+        let nanos = self.timeout.load(Ordering::Relaxed);
+        (nanos != u64::MAX).then(|| Duration::from_nanos(nanos))
+    }
+
+    pub(super) fn set_timeout(&self, timeout: Option<Duration>) -> bool {
+        self.timeout.swap(nanos(timeout), Ordering::Relaxed) != nanos(timeout)
+    }
+
+    /// How many calls run.
+    pub(crate) fn in_flight(&self) -> usize {
+        usize::try_from(self.flight.sum() as i64).unwrap_or(0)
+    }
+
+    /// A call begins.
+    #[inline(always)]
+    pub(super) fn begin(&self) {
+        self.flight.add(slot(), 1);
+    }
+
+    /// A call is over.
+    #[inline(always)]
+    pub(super) fn end(&self) {
+        self.flight.add(slot(), u64::MAX);
+    }
+
+    #[inline(always)]
+    pub(crate) fn circuit(&self) -> Option<&Circuit> {
+        self.health.circuit()
+    }
+
+    pub(super) fn publish(&self, publish: impl FnOnce(&dyn Publisher)) -> bool {
+        let fleet = self.fleet.as_ref().and_then(Weak::upgrade);
+        fleet.is_some_and(|fleet| {
+            publish(&*fleet);
+            true
+        })
+    }
+
+    pub(super) fn listen(&self) -> mpsc::Receiver<Transition> {
+        let (sender, receiver) = mpsc::channel(BACKLOG);
+        self.listeners.lock().unwrap_or_else(PoisonError::into_inner).push(sender);
+        receiver
+    }
+
+    pub(super) fn listeners(&self) -> &Mutex<Vec<mpsc::Sender<Transition>>> {
+        &self.listeners
+    }
+
+    pub(crate) fn waiters(&self) -> &Waiters {
+        &self.waiters
     }
 }
 
-#[cfg(test)]
-impl Candidate {
-    /// A candidate of no fleet, for the tests of the strategies.
-    pub(crate) fn alone(id: u64, position: u64, weight: u32) -> Self {
-        let name = BackendName(format!("backend-{id}").into());
-        let facts = Arc::new(Facts { id: BackendId(id), name, health: Arc::default() });
-        let weight = NonZeroU32::new(weight).expect("a weight");
-        Self { facts, weight, priority: 0, position, member: Weak::<()>::new() }
-    }
+fn nanos(timeout: Option<Duration>) -> u64 {
+    timeout.map_or(u64::MAX, |timeout| u64::try_from(timeout.as_nanos()).unwrap_or(u64::MAX - 1))
 }
 
-impl fmt::Debug for Candidate {
+impl fmt::Debug for MemberInfo {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Candidate")
-            .field("name", self.name())
-            .field("weight", &self.weight)
-            .field("priority", &self.priority)
-            .finish_non_exhaustive()
+        f.debug_struct("MemberInfo").field("id", &self.id).field("name", &self.name).finish_non_exhaustive()
     }
 }

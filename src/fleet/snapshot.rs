@@ -1,7 +1,11 @@
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
-use super::{BackendId, BackendName, registry::Entry};
-use crate::health::{Moment, State, Status};
+use super::member::MemberInfo;
+use crate::{
+    health::{State, Status},
+    name::{BackendId, BackendName},
+    time::Moment,
+};
 
 /// How one backend is at this moment.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -21,22 +25,24 @@ pub struct Snapshot {
     pub status: Status,
     /// What its circuit says of it: closed, where it has none.
     pub state: State,
-    /// Requests that run there, and instances that a door holds ready for its next request.
+    /// For how long it is left alone, by [`Fleet::cool_down`](super::Fleet::cool_down).
+    pub cools_for: Option<Duration>,
+    /// Calls that run there, from the call to the end of the response.
     pub in_flight: usize,
 }
 
 impl Snapshot {
-    pub(super) fn new<S>(entry: &Entry<S>, now: Moment) -> Self {
-        let facts = &entry.member.facts;
+    pub(super) fn new(member: &Arc<MemberInfo>, now: Moment) -> Self {
         Self {
-            id: facts.id,
-            name: facts.name.clone(),
-            weight: entry.weight.get(),
-            priority: entry.priority,
-            timeout: entry.member.patience,
-            status: facts.health.status(),
-            state: facts.health.circuit().map_or(State::Closed, |circuit| circuit.state(now)),
-            in_flight: entry.in_flight(),
+            id: member.id,
+            name: member.name.clone(),
+            weight: member.weight().get(),
+            priority: member.priority(),
+            timeout: member.timeout(),
+            status: member.health.status(),
+            state: member.circuit().map_or(State::Closed, |circuit| circuit.state(now)),
+            cools_for: member.health.cools_until().map(|until| until.since(now)),
+            in_flight: member.in_flight(),
         }
     }
 }

@@ -1,8 +1,4 @@
-use std::{
-    convert::Infallible,
-    sync::atomic::{AtomicUsize, Ordering},
-    time::Duration,
-};
+use std::{convert::Infallible, time::Duration};
 
 use futures::{FutureExt, StreamExt, channel::mpsc, stream};
 use proptest::prelude::*;
@@ -10,27 +6,31 @@ use tower::discover;
 use tower_layer::layer_fn;
 
 use super::*;
+use crate::{health::Status, outcome::ErrorsOnly, shard::slot};
 
 /// A service is a number: which one it is.
-type Numbers = Fleet<u32>;
+type Numbers = Fleet<u32, ErrorsOnly>;
 
 fn fleet(names: &[&str]) -> Numbers {
     let backends = (0..).zip(names).map(|(number, name)| Backend::new(*name, number));
-    Fleet::builder().backends(backends).build().expect("good backends")
+    Fleet::plain().backends(backends).build().expect("good backends")
 }
 
 fn services(fleet: &Numbers) -> Vec<(String, u32)> {
-    let registry = fleet.shared.registry();
-    registry.entries().iter().map(|entry| (entry.name().to_string(), entry.member.service)).collect()
+    let selection = fleet.shared.selection();
+    let mut rows: Vec<_> = (0..selection.backends() as u32).collect();
+    rows.sort_by_key(|row| selection.info(*row).position());
+    let service = |row| *selection.shard(row, slot()).expect("a member").service();
+    rows.into_iter().map(|row| (selection.info(row).name.to_string(), service(row))).collect()
 }
 
 fn named(expected: &[(&str, u32)]) -> Vec<(String, u32)> {
     expected.iter().map(|(name, service)| ((*name).to_owned(), *service)).collect()
 }
 
-/// Who would be asked first, in order.
+/// The backends that strategies choose from, in order.
 fn tier(fleet: &Numbers) -> Vec<String> {
-    fleet.shared.registry().roster().tier().iter().map(|candidate| candidate.name().to_string()).collect()
+    fleet.shared.selection().first_tier().iter().map(|candidate| candidate.name().to_string()).collect()
 }
 
 /// What has happened so far.
@@ -42,25 +42,23 @@ fn name(name: &str) -> BackendName {
     BackendName(name.into())
 }
 
-/// Counts the views.
-#[derive(Default)]
-struct Views(AtomicUsize);
+fn empty() -> Numbers {
+    Fleet::plain().build().expect("an empty fleet")
+}
 
-impl Subscriber<u32> for Views {
-    fn publish(&self, _: &Arc<Roster<u32>>) {
-        self.0.fetch_add(1, Ordering::Relaxed);
-    }
+/// Rises with every view that doors have to derive.
+fn version(fleet: &Numbers) -> u64 {
+    fleet.shared.core.version()
 }
 
 /// Does what is refused, and holds that nothing came of it.
 #[track_caller]
 fn refused(fleet: &Numbers, change: impl FnOnce(&Numbers) -> Result<(), InvalidSetting>) -> InvalidSetting {
-    let (before, mut changes, views) =
-        (fleet.snapshot(), fleet.changes(), fleet.shared.subscribe(|_| Views::default()));
+    let (before, mut changes, published) = (fleet.snapshot(), fleet.changes(), version(fleet));
     let refused = change(fleet).expect_err("is refused");
     assert_eq!(fleet.snapshot(), before);
     assert_eq!(heard(&mut changes), []);
-    assert_eq!(views.0.load(Ordering::Relaxed), 0);
+    assert_eq!(version(fleet), published);
     refused
 }
 
@@ -115,14 +113,15 @@ fn assert_printable(refused: &InvalidSetting) {
 #[test]
 fn a_bad_name_is_refused_wherever_it_comes_in() {
     for bad in bad_names() {
-        let built = Fleet::builder().backend(Backend::new("good", 1)).backend(Backend::new(bad.clone(), 2)).build();
+        let built = Fleet::plain().backend(Backend::new("good", 1)).backend(Backend::new(bad.clone(), 2)).build();
         let fleet = fleet(&["good"]);
         let all = [
             built.expect_err("is refused"),
             refused(&fleet, |fleet| fleet.insert(Backend::new(bad.clone(), 2))),
             refused(&fleet, |fleet| fleet.replace(Backend::new(bad.clone(), 2))),
-            refused(&fleet, |fleet| fleet.reweight(&bad, 2)),
-            refused(&fleet, |fleet| fleet.reweight(&bad, 0)),
+            refused(&fleet, |fleet| fleet.set_weight(&bad, 2)),
+            refused(&fleet, |fleet| fleet.set_weight(&bad, 0)),
+            refused(&fleet, |fleet| fleet.set_timeout(&bad, Duration::ZERO)),
         ];
         for refused in all {
             assert_eq!((refused.field, refused.backend.as_str()), (Field::Name, ""), "{refused}");
@@ -130,7 +129,8 @@ fn a_bad_name_is_refused_wherever_it_comes_in() {
             assert!(bad.len() > 160 || refused.value == bad.escape_debug().to_string(), "{refused}");
             assert_printable(&refused);
         }
-        assert!(!fleet.remove(&bad) && !fleet.drain(&bad) && !fleet.prioritize(&bad, 1));
+        assert!(!fleet.remove(&bad) && !fleet.drain(&bad) && !fleet.set_priority(&bad, 1));
+        assert!(!fleet.cool_down(&bad, Duration::from_secs(1)) && fleet.switch(&bad).is_none());
     }
 }
 
@@ -146,7 +146,7 @@ fn good_names_are_taken_as_they_are() {
 // C58
 #[test]
 fn a_taken_name_is_refused() {
-    let built = Fleet::builder().backend(Backend::new("a", 1)).backend(Backend::new("a", 2)).build();
+    let built = Fleet::plain().backend(Backend::new("a", 1)).backend(Backend::new("a", 2)).build();
     let inserted = refused(&fleet(&["a", "b"]), |fleet| fleet.insert(Backend::new("b", 2)));
     for (refused, name) in [(built.expect_err("is refused"), "a"), (inserted, "b")] {
         assert_eq!((refused.field, refused.backend.as_str(), refused.value.as_str()), (Field::Name, name, name));
@@ -164,12 +164,13 @@ fn a_taken_name_is_refused() {
 fn an_unknown_name_is_refused() {
     let fleet = fleet(&["a"]);
     let replaced = refused(&fleet, |fleet| fleet.replace(Backend::new("b", 2)));
-    let reweighted = refused(&fleet, |fleet| fleet.reweight("b", 2));
-    for refused in [replaced, reweighted] {
+    let reweighted = refused(&fleet, |fleet| fleet.set_weight("b", 2));
+    let timed = refused(&fleet, |fleet| fleet.set_timeout("b", None));
+    for refused in [replaced, reweighted, timed] {
         assert_eq!(refused.to_string(), "backend name `b` names no backend of this fleet");
     }
     let mut changes = fleet.changes();
-    assert!(!fleet.remove("b") && !fleet.prioritize("b", 1) && !fleet.set_status("b", Status::Degraded));
+    assert!(!fleet.remove("b") && !fleet.set_priority("b", 1) && !fleet.set_status("b", Status::Degraded));
     assert_eq!(heard(&mut changes), []);
 }
 
@@ -177,13 +178,13 @@ fn an_unknown_name_is_refused() {
 #[test]
 fn a_weight_of_zero_is_refused_wherever_it_comes_in() {
     let weightless = |name: &'static str| Backend::new(name, 1).weight(0);
-    let built = Fleet::builder().backend(weightless("a")).build().expect_err("is refused");
+    let built = Fleet::plain().backend(weightless("a")).build().expect_err("is refused");
     let fleet = fleet(&["a"]);
     let all = [
         (built, "a"),
         (refused(&fleet, |fleet| fleet.insert(weightless("b"))), "b"),
         (refused(&fleet, |fleet| fleet.replace(weightless("a"))), "a"),
-        (refused(&fleet, |fleet| fleet.reweight("a", 0)), "a"),
+        (refused(&fleet, |fleet| fleet.set_weight("a", 0)), "a"),
     ];
     for (refused, name) in all {
         assert_eq!((refused.field, refused.backend.as_str(), refused.value.as_str()), (Field::Weight, name, "0"));
@@ -195,12 +196,13 @@ fn a_weight_of_zero_is_refused_wherever_it_comes_in() {
 #[test]
 fn a_timeout_of_zero_is_refused_wherever_it_comes_in() {
     let hasty = |name: &'static str| Backend::new(name, 1).timeout(Duration::ZERO);
-    let built = Fleet::builder().backend(hasty("a")).build().expect_err("is refused");
+    let built = Fleet::plain().backend(hasty("a")).build().expect_err("is refused");
     let fleet = fleet(&["a"]);
     let all = [
         (built, "a"),
         (refused(&fleet, |fleet| fleet.insert(hasty("b"))), "b"),
         (refused(&fleet, |fleet| fleet.replace(hasty("a"))), "a"),
+        (refused(&fleet, |fleet| fleet.set_timeout("a", Duration::ZERO)), "a"),
     ];
     for (refused, name) in all {
         assert_eq!((refused.field, refused.backend.as_str(), refused.value.as_str()), (Field::Timeout, name, "0 s"));
@@ -231,11 +233,11 @@ fn step() -> impl Strategy<Value = Step> {
 proptest! {
     // C2, C8
     #[test]
-    fn the_highest_tier_with_anybody_eligible_serves_in_the_order_they_came(
+    fn the_highest_tier_with_an_eligible_backend_serves_in_the_order_they_came(
         steps in prop::collection::vec(step(), 1..60),
     ) {
-        let fleet = Numbers::new();
-        // BackendName, priority, status; a replaced one keeps its place.
+        let fleet = empty();
+        // Name, priority, status; a replaced one keeps its place.
         let mut model: Vec<(String, i32, Status)> = Vec::new();
         for (number, step) in (0..).zip(steps) {
             let backends = model.len();
@@ -254,7 +256,7 @@ proptest! {
                 }
                 Step::Prioritize(which, priority) => {
                     let one = &mut model[which % backends];
-                    prop_assert!(fleet.prioritize(&one.0, priority));
+                    prop_assert!(fleet.set_priority(&one.0, priority));
                     one.1 = priority;
                 }
                 Step::SetStatus(which, status) => {
@@ -278,7 +280,7 @@ proptest! {
 #[test]
 fn a_replacement_keeps_the_place_and_nothing_else() {
     let fleet = fleet(&["a", "b", "c"]);
-    fleet.reweight("b", 9).expect("a good weight");
+    fleet.set_weight("b", 9).expect("a good weight");
     fleet.drain("b");
     let before = fleet.snapshot();
     fleet.replace(Backend::new("b", 7).timeout(Duration::from_secs(1))).expect("a good backend");
@@ -297,25 +299,26 @@ fn a_replacement_keeps_the_place_and_nothing_else() {
 fn what_changes_nothing_publishes_nothing() {
     let fleet = fleet(&["a", "b"]);
     fleet.drain("b");
-    let (mut changes, views) = (fleet.changes(), fleet.shared.subscribe(|_| Views::default()));
-    fleet.reweight("a", 1).expect("a good weight");
-    assert!(fleet.prioritize("a", 0));
+    let (mut changes, published) = (fleet.changes(), version(&fleet));
+    fleet.set_weight("a", 1).expect("a good weight");
+    assert!(fleet.set_priority("a", 0));
     assert!(fleet.set_status("a", Status::Healthy));
     assert!(fleet.drain("b"));
-    assert_eq!((heard(&mut changes), views.0.load(Ordering::Relaxed)), (vec![], 0));
-    fleet.reweight("a", 2).expect("a good weight");
-    assert_eq!((heard(&mut changes).len(), views.0.load(Ordering::Relaxed)), (1, 1));
+    assert!(!fleet.remove("c") && !fleet.drain("c"));
+    assert_eq!((heard(&mut changes), version(&fleet)), (vec![], published));
+    fleet.set_weight("a", 2).expect("a good weight");
+    assert_eq!((heard(&mut changes).len(), version(&fleet)), (1, published + 1));
 }
 
 // C41
 #[test]
-fn changes_are_told_in_their_order_to_everybody_who_listens() {
+fn changes_are_told_in_their_order_to_every_listener() {
     let fleet = fleet(&["a"]);
     let mut early = fleet.changes();
     fleet.insert(Backend::new("b", 1)).expect("a good backend");
     let mut late = fleet.changes();
-    fleet.reweight("a", 3).expect("a good weight");
-    fleet.prioritize("b", -1);
+    fleet.set_weight("a", 3).expect("a good weight");
+    fleet.set_priority("b", -1);
     fleet.set_status("a", Status::Degraded);
     fleet.replace(Backend::new("a", 2)).expect("a good backend");
     fleet.drain("b");
@@ -340,10 +343,10 @@ fn a_listener_that_was_dropped_is_forgotten() {
     let listening = fleet.changes();
     (0..10).for_each(|_| drop(fleet.changes()));
     fleet.drain("a");
-    assert_eq!(fleet.shared.registry().listeners(), 1);
+    assert_eq!(fleet.listeners(), 1);
     drop(listening);
     fleet.remove("a");
-    assert_eq!(fleet.shared.registry().listeners(), 0);
+    assert_eq!(fleet.listeners(), 0);
 }
 
 /// What discovery says, by hand.
@@ -359,7 +362,7 @@ fn lost(key: u8) -> Found {
 
 /// The fleet after it followed these, at once, and how that ended.
 fn followed(found: Vec<Found>, backend: impl FnMut(&u8, u32) -> Backend<u32>) -> (Numbers, Result<(), &'static str>) {
-    let fleet = Fleet::new();
+    let fleet = empty();
     let end = fleet.follow(stream::iter(found), backend).now_or_never();
     (fleet, end.expect("the stream has ended"))
 }
@@ -379,7 +382,7 @@ fn a_fleet_follows_discovery() {
 // C56
 #[test]
 fn what_was_discovered_serves_while_the_stream_goes_on() {
-    let fleet = Numbers::new();
+    let fleet = empty();
     let (sender, receiver) = mpsc::unbounded();
     let mut following = Box::pin(fleet.follow(receiver, by_key));
     let mut changes = fleet.changes();
@@ -389,7 +392,7 @@ fn what_was_discovered_serves_while_the_stream_goes_on() {
         (lost(1), Change::Removed(name("k1"))),
         (found(1, 12), Change::Inserted(name("k1"))),
     ] {
-        sender.unbounded_send(found).expect("somebody follows");
+        sender.unbounded_send(found).expect("a follower");
         assert_eq!((&mut following).now_or_never(), None);
         assert_eq!(heard(&mut changes), [expected]);
     }
@@ -448,11 +451,11 @@ fn a_known_key_may_change_its_name() {
 // C56
 #[test]
 fn what_the_operator_removed_comes_back_when_it_is_discovered_again() {
-    let fleet = Numbers::new();
+    let fleet = empty();
     let (sender, receiver) = mpsc::unbounded();
     let mut following = Box::pin(fleet.follow(receiver, by_key));
     for service in [10, 11] {
-        sender.unbounded_send(found(1, service)).expect("somebody follows");
+        sender.unbounded_send(found(1, service)).expect("a follower");
         assert_eq!((&mut following).now_or_never(), None);
         assert_eq!(services(&fleet), named(&[("k1", service)]));
         fleet.remove("k1");
@@ -462,28 +465,24 @@ fn what_the_operator_removed_comes_back_when_it_is_discovered_again() {
 // C56
 #[test]
 fn ten_thousand_discovered_at_once_are_a_few_views() {
-    let fleet = Fleet::new();
-    let views = fleet.shared.subscribe(|_| Views::default());
+    let fleet = empty();
+    let published = version(&fleet);
     let all = (0..10_000).map(|key| Ok::<_, Infallible>(discover::Change::Insert(key, key)));
     let end = fleet.follow(stream::iter(all), |key, service| Backend::new(key.to_string(), service));
     assert_eq!(end.now_or_never(), Some(Ok(())));
     assert_eq!(fleet.snapshot().len(), 10_000);
-    assert!(views.0.load(Ordering::Relaxed) <= 10, "{views:?}", views = views.0);
+    assert!(version(&fleet) - published <= 10, "{} views", version(&fleet) - published);
 }
 
 #[test]
-fn each_wraps_every_backend_the_later_ones_too() {
-    let fleet = Fleet::builder()
-        .backend(Backend::new("a", 1).weight(3).timeout(Duration::from_secs(2)))
-        .each(layer_fn(|service| service + 100))
-        .each(layer_fn(|service| service * 2))
-        .backend(Backend::new("b", 2).priority(-4))
-        .build()
-        .expect("good backends");
-    fleet.insert(Backend::new("c", 3)).expect("a good backend");
-    fleet.replace(Backend::new("b", 4)).expect("a good backend");
-    assert_eq!(services(&fleet), named(&[("a", 202), ("b", 208), ("c", 206)]));
-    assert_eq!(fleet.snapshot()[0].timeout, Some(Duration::from_secs(2)));
+fn a_layer_wraps_the_service_of_its_backend_and_keeps_the_rest() {
+    let backend = Backend::new("a", 1).weight(3).priority(-4).timeout(Duration::from_secs(2)).status(Status::Draining);
+    let layered =
+        backend.clone().layer(layer_fn(|service: u32| service + 100)).layer(layer_fn(|service: u32| service * 2));
+    assert_eq!(layered.service(), &202);
+    assert_eq!(format!("{layered:?}"), format!("{backend:?}"));
+    let fleet = Fleet::plain().backend(layered).backend(Backend::new("b", 2)).build().expect("good backends");
+    assert_eq!(services(&fleet), named(&[("a", 202), ("b", 2)]));
 }
 
 // C59
@@ -494,14 +493,14 @@ fn no_service_is_shown() {
         _key: &'static str,
     }
     let backend = || Backend::new("a", Client { _key: "sk-secret" });
-    let fleet = Fleet::builder().backend(backend()).build().expect("a good backend");
+    let fleet = Fleet::plain().backend(backend()).build().expect("a good backend");
     let _changes = fleet.changes();
     let shown = [
         format!("{:?}", backend()),
-        format!("{:?}", Fleet::builder().backend(backend())),
+        format!("{:?}", Fleet::plain().backend(backend())),
         format!("{fleet:?}"),
         format!("{:#?}", fleet.snapshot()),
-        format!("{:?}", fleet.shared.registry().roster().tier()),
+        format!("{:?}", fleet.shared.selection().first_tier()),
         format!("{:?}", fleet.insert(backend()).expect_err("the name is taken")),
         format!("{_changes:?}"),
     ];

@@ -3,8 +3,6 @@
 use crate::time::Moment;
 use std::time::Duration;
 
-use crate::outcome;
-
 use super::{
     permits::Permit,
     state::{State, Transition, Word},
@@ -39,21 +37,6 @@ impl Ticket {
     }
 }
 
-/// For whoever keeps it for us meanwhile.
-impl From<Ticket> for outcome::Ticket {
-    #[inline]
-    fn from(ticket: Ticket) -> Self {
-        let permit = ticket.permit.map_or(0, Permit::serial);
-        Self([ticket.word.0, permit, ticket.started.as_nanos()])
-    }
-}
-
-impl From<outcome::Ticket> for Ticket {
-    fn from(outcome::Ticket([word, permit, started]): outcome::Ticket) -> Self {
-        Self { word: Word(word), permit: Permit::from_serial(permit), started: Moment::from_nanos(started) }
-    }
-}
-
 /// Whether a call is served.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[must_use]
@@ -79,6 +62,10 @@ pub(crate) enum Verdict {
     Failure,
     /// Nothing: cancelled, or never sent. Returns the permit, counts nothing.
     Neutral,
-    /// Nothing, for whoever made the call let go of it. Neutral, unless it was slow already.
+    /// Nothing: the call was cancelled. Neutral, unless it was slow already.
     GivenUp,
+    /// The body failed after the call was recorded as a success: counts in place of that.
+    BodyFailed,
+    /// The body ended well after the call was recorded as a success.
+    BodyEnded,
 }

@@ -27,6 +27,9 @@ pub(crate) struct Circuit {
     eligible_at: [AtomicU64; 2],
     /// Failures since the last success, under the rule `consecutive`. Written under the lock.
     streak: AtomicU64,
+    /// Bodies that failed behind a good head since the last one that ended well, under the same rule: good heads end a
+    /// streak, and would hide them for ever. Written under the lock.
+    body_streak: AtomicU64,
     /// A rate rule is set: successes count too.
     counts_every_call: bool,
     /// The rule on slow calls is set.
@@ -47,6 +50,7 @@ impl Circuit {
             word: AtomicU64::new(Word::FIRST.0),
             eligible_at: [AtomicU64::new(0), AtomicU64::new(0)],
             streak: AtomicU64::new(0),
+            body_streak: AtomicU64::new(0),
             times_calls: policy.slow_calls.is_some(),
             counts_every_call: policy.failure_rate.is_some() || policy.slow_calls.is_some(),
             evidence: Apart(Mutex::new(Evidence::new(&policy))),
@@ -55,7 +59,7 @@ impl Circuit {
     }
 
     /// Serves a call at once, with one load, if there is nothing to ask and nothing to time.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn pass(&self) -> Option<Ticket> {
         let word = self.word();
         let ticket = Ticket { word, permit: None, started: Moment::EPOCH };
@@ -63,7 +67,7 @@ impl Circuit {
     }
 
     /// Whether a success of this call would change nothing.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn expects_success(&self, ticket: &Ticket) -> bool {
         // A streak begun by another thread at this very moment counts as begun after this success.
         self.word() == ticket.word
@@ -148,6 +152,11 @@ impl Circuit {
         match (ticket.word.state(), verdict) {
             (State::Closed | State::HalfOpen, Verdict::GivenUp) => self.give_up(ticket, now, random),
             (State::Closed, Verdict::Neutral) => None,
+            (State::Closed, Verdict::BodyFailed) => self.amend(ticket, now(), random),
+            (State::Closed, Verdict::BodyEnded) => self.end_body_streak(ticket),
+            // A good probe is one when its head is good; of several that are needed, this one was none.
+            (State::HalfOpen, Verdict::BodyFailed) => self.weigh_probe(ticket, Verdict::Failure, now(), random),
+            (_, Verdict::BodyEnded) => None,
             (State::Closed, Verdict::Success) if self.expects_success(&ticket) => None,
             (State::Closed, _) => self.count(ticket, verdict, now(), random),
             (State::HalfOpen, Verdict::Neutral) => self.cancel_probe(ticket),
@@ -163,7 +172,7 @@ impl Circuit {
     }
 
     /// Whether every call is served.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn serves(&self) -> bool {
         self.word().state().serves()
     }
@@ -192,12 +201,7 @@ impl Circuit {
         eligible_at == Moment::EPOCH || now().reached(eligible_at)
     }
 
-    /// Counts the transitions (and resets) so far. Unchanged, no state was left in between.
-    pub(crate) fn generation(&self) -> u64 {
-        self.word().generation()
-    }
-
-    #[inline]
+    #[inline(always)]
     fn word(&self) -> Word {
         Word(self.word.load(Ordering::Acquire))
     }
@@ -234,5 +238,13 @@ fn reject(word: Word, eligible_at: Moment, now: Moment) -> Admission {
     Admission::Rejected {
         state: word.state(),
         retry_after: (eligible_at != Moment::NEVER).then(|| eligible_at.since(now)),
+    }
+}
+
+#[cfg(test)]
+impl Circuit {
+    /// Counts the transitions (and resets) so far.
+    pub(super) fn generation(&self) -> u64 {
+        self.word().generation()
     }
 }

@@ -55,7 +55,7 @@ fn no_random() -> u64 {
     panic!("randomness was asked for")
 }
 
-use Verdict::{Failure, GivenUp, Neutral, Success};
+use Verdict::{BodyEnded, BodyFailed, Failure, GivenUp, Neutral, Success};
 
 #[test]
 fn a_default_circuit_opens_probes_and_closes() {
@@ -211,38 +211,104 @@ fn a_slow_call_given_up_late_changes_nothing() {
     assert_eq!(record(&circuit, early[2], GivenUp, 60), None, "closed again");
 }
 
-#[test]
-fn a_call_that_is_blamed_says_itself_whether_it_was_slow() {
-    // C36: given up by a timeout, it is one failure and one slow call, of one.
-    let draft = || Policy::draft().slow_calls(1.0, secs(1), secs(60), 2).failure_rate(1.0, secs(60), 4);
-    let blamed = |circuit: &Circuit| {
-        let ticket = admit(circuit, 0);
-        let slow = record(circuit, ticket, GivenUp, 2);
-        slow.or(circuit.blame(at(2), || 0).map(|transition| transition.to))
-    };
-    let slow = circuit(draft());
-    assert_eq!([blamed(&slow), blamed(&slow)], [None, Some(State::Open)]);
-    let failing = circuit(draft().slow_calls(1.0, secs(9), secs(60), 1));
-    let seen: Vec<_> = (0..4).map(|_| blamed(&failing)).collect();
-    assert_eq!(seen, [None, None, None, Some(State::Open)]);
+/// A good head, and the ticket that its body is recorded with.
+fn good_head(circuit: &Circuit, now: u64) -> Ticket {
+    let ticket = admit(circuit, now);
+    assert_eq!(record(circuit, ticket, Success, now), None);
+    ticket
 }
 
 #[test]
-fn a_body_that_lags_behind_its_head_is_slow() {
-    // C32, C36: the head counted as a quick call.
-    let lag = |circuit: &Circuit, took, now| circuit.lag(secs(took), at(now), || 0).map(|transition| transition.to);
-    let slow = circuit(Policy::draft().slow_calls(0.5, secs(1), secs(60), 4));
-    assert_eq!((call(&slow, Success, 0), lag(&slow, 1, 1)), (None, None), "not slow, and so not there at all");
-    assert_eq!((lag(&slow, 2, 2), call(&slow, Success, 2)), (None, None), "one of three");
-    assert_eq!(lag(&slow, 2, 4), Some(State::Open), "two of four");
-    assert_eq!(lag(&slow, 2, 5), None, "open");
-    // Half-open, whoever lags was no good probe.
-    let probe = admit(&slow, 34);
-    assert_eq!(lag(&slow, 1, 35), None);
-    assert_eq!(lag(&slow, 2, 36), Some(State::Open));
-    assert_eq!(record(&slow, probe, Success, 37), None, "late");
-    let without = circuit(Policy::draft().failures(1).consecutive(1));
-    assert_eq!(lag(&without, 1_000, 0), None);
+fn a_failed_body_counts_among_the_failures_of_the_window() {
+    // C34, C36
+    let circuit = circuit(Policy::draft().failures(3).within(secs(10)));
+    let mixed = [call(&circuit, Failure, 0), record(&circuit, good_head(&circuit, 0), BodyFailed, 5)];
+    assert_eq!(mixed, [None; 2]);
+    assert_eq!(record(&circuit, good_head(&circuit, 0), BodyFailed, 11), None, "the first failure is 11 s old");
+    assert_eq!(
+        record(&circuit, good_head(&circuit, 0), BodyFailed, 15),
+        Some(State::Open),
+        "the moment of the body counts"
+    );
+}
+
+#[test]
+fn failed_bodies_have_a_streak_of_their_own() {
+    // C34, C36: good heads would end any other.
+    let circuit = circuit(Policy::draft().consecutive(3));
+    let body = |verdict| record(&circuit, good_head(&circuit, 0), verdict, 1);
+    assert_eq!([body(BodyFailed), body(BodyFailed)], [None; 2]);
+    assert_eq!(call(&circuit, Success, 1), None, "a head says nothing of bodies");
+    assert_eq!([body(BodyEnded), body(BodyFailed), body(BodyFailed)], [None; 3], "a good body ends the streak");
+    // Failed calls and failed bodies do not add up.
+    assert_eq!([call(&circuit, Failure, 1), call(&circuit, Failure, 1)], [None; 2]);
+    assert_eq!(body(BodyFailed), Some(State::Open));
+    // The next closed time begins a new one.
+    assert_eq!(call(&circuit, Success, 31), Some(State::Closed));
+    assert_eq!([body(BodyFailed), body(BodyFailed)], [None; 2]);
+    circuit.reset(at(31));
+    assert_eq!([body(BodyFailed), body(BodyFailed), body(BodyFailed)], [None, None, Some(State::Open)]);
+}
+
+#[test]
+fn a_failed_body_turns_one_call_of_the_rate_into_a_failed_one() {
+    // C34, C62
+    let circuit = circuit(Policy::draft().failure_rate(0.5, secs(64), 4));
+    let heads: Vec<_> = (0..4).map(|_| good_head(&circuit, 0)).collect();
+    assert_eq!(record(&circuit, heads[0], BodyEnded, 1), None);
+    assert_eq!(record(&circuit, heads[1], BodyFailed, 1), None, "one of four, not of five");
+    assert_eq!(record(&circuit, heads[2], BodyFailed, 1), Some(State::Open), "two of four");
+    assert_eq!(record(&circuit, heads[3], BodyFailed, 1), None, "late (C39)");
+}
+
+#[test]
+fn a_failed_body_is_not_a_slow_call_too() {
+    // C34, C36: the head was counted as a quick call.
+    let circuit = circuit(Policy::draft().slow_calls(0.5, secs(1), secs(60), 2));
+    let heads: Vec<_> = (0..4).map(|_| good_head(&circuit, 0)).collect();
+    assert!(heads.into_iter().all(|head| record(&circuit, head, BodyFailed, 50).is_none()));
+    let ticket = admit(&circuit, 50);
+    assert_eq!(record(&circuit, ticket, Success, 50), None);
+}
+
+#[test]
+fn a_body_of_an_earlier_generation_changes_nothing() {
+    // C34, C39
+    let circuit = circuit(Policy::draft().consecutive(1));
+    let early = [good_head(&circuit, 0), good_head(&circuit, 0), good_head(&circuit, 0)];
+    assert!(circuit.trip(at(0), || 0).is_some());
+    assert_eq!(record(&circuit, early[0], BodyFailed, 1), None, "open");
+    let probe = admit(&circuit, 30);
+    assert_eq!(record(&circuit, early[1], BodyFailed, 31), None, "half-open");
+    assert_eq!(record(&circuit, probe, Success, 31), Some(State::Closed));
+    assert_eq!(record(&circuit, early[2], BodyFailed, 32), None, "closed again");
+    assert_eq!(record(&circuit, probe, BodyFailed, 32), None, "the head of the probe has closed it");
+    let forced = good_head(&circuit, 33);
+    circuit.force_closed(at(33));
+    assert_eq!(record(&circuit, forced, BodyFailed, 33), None);
+}
+
+#[test]
+fn a_probe_whose_body_fails_opens_again_while_others_are_to_succeed() {
+    // C34, C38
+    let circuit = circuit(Policy::draft().consecutive(1).probes(2).successes_to_close(3));
+    call(&circuit, Failure, 0);
+    let (ended, failed) = (good_head(&circuit, 30), good_head(&circuit, 30));
+    assert_eq!(circuit.record(ended, BodyEnded, no_clock, no_random), None);
+    let running = admit(&circuit, 30);
+    assert_eq!(record(&circuit, failed, BodyFailed, 31), Some(State::Open));
+    assert_eq!(record(&circuit, running, Success, 32), None, "late (C39)");
+    assert_eq!(rejected(&circuit, 32), (State::Open, Some(secs(29))));
+}
+
+#[test]
+fn a_body_that_ends_well_takes_no_lock_and_reads_no_clock() {
+    for draft in [Policy::draft(), Policy::draft().consecutive(3).failure_rate(0.5, secs(60), 1)] {
+        let circuit = circuit(draft);
+        let head = good_head(&circuit, 0);
+        let _held = circuit.lock();
+        assert_eq!(circuit.record(head, BodyEnded, no_clock, no_random), None);
+    }
 }
 
 #[test]
@@ -308,7 +374,7 @@ fn an_idle_open_circuit_shows_half_open_once_its_time_is_up() {
 }
 
 #[test]
-fn the_end_of_time_neither_panics_nor_lets_everybody_in() {
+fn the_end_of_time_neither_panics_nor_admits_every_call() {
     // C40
     let circuit = circuit(Policy::draft().consecutive(1));
     let end = || Moment::from_nanos(u64::MAX);
@@ -595,6 +661,8 @@ fn any_value_and_any_time_is_survived() {
             let random = rng.u64(..);
             if let Admission::Admitted(ticket, _) = circuit.admit(|| now) {
                 let verdict = [Success, Failure, Failure, Neutral][rng.usize(..4)];
+                circuit.record(ticket, verdict, || now, || random);
+                let verdict = [BodyEnded, BodyFailed][rng.usize(..2)];
                 circuit.record(ticket, verdict, || now, || random);
             }
             match rng.u8(..40) {

@@ -69,6 +69,12 @@ impl Evidence {
         self.slow_calls.as_mut().is_some_and(|window| window.add(now, slow))
     }
 
+    /// A call that was counted as a success failed after all; true when a window is full of failures.
+    pub(super) fn amend(&mut self, now: Moment) -> bool {
+        let logged = self.failures.as_mut().is_some_and(|log| log.add(now));
+        logged | self.failure_rate.as_mut().is_some_and(|window| window.amend(now))
+    }
+
     /// Begins a closed time, knowing nothing.
     pub(super) fn begin_closed(&mut self, now: Moment) {
         if let Some(log) = &mut self.failures {

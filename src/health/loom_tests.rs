@@ -298,3 +298,38 @@ fn an_open_state_is_never_seen_without_its_deadline() {
         writer.join().unwrap();
     });
 }
+
+#[test]
+fn racing_failed_bodies_open_once_and_the_second_is_late() {
+    // C34, C39
+    loom::model(|| {
+        let circuit = circuit(1);
+        let heads = [admit(&circuit, 0).unwrap(), admit(&circuit, 0).unwrap()];
+        for head in heads {
+            assert_eq!(record(&circuit, head, Verdict::Success, 0), None);
+        }
+        let other = beside(&circuit, move |circuit| record(circuit, heads[0], Verdict::BodyFailed, 0));
+        let mine = record(&circuit, heads[1], Verdict::BodyFailed, 0);
+        let both = [mine, other.join().unwrap()];
+        assert_eq!(both.iter().flatten().count(), 1);
+        assert_eq!(circuit.generation(), 1);
+    });
+}
+
+#[test]
+fn a_late_good_body_does_not_end_the_next_streak() {
+    // C34, C39
+    loom::model(|| {
+        let policy = Policy::draft().consecutive(2).build().unwrap();
+        let circuit = Arc::new(Circuit::new(policy));
+        let early = [admit(&circuit, 0).unwrap(), admit(&circuit, 0).unwrap()];
+        assert_eq!(record(&circuit, early[0], Verdict::BodyFailed, 0), None);
+        let late = beside(&circuit, move |circuit| record(circuit, early[1], Verdict::BodyEnded, 0));
+        circuit.reset(at(0));
+        let first = admit(&circuit, 0).unwrap();
+        assert_eq!(record(&circuit, first, Verdict::BodyFailed, 0), None);
+        late.join().unwrap();
+        let second = admit(&circuit, 0).unwrap();
+        assert_eq!(record(&circuit, second, Verdict::BodyFailed, 0), Some(State::Open));
+    });
+}

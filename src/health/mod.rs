@@ -25,7 +25,9 @@
 mod admission;
 mod check;
 mod circuit;
+mod draft;
 mod evidence;
+mod opinions;
 mod permits;
 mod policy;
 mod state;
@@ -43,11 +45,11 @@ mod loom_tests;
 #[cfg(not(fleet_loom))]
 mod reference_tests;
 
-pub(crate) use crate::time::Moment;
 pub(crate) use admission::{Admission, Ticket, Verdict};
 pub(crate) use check::PolicyError;
 pub(crate) use circuit::Circuit;
-pub(crate) use policy::{Draft, Policy};
+pub(crate) use draft::Draft;
+pub(crate) use opinions::{Health, Signal};
+pub(crate) use policy::Policy;
 pub use state::{State, Transition};
-pub(crate) use status::Health;
 pub use status::Status;

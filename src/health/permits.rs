@@ -8,17 +8,6 @@ use crate::time::Moment;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Permit(NonZeroU64);
 
-impl Permit {
-    #[inline]
-    pub(super) fn serial(self) -> u64 {
-        self.0.get()
-    }
-
-    pub(super) fn from_serial(serial: u64) -> Option<Self> {
-        NonZeroU64::new(serial).map(Self)
-    }
-}
-
 #[derive(Clone, Copy, Debug, Default)]
 struct Place {
     holder: Option<Permit>,

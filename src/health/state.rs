@@ -22,7 +22,7 @@ pub enum State {
 
 impl State {
     /// Whether every call is served.
-    #[inline]
+    #[inline(always)]
     pub fn serves(self) -> bool {
         matches!(self, Self::Closed | Self::ForcedClosed)
     }
@@ -71,7 +71,7 @@ pub(super) struct Word(pub(super) u64);
 impl Word {
     pub(super) const FIRST: Self = Self(0);
 
-    #[inline]
+    #[inline(always)]
     pub(super) fn state(self) -> State {
         match self.0 & ((1 << STATE_BITS) - 1) {
             0 => State::Closed,

@@ -86,6 +86,29 @@ impl RateWindow {
         bucket.hits += u64::from(hit);
         self.sum.calls += 1;
         self.sum.hits += u64::from(hit);
+        self.is_reached()
+    }
+
+    /// Turns a call that was counted before into a hit of this moment. One that has left the window since changes
+    /// nothing.
+    ///
+    /// Which bucket it was counted in is not known: it is taken from the oldest that has a call without a hit, so that
+    /// no bucket ever has more hits than calls.
+    pub(super) fn amend(&mut self, now: Moment) -> bool {
+        self.slide(now.as_nanos() / self.width);
+        let mut oldest_first = (1..=BUCKETS).map(|age| ((self.newest % BUCKETS + age) % BUCKETS) as usize);
+        let Some(place) = oldest_first.find(|place| self.buckets[*place].calls > self.buckets[*place].hits) else {
+            return false;
+        };
+        self.buckets[place].calls -= 1;
+        let bucket = &mut self.buckets[(self.newest % BUCKETS) as usize];
+        bucket.calls += 1;
+        bucket.hits += 1;
+        self.sum.hits += 1;
+        self.is_reached()
+    }
+
+    fn is_reached(&self) -> bool {
         // A division, because it rounds 3/30 to the very number that `0.1` is; a product would not.
         self.sum.calls >= self.minimum_calls && self.sum.hits as f64 / self.sum.calls as f64 >= self.rate
     }
@@ -197,12 +220,35 @@ mod tests {
         assert!(tripped.is_some_and(|failure| failure < 1_000), "{tripped:?}");
     }
 
+    // C34
+    #[test]
+    fn an_amended_call_counts_as_a_hit_and_not_twice() {
+        let mut window = RateWindow::new(0.5, Duration::from_secs(1), 4);
+        (0..3).for_each(|_| assert!(!window.add(at(0), false)));
+        assert!(!window.amend(at(0)), "one of three");
+        assert!(!window.add(at(0), false), "one of four");
+        assert!(window.amend(at(0)), "two of four");
+    }
+
+    // C34: its hit is of this moment, and so is the call.
+    #[test]
+    fn an_amended_call_leaves_no_hit_behind_when_its_bucket_is_forgotten() {
+        let mut window = RateWindow::new(1.0, Duration::from_millis(320), 1);
+        assert!(!window.add(at(0), false));
+        assert!(window.amend(at(200)), "one of one");
+        assert!(!window.add(at(400), false), "one of two");
+        assert!(!window.add(at(600), false), "none of two");
+        assert!(!window.amend(at(1_000)), "there is no call in the window that could have been this one");
+        assert!(window.add(at(1_000), true), "one of one");
+    }
+
     #[test]
     fn windows_take_any_time() {
         // C58
         let mut window = RateWindow::new(0.5, Duration::from_nanos(1), 1);
         for nanos in [u64::MAX, 0, u64::MAX - 1, 5] {
             assert!(window.add(Moment::from_nanos(nanos), true));
+            assert!(!window.amend(Moment::from_nanos(nanos)), "all are hits");
         }
         let mut log = FailureLog::new(2, Duration::from_nanos(1));
         assert!(!log.add(Moment::NEVER));

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use super::{BoxError, Outcome, Report, error::inspect};
+use super::{BoxError, CallGuard, Outcome, error::inspect};
 
 /// Decides what came of a call.
 ///
@@ -13,6 +13,10 @@ use super::{BoxError, Outcome, Report, error::inspect};
 ///
 /// Errors arrive as [`BoxError`], as everywhere in tower: one type for services whose error is
 /// concrete and those whose error is boxed already, and a chain of sources to look into.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` cannot tell what came of a call that answers with `{Res}`",
+    note = "a fleet classifies HTTP responses by default: for services that are not HTTP, build it with `Fleet::plain()`"
+)]
 pub trait Classify<Req, Res>: Clone + Send + Sync + 'static {
     /// What has to be remembered of one call: facts from its request first, from the head of its
     /// response later. `()` for most.
@@ -21,6 +25,10 @@ pub trait Classify<Req, Res>: Clone + Send + Sync + 'static {
     /// What the caller gets in place of the response: the same, or one whose body is watched to its
     /// end.
     type Watched;
+
+    /// Whether [`watch`](Self::watch) keeps the guard. One that does not says so: then the call ends with the head of its
+    /// response, and the guard it gets is an empty one.
+    const WATCHES: bool = true;
 
     /// A call begins.
     fn request(&self, request: &Req) -> Self::Call;
@@ -31,12 +39,19 @@ pub trait Classify<Req, Res>: Clone + Send + Sync + 'static {
     /// The call ended with an error.
     fn error(&self, call: Self::Call, error: &BoxError) -> Outcome;
 
-    /// Hands the response over to the caller, and `report` to whatever ends with it: the call is
-    /// in flight while the report is held.
+    /// Makes what the caller gets of a response. The call is in flight while `guard` is held, which therefore goes
+    /// into the body; a classifier that drops it ends the call with its head.
     ///
-    /// The verdict on the head is reported by whoever asked for it, before this; the end of the
-    /// body is reported from here on.
-    fn watch(&self, call: Self::Call, response: Res, report: Report) -> Self::Watched;
+    /// The verdict on the head is recorded by the attempt; what the body shows is recorded through the guard.
+    fn watch(&self, call: Self::Call, response: Res, guard: CallGuard) -> Self::Watched;
+
+    /// The guard in a watched response, if it holds one.
+    ///
+    /// With it a commit point behind the head decides what is recorded; without it the head does.
+    fn guard(watched: &mut Self::Watched) -> Option<&mut CallGuard> {
+        let _ = watched;
+        None
+    }
 }
 
 /// What is known when the head of a response is there.
@@ -48,27 +63,6 @@ pub enum Verdict {
     AtEnd,
 }
 
-/// Knows nothing: every outcome is neutral.
-impl<Req, Res> Classify<Req, Res> for () {
-    type Call = ();
-    type Watched = Res;
-
-    fn request(&self, _: &Req) {}
-
-    fn response(&self, (): &mut (), _: &Res) -> Verdict {
-        Verdict::Now(Outcome::Neutral)
-    }
-
-    fn error(&self, (): (), _: &BoxError) -> Outcome {
-        Outcome::Neutral
-    }
-
-    #[inline]
-    fn watch(&self, (): (), response: Res, _: Report) -> Res {
-        response
-    }
-}
-
 /// Every response is a success; errors are looked into with [`inspect`].
 ///
 /// For services that are not HTTP. The call counts as in flight until the response is handed over.
@@ -78,6 +72,7 @@ pub struct ErrorsOnly;
 impl<Req, Res> Classify<Req, Res> for ErrorsOnly {
     type Call = ();
     type Watched = Res;
+    const WATCHES: bool = false;
 
     fn request(&self, _: &Req) {}
 
@@ -89,7 +84,8 @@ impl<Req, Res> Classify<Req, Res> for ErrorsOnly {
         inspect(&**error)
     }
 
-    fn watch(&self, (): (), response: Res, _: Report) -> Res {
+    #[inline(always)]
+    fn watch(&self, (): (), response: Res, _: CallGuard) -> Res {
         response
     }
 }
@@ -117,6 +113,7 @@ where
 {
     type Call = ();
     type Watched = Res;
+    const WATCHES: bool = false;
 
     fn request(&self, _: &Req) {}
 
@@ -128,7 +125,8 @@ where
         (self.decide)(Err(error))
     }
 
-    fn watch(&self, (): (), response: Res, _: Report) -> Res {
+    #[inline(always)]
+    fn watch(&self, (): (), response: Res, _: CallGuard) -> Res {
         response
     }
 }
@@ -143,7 +141,7 @@ impl<F> fmt::Debug for ClassifyFn<F> {
 mod tests {
     use std::{convert::Infallible, io, sync::Arc};
 
-    use super::{super::report::seen::Seen, *};
+    use super::{super::guard::seen::Seen, *};
     use crate::outcome::FailureKind;
 
     fn error_of<C: Classify<(), u8, Call = ()>>(classifier: &C, error: impl Into<BoxError>) -> Outcome {
@@ -159,16 +157,6 @@ mod tests {
         let reset = io::Error::from(io::ErrorKind::ConnectionReset);
         assert_eq!(error_of(&ErrorsOnly, reset), FailureKind::Transport.into());
         assert_eq!(error_of(&ErrorsOnly, "something else"), FailureKind::Other.into());
-    }
-
-    #[test]
-    fn unit_has_no_opinion_and_costs_nothing() {
-        let seen = Arc::new(Seen::default());
-        assert_eq!(Classify::<(), u8>::response(&(), &mut (), &0), Verdict::Now(Outcome::Neutral));
-        assert_eq!(error_of(&(), "boom"), Outcome::Neutral);
-        assert_eq!(Classify::<(), u8>::watch(&(), (), 5, seen.report()), 5);
-        assert_eq!(seen.outcomes(), [Outcome::Neutral]);
-        assert_eq!(size_of::<<() as Classify<(), u8>>::Call>(), 0);
     }
 
     #[test]
@@ -192,7 +180,7 @@ mod tests {
         classifier: C,
         service: S,
         request: Req,
-        mut report: Report,
+        mut guard: CallGuard,
     ) -> Result<C::Watched, BoxError>
     where
         S: tower::Service<Req, Error: Into<BoxError>>,
@@ -202,13 +190,13 @@ mod tests {
         match tower::ServiceExt::oneshot(service, request).await {
             Ok(response) => {
                 if let Verdict::Now(outcome) = classifier.response(&mut call, &response) {
-                    report.outcome(&outcome);
+                    guard.outcome(&outcome);
                 }
-                Ok(classifier.watch(call, response, report))
+                Ok(classifier.watch(call, response, guard))
             }
             Err(error) => {
                 let error = error.into();
-                report.outcome(&classifier.error(call, &error));
+                guard.outcome(&classifier.error(call, &error));
                 Err(error)
             }
         }
@@ -224,13 +212,12 @@ mod tests {
         });
         for (request, outcome) in [(1, Outcome::Success), (0, FailureKind::Transport.into())] {
             let seen = Arc::new(Seen::default());
-            let _ = send(attempt(ErrorsOnly, service, request, seen.report())).await;
+            let _ = send(attempt(ErrorsOnly, service, request, seen.guard())).await;
             assert_eq!(seen.outcomes(), [outcome]);
-            let _ = send(attempt((), service, request, Report::none())).await;
         }
         let boxed = tower::service_fn(|_: u8| async { Err::<u8, _>(BoxError::from("boxed")) });
         let never = tower::service_fn(|request: u8| async move { Ok::<_, Infallible>(request) });
-        assert!(attempt(ErrorsOnly, boxed, 1, Report::none()).await.is_err());
-        assert_eq!(attempt(ErrorsOnly, never, 1, Report::none()).await.unwrap(), 1);
+        assert!(attempt(ErrorsOnly, boxed, 1, Arc::new(Seen::default()).guard()).await.is_err());
+        assert_eq!(attempt(ErrorsOnly, never, 1, Arc::new(Seen::default()).guard()).await.unwrap(), 1);
     }
 }

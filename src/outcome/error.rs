@@ -2,7 +2,10 @@
 
 use std::{error::Error, io};
 
-use super::{Failure, FailureKind, Outcome};
+use super::{
+    Failure, FailureKind, Outcome,
+    clue::{Clue, Finding},
+};
 
 /// Chains are walked this deep: none in the wild comes near, and one that points back at itself
 /// ends too.
@@ -40,36 +43,6 @@ const DEPTH: usize = 32;
 /// sent.
 pub fn inspect(error: &(dyn Error + 'static)) -> Outcome {
     find(error).outcome
-}
-
-/// What a chain says, and who said it.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub(super) struct Finding {
-    pub(super) outcome: Outcome,
-    /// The network or an unknown error, rather than a middleware with a reason of its own. Can be
-    /// switched off (C28).
-    pub(super) network: bool,
-}
-
-/// What one link of a chain says.
-pub(super) enum Clue {
-    /// It settles the matter.
-    Settled(Finding),
-    /// A transport failed, and a deeper link may know better.
-    Transport {
-        /// The request was on a connection, so that nothing deeper can mean that it was never sent.
-        sent: bool,
-    },
-}
-
-impl Clue {
-    pub(super) fn network(kind: FailureKind) -> Self {
-        Self::Settled(Finding { outcome: kind.into(), network: true })
-    }
-
-    pub(super) fn local(outcome: impl Into<Outcome>) -> Self {
-        Self::Settled(Finding { outcome: outcome.into(), network: false })
-    }
 }
 
 pub(super) fn find(error: &(dyn Error + 'static)) -> Finding {

@@ -11,7 +11,7 @@
 //!  error(call, &err) ─────────► Outcome             the call is over
 //!  response(&mut call, &head) ► Verdict::Now(..)    known at the head: a failover can move on
 //!                             └ Verdict::AtEnd      the end of the body decides (gRPC)
-//!  watch(call, response, report) ► Watched          for the caller; reports how the body ends
+//!  watch(call, response, guard) ─► Watched          for the caller; records how the body ends
 //! ```
 //!
 //! | you have | use |
@@ -20,7 +20,6 @@
 //! | a classifier of `tower_http` | `TowerHttp` (feature `http`) |
 //! | any other service whose errors are its failures | [`ErrorsOnly`] |
 //! | your own rule | [`classify_fn`], or implement [`Classify`] |
-//! | no opinion at all | `()` |
 //!
 //! A service that knows best says so itself: a [`Failure`] anywhere in the [source
 //! chain](std::error::Error::source) of its error is taken at its word.
@@ -56,22 +55,21 @@
 //! ```
 
 mod classify;
+mod clue;
 mod error;
 mod failure;
-#[cfg(feature = "http")]
+mod guard;
 mod http;
-mod report;
 
 pub use self::classify::{Classify, ClassifyFn, ErrorsOnly, Verdict, classify_fn};
 pub use self::error::inspect;
 pub use self::failure::{Failure, FailureKind, Outcome};
+pub use self::guard::{CallGuard, InFlight};
+pub(crate) use self::guard::{Event, Guard, Record};
 #[cfg(feature = "http")]
 pub(crate) use self::http::gateway_status;
 #[cfg(feature = "http")]
-pub use self::http::{
-    ClassifyEnd, HttpClassifier, HttpEnd, InvalidStatus, StatusRange, Statuses, TowerHttp, TowerHttpCall, WatchedBody,
-    retry_after,
-};
-pub use self::report::{Record, Report, Ticket};
+pub use self::http::{ClassifyEnd, HttpEnd, TowerHttp, TowerHttpCall, WatchedBody, retry_after};
+pub use self::http::{HttpClassifier, InvalidStatus, StatusRange, Statuses};
 
 pub use tower::BoxError;

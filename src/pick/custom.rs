@@ -1,13 +1,13 @@
 use std::fmt;
 
-use super::{Candidate, Pick, Rng};
+use super::{Candidates, Pick, PickContext, Strategy};
 
 /// A strategy made of a closure.
 ///
-/// It gets the candidates, never none of them, and rng, and returns an index.
+/// It gets the candidates, never none of them, and a context, and returns the number of one of them.
 pub fn pick_fn<F>(choose: F) -> PickFn<F>
 where
-    F: Fn(&[Candidate], &mut Rng) -> usize + Clone + Send + Sync + 'static,
+    F: Fn(&Candidates<'_>, &mut PickContext<'_>) -> usize + Clone + Send + Sync + 'static,
 {
     PickFn(choose)
 }
@@ -16,16 +16,23 @@ where
 #[derive(Clone)]
 pub struct PickFn<F>(F);
 
-impl<F> Pick for PickFn<F>
+impl<F> Strategy for PickFn<F>
 where
-    F: Fn(&[Candidate], &mut Rng) -> usize + Clone + Send + Sync + 'static,
+    F: Fn(&Candidates<'_>, &mut PickContext<'_>) -> usize + Clone + Send + Sync + 'static,
 {
-    fn renew(&self, _: &[Candidate], _: &[Candidate]) -> Self {
+    type Pick = Self;
+
+    fn make(&self, _: &Candidates<'_>, _: Option<(&Self, &Candidates<'_>)>) -> Self {
         self.clone()
     }
+}
 
-    fn pick(&self, candidates: &[Candidate], rng: &mut Rng) -> usize {
-        (self.0)(candidates, rng)
+impl<F> Pick for PickFn<F>
+where
+    F: Fn(&Candidates<'_>, &mut PickContext<'_>) -> usize + Send + Sync + 'static,
+{
+    fn pick(&self, candidates: &Candidates<'_>, cx: &mut PickContext<'_>) -> usize {
+        (self.0)(candidates, cx)
     }
 }
 

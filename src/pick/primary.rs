@@ -1,15 +1,23 @@
-use super::{Candidate, Pick, Rng};
+use super::{Candidates, Pick, PickContext, Strategy};
 
 /// Always the first of the highest tier: one active backend, the others in reserve.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Copy, Debug, Default)]
 pub struct Primary;
 
-impl Pick for Primary {
-    fn renew(&self, _: &[Candidate], _: &[Candidate]) -> Self {
+impl Strategy for Primary {
+    type Pick = Self;
+
+    fn make(&self, _: &Candidates<'_>, _: Option<(&Self, &Candidates<'_>)>) -> Self {
         Self
     }
+}
 
-    fn pick(&self, _: &[Candidate], _: &mut Rng) -> usize {
-        0
+impl Pick for Primary {
+    #[inline(always)]
+    fn pick(&self, candidates: &Candidates<'_>, cx: &mut PickContext<'_>) -> usize {
+        if cx.skips_none() {
+            return 0;
+        }
+        candidates.iter().position(|candidate| !cx.skips(candidate)).unwrap_or(0)
     }
 }

@@ -1,56 +1,107 @@
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{
+    Arc,
+    atomic::{AtomicU64, Ordering},
+};
 
-use super::{Candidate, Pick, Rng};
-use crate::rng::{GOLDEN, mix};
+use super::{Candidate, Candidates, Pick, PickContext, Strategy};
+use crate::{
+    rng::{GOLDEN, mix},
+    shard::{Lines, SLOTS},
+};
 
-/// Deals cards: every backend once in random order, then a new deck.
+/// Deals cards: every backend once in random order, then a new deck. Each thread deals decks of its own.
 ///
-/// No deck is stored. A card is computed from its number, so dealing is one counter for all who draw at once, and a
-/// deck of ten thousand costs no more to begin than one of three.
-#[derive(Debug)]
+/// No deck is stored. A card is computed from its number, so dealing is one counter, and a deck of ten thousand costs no
+/// more to begin than one of three.
+#[derive(Clone, Copy, Debug, Default)]
 pub struct Shuffle {
-    dealt: AtomicU64,
-    seed: u64,
+    seed: Option<u64>,
 }
 
 impl Shuffle {
-    /// Decks that no other process deals.
+    /// Decks that no other process deals, nor another door.
     pub fn new() -> Self {
-        Self::seeded(fastrand::u64(..))
+        Self::default()
     }
 
     /// The same decks for the same seed, for tests.
     pub fn seeded(seed: u64) -> Self {
-        Self { dealt: AtomicU64::new(0), seed }
+        Self { seed: Some(seed) }
     }
 }
 
-impl Default for Shuffle {
-    fn default() -> Self {
-        Self::new()
+/// The decks of [`Shuffle`] for one set.
+#[derive(Debug)]
+pub struct ShufflePick {
+    dealt: Arc<Dealt>,
+    seed: u64,
+}
+
+#[derive(Debug)]
+struct Dealt {
+    /// How many cards each thread has dealt, below the number of the thread in the order in which threads began,
+    /// counted from 1.
+    lines: Lines,
+    begun: AtomicU64,
+}
+
+/// Where the number of the thread begins.
+const THREAD: u32 = 56;
+
+impl Dealt {
+    fn new() -> Arc<Self> {
+        Arc::new(Self { lines: Lines::new(SLOTS), begun: AtomicU64::new(0) })
+    }
+
+    fn begin(&self, dealt: u64) -> u64 {
+        if dealt != 0 { dealt } else { (self.begun.fetch_add(1, Ordering::Relaxed) % 255 + 1) << THREAD }
     }
 }
 
-impl Pick for Shuffle {
-    fn renew(&self, before: &[Candidate], now: &[Candidate]) -> Self {
-        if now.is_empty() {
-            // For another door: it deals decks of its own, so that doors do not all begin with the same backend.
-            return Self::seeded(mix(self.seed ^ self.dealt.fetch_add(1, Ordering::Relaxed)));
-        }
-        let dealt = self.dealt.load(Ordering::Relaxed);
-        if before.iter().map(Candidate::id).eq(now.iter().map(Candidate::id)) {
+impl Strategy for Shuffle {
+    type Pick = ShufflePick;
+
+    fn make(&self, candidates: &Candidates<'_>, before: Option<(&ShufflePick, &Candidates<'_>)>) -> ShufflePick {
+        let ids = |candidates: &Candidates<'_>| candidates.iter().map(Candidate::id).collect::<Vec<_>>();
+        match before {
             // Other weights, the same cards.
-            return Self { dealt: AtomicU64::new(dealt), seed: self.seed };
+            Some((pick, before)) if ids(before) == ids(candidates) => {
+                ShufflePick { dealt: Arc::clone(&pick.dealt), seed: pick.seed }
+            }
+            // A changed set is a new deck, and not the one it began with when the same set comes back.
+            before => {
+                let last = before.map(|(pick, _)| mix(pick.seed ^ pick.dealt.lines.sum()));
+                let seed = last.or(self.seed).unwrap_or_else(|| fastrand::u64(..));
+                ShufflePick { dealt: Dealt::new(), seed }
+            }
         }
-        // A changed set is a new deck, and not the one it began with when the same set comes back.
-        Self::seeded(mix(self.seed ^ dealt))
     }
+}
 
-    #[inline]
-    fn pick(&self, candidates: &[Candidate], _: &mut Rng) -> usize {
-        let (dealt, cards) = (self.dealt.fetch_add(1, Ordering::Relaxed), candidates.len() as u64);
-        let deck = mix(self.seed.wrapping_add((dealt / cards).wrapping_mul(GOLDEN)));
+impl ShufflePick {
+    fn card(&self, dealt: u64, cards: u64) -> usize {
+        let (thread, dealt) = (dealt >> THREAD, dealt & ((1 << THREAD) - 1));
+        let decks = self.seed ^ ((thread - 1) << 32);
+        let deck = mix(decks.wrapping_add((dealt / cards).wrapping_mul(GOLDEN)));
         card(deck, cards, dealt % cards) as usize
+    }
+}
+
+impl Pick for ShufflePick {
+    #[inline(always)]
+    fn pick(&self, candidates: &Candidates<'_>, cx: &mut PickContext<'_>) -> usize {
+        let (cards, skips_none) = (candidates.len() as u64, cx.skips_none());
+        self.dealt.lines.update(cx.slot, |dealt| {
+            let dealt = self.dealt.begin(dealt);
+            let card = |dealt| self.card(dealt, cards);
+            if skips_none {
+                return (dealt + 1, card(dealt));
+            }
+            // Every card comes up within two decks.
+            let next = (dealt..=dealt + 2 * cards).find(|dealt| !cx.skips(&candidates[card(*dealt)]));
+            let dealt = next.unwrap_or(dealt);
+            (dealt + 1, card(dealt))
+        })
     }
 }
 

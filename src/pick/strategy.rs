@@ -1,6 +1,6 @@
-use std::{error::Error, fmt, str::FromStr};
+use std::{any::Any, error::Error, fmt, str::FromStr, sync::Arc};
 
-use super::{Candidate, Pick, Primary, Rng, RoundRobin, Shuffle, Weighted};
+use super::{Candidates, Pick, PickContext, Primary, RoundRobin, Shuffle, Strategy, Weighted};
 
 macro_rules! strategies {
     ($($(#[$doc:meta])* $variant:ident => $name:literal,)*) => {
@@ -9,17 +9,17 @@ macro_rules! strategies {
         /// Names are trimmed and read without regard to case, `_`, `-` and spaces. No name means `failover`.
         ///
         /// ```
-        /// # use tower_fleet::pick::Strategy;
-        /// assert_eq!(" Weighted-RoundRobin ".parse(), Ok(Strategy::WeightedRoundRobin));
-        /// assert!("fastest".parse::<Strategy>().unwrap_err().to_string().contains("least_loaded"));
+        /// # use tower_fleet::pick::StrategyName;
+        /// assert_eq!(" Weighted-RoundRobin ".parse(), Ok(StrategyName::WeightedRoundRobin));
+        /// assert!("fastest".parse::<StrategyName>().unwrap_err().to_string().contains("round_robin"));
         /// ```
         #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
         #[non_exhaustive]
-        pub enum Strategy {
+        pub enum StrategyName {
             $($(#[$doc])* $variant,)*
         }
 
-        impl Strategy {
+        impl StrategyName {
             /// Every strategy there is a name for.
             pub const ALL: &[Self] = &[$(Self::$variant),*];
 
@@ -45,23 +45,15 @@ strategies! {
     Failover => "failover",
     /// In proportion to the weights, the others when it fails.
     WeightedFailover => "weighted_failover",
-    /// The fewest requests in flight.
-    LeastLoaded => "least_loaded",
-    /// The lower decaying peak latency of two.
-    PeakEwma => "peak_ewma",
-    /// The lowest time to the first byte.
-    Latency => "latency",
-    /// By a key from the request.
-    Hash => "hash",
 }
 
-impl fmt::Display for Strategy {
+impl fmt::Display for StrategyName {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.name())
     }
 }
 
-impl FromStr for Strategy {
+impl FromStr for StrategyName {
     type Err = UnknownStrategy;
 
     fn from_str(name: &str) -> Result<Self, UnknownStrategy> {
@@ -85,7 +77,7 @@ pub struct UnknownStrategy(String);
 impl fmt::Display for UnknownStrategy {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "unknown strategy `{}`, expected one of ", self.0)?;
-        for (index, strategy) in Strategy::ALL.iter().enumerate() {
+        for (index, strategy) in StrategyName::ALL.iter().enumerate() {
             write!(f, "{}{strategy}", if index == 0 { "" } else { ", " })?;
         }
         Ok(())
@@ -94,66 +86,67 @@ impl fmt::Display for UnknownStrategy {
 
 impl Error for UnknownStrategy {}
 
-/// A strategy that cannot choose a backend yet.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct UnsupportedStrategy(Strategy);
+/// A strategy whose type was chosen at run time.
+#[derive(Clone)]
+pub struct AnyStrategy(Arc<dyn Erased>);
 
-impl fmt::Display for UnsupportedStrategy {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "strategy {} is not supported by this version", self.0)
+/// The pick of a strategy whose type was chosen at run time.
+pub struct AnyPick(Box<dyn Pick>);
+
+trait Erased: Send + Sync {
+    fn make(&self, candidates: &Candidates<'_>, before: Option<(&dyn Pick, &Candidates<'_>)>) -> Box<dyn Pick>;
+}
+
+impl<P: Strategy> Erased for P {
+    fn make(&self, candidates: &Candidates<'_>, before: Option<(&dyn Pick, &Candidates<'_>)>) -> Box<dyn Pick> {
+        // A door keeps its strategy, so that its picks are all of one type.
+        let before = before.and_then(|(pick, before)| Some(((pick as &dyn Any).downcast_ref()?, before)));
+        Box::new(Strategy::make(self, candidates, before))
     }
 }
 
-impl Error for UnsupportedStrategy {}
-
-/// A strategy that was chosen at run time.
-#[derive(Debug)]
-#[non_exhaustive]
-pub enum AnyPick {
-    /// Always the first.
-    Primary(Primary),
-    /// One after the other.
-    RoundRobin(RoundRobin),
-    /// Dealt cards.
-    Shuffle(Shuffle),
-    /// Smooth weighted round robin.
-    Weighted(Weighted),
+impl AnyStrategy {
+    /// Forgets the type of a strategy.
+    pub fn new(strategy: impl Strategy) -> Self {
+        Self(Arc::new(strategy))
+    }
 }
 
-impl TryFrom<Strategy> for AnyPick {
-    type Error = UnsupportedStrategy;
-
-    fn try_from(strategy: Strategy) -> Result<Self, UnsupportedStrategy> {
-        match strategy {
-            Strategy::Failover => Ok(Self::Primary(Primary)),
-            Strategy::RoundRobin => Ok(Self::RoundRobin(RoundRobin::new())),
-            Strategy::Shuffle => Ok(Self::Shuffle(Shuffle::new())),
-            Strategy::WeightedRoundRobin | Strategy::WeightedFailover => Ok(Self::Weighted(Weighted::new())),
-            Strategy::LeastLoaded | Strategy::PeakEwma | Strategy::Latency | Strategy::Hash => {
-                Err(UnsupportedStrategy(strategy))
-            }
+impl From<StrategyName> for AnyStrategy {
+    fn from(name: StrategyName) -> Self {
+        match name {
+            StrategyName::Failover => Self::new(Primary),
+            StrategyName::RoundRobin => Self::new(RoundRobin),
+            StrategyName::Shuffle => Self::new(Shuffle::new()),
+            StrategyName::WeightedRoundRobin | StrategyName::WeightedFailover => Self::new(Weighted),
         }
+    }
+}
+
+impl Strategy for AnyStrategy {
+    type Pick = AnyPick;
+
+    fn make(&self, candidates: &Candidates<'_>, before: Option<(&AnyPick, &Candidates<'_>)>) -> AnyPick {
+        AnyPick(self.0.make(candidates, before.map(|(AnyPick(pick), before)| (&**pick, before))))
     }
 }
 
 impl Pick for AnyPick {
-    fn renew(&self, before: &[Candidate], now: &[Candidate]) -> Self {
-        match self {
-            Self::Primary(pick) => Self::Primary(pick.renew(before, now)),
-            Self::RoundRobin(pick) => Self::RoundRobin(pick.renew(before, now)),
-            Self::Shuffle(pick) => Self::Shuffle(pick.renew(before, now)),
-            Self::Weighted(pick) => Self::Weighted(pick.renew(before, now)),
-        }
-    }
-
     #[inline]
-    fn pick(&self, candidates: &[Candidate], rng: &mut Rng) -> usize {
-        match self {
-            Self::Primary(pick) => pick.pick(candidates, rng),
-            Self::RoundRobin(pick) => pick.pick(candidates, rng),
-            Self::Shuffle(pick) => pick.pick(candidates, rng),
-            Self::Weighted(pick) => pick.pick(candidates, rng),
-        }
+    fn pick(&self, candidates: &Candidates<'_>, cx: &mut PickContext<'_>) -> usize {
+        self.0.pick(candidates, cx)
+    }
+}
+
+impl fmt::Debug for AnyStrategy {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("AnyStrategy").finish_non_exhaustive()
+    }
+}
+
+impl fmt::Debug for AnyPick {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("AnyPick").finish_non_exhaustive()
     }
 }
 
@@ -164,7 +157,7 @@ mod tests {
     // C9
     #[test]
     fn names_parse_trimmed_and_whatever_their_case_and_separators() {
-        for strategy in Strategy::ALL {
+        for strategy in StrategyName::ALL {
             let name = strategy.name();
             let spellings = [
                 name.to_owned(),
@@ -182,16 +175,16 @@ mod tests {
     // C9
     #[test]
     fn no_name_means_failover() {
-        assert_eq!("".parse(), Ok(Strategy::Failover));
-        assert_eq!("  ".parse(), Ok(Strategy::Failover));
+        assert_eq!("".parse(), Ok(StrategyName::Failover));
+        assert_eq!("  ".parse(), Ok(StrategyName::Failover));
     }
 
     // C9
     #[test]
     fn an_unknown_name_is_an_error_that_lists_the_valid_ones() {
         for unknown in ["fastest", "_", "--", "round_robin2", "runde\u{0}"] {
-            let error = unknown.parse::<Strategy>().unwrap_err().to_string();
-            for strategy in Strategy::ALL {
+            let error = unknown.parse::<StrategyName>().unwrap_err().to_string();
+            for strategy in StrategyName::ALL {
                 assert!(error.contains(strategy.name()), "{error}");
             }
             assert!(!error.contains('\u{0}'));

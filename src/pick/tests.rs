@@ -1,37 +1,96 @@
 //! The strategies against plain models of what they promise.
 
+mod flaps;
 mod round_robin;
 mod shuffle;
+mod skips;
 mod weighted;
 
 use std::{
     collections::HashMap,
-    sync::{Arc, Barrier},
+    convert::Infallible,
+    future::{Ready, ready},
+    sync::Barrier,
+    task::{Context, Poll},
     thread,
 };
 
-use super::{Candidate, Desk, Pick, Rng};
-use crate::fleet::{Backend, Fleet};
+use futures::FutureExt;
+use tower::{Service, ServiceExt};
 
-/// Candidates with these weights, in this order.
-fn candidates(weights: &[u32]) -> Vec<Candidate> {
-    (1..).zip(weights).map(|(id, weight)| Candidate::alone(id, id, *weight)).collect()
+use super::{Candidate, Candidates, Pick, PickContext, Rng, SKIP_NONE, Skip, Strategy};
+use crate::{
+    balance::Balance,
+    fleet::{Backend, Fleet},
+    outcome::ErrorsOnly,
+    shard::SHARED,
+    time::Moment,
+};
+
+/// A tier, and the places of those of its backends that are eligible.
+#[derive(Clone)]
+struct Tier {
+    all: Vec<Candidate>,
+    eligible: Vec<u32>,
 }
 
-/// So many candidates of weight 1.
-fn equals(count: usize) -> Vec<Candidate> {
-    candidates(&vec![1; count])
+impl Tier {
+    /// Backends of these weights, all of them eligible.
+    fn weighing(weights: &[u32]) -> Self {
+        let all: Vec<_> = (1..).zip(weights).map(|(id, weight)| Candidate::alone(id, *weight)).collect();
+        Self { eligible: (0..all.len() as u32).collect(), all }
+    }
+
+    /// So many backends of weight 1.
+    fn equals(count: usize) -> Self {
+        Self::weighing(&vec![1; count])
+    }
+
+    /// The same tier with other eligible ones.
+    fn with(&self, is_eligible: impl Fn(usize) -> bool) -> Self {
+        let eligible = (0..self.all.len()).filter(|place| is_eligible(*place)).map(|place| place as u32);
+        Self { all: self.all.clone(), eligible: eligible.collect() }
+    }
+
+    fn candidates(&self) -> Candidates<'_> {
+        Candidates::of(&self.all, &self.eligible)
+    }
+
+    fn skip(&self, places: impl IntoIterator<Item = usize>) -> Skip {
+        let mut skip = Skip::default();
+        places.into_iter().for_each(|place| skip.insert(self.all[place].id()));
+        skip
+    }
 }
 
-/// The strategy, made for these candidates.
-fn made_for<P: Pick>(pick: P, candidates: &[Candidate]) -> P {
-    pick.renew(&[], candidates)
+/// The pick of a strategy for one tier, as one thread asks it.
+fn made<P: Strategy>(strategy: &P, tier: &Tier) -> P::Pick {
+    strategy.make(&tier.candidates(), None)
 }
 
-/// The next so many choices.
-fn picks<P: Pick>(pick: &P, candidates: &[Candidate], count: usize) -> Vec<usize> {
-    let mut rng = Rng::seeded(0);
-    (0..count).map(|_| pick.pick(candidates, &mut rng)).collect()
+/// The pick of a strategy for a tier that changed, going on from the one before.
+fn remade<P: Strategy>(strategy: &P, tier: &Tier, pick: &P::Pick, before: &Tier) -> P::Pick {
+    strategy.make(&tier.candidates(), Some((pick, &before.candidates())))
+}
+
+/// The slot of the thread that runs a test, and those of the threads that it starts.
+const SLOT: usize = 1;
+const THREADS: usize = 8;
+const SLOTS: std::ops::RangeInclusive<usize> = 2..=THREADS + 1;
+
+/// The places of the next so many choices.
+fn picks(pick: &impl Pick, tier: &Tier, count: usize) -> Vec<usize> {
+    picks_without(&SKIP_NONE, pick, tier, count, SLOT)
+}
+
+/// The places of the next so many choices of the thread with this slot.
+fn picks_without(skip: &Skip, pick: &impl Pick, tier: &Tier, count: usize, slot: usize) -> Vec<usize> {
+    let (candidates, mut rng) = (tier.candidates(), Rng::seeded(0));
+    let one = |_| {
+        let mut cx = PickContext::new(&mut rng, skip, &|| Moment::EPOCH, slot);
+        candidates.place(pick.pick(&candidates, &mut cx))
+    };
+    (0..count).map(one).collect()
 }
 
 /// How often each of `backends` was chosen.
@@ -41,45 +100,76 @@ fn counts(picks: &[usize], backends: usize) -> Vec<usize> {
     counts
 }
 
-const THREADS: usize = 8;
-
-/// The choices of eight threads that choose so often each, at once.
-fn picks_of_threads<P: Pick>(pick: &P, candidates: &[Candidate], each: usize) -> Vec<usize> {
+/// Threads that choose so often each, at once: the choices of each.
+fn picks_of_threads(
+    slots: impl IntoIterator<Item = usize>,
+    skip: &Skip,
+    pick: &impl Pick,
+    tier: &Tier,
+    each: usize,
+) -> Vec<Vec<usize>> {
     let start = Barrier::new(THREADS);
     thread::scope(|scope| {
-        let chooser = |_| {
-            scope.spawn(|| {
+        let start = &start;
+        let chooser = |slot| {
+            scope.spawn(move || {
                 start.wait();
-                picks(pick, candidates, each)
+                picks_without(skip, pick, tier, each, slot)
             })
         };
-        let choosers: Vec<_> = (0..THREADS).map(chooser).collect();
-        choosers.into_iter().flat_map(|chooser| chooser.join().expect("a chooser")).collect()
+        let choosers: Vec<_> = slots.into_iter().map(chooser).collect();
+        choosers.into_iter().map(|chooser| chooser.join().expect("a chooser")).collect()
     })
 }
 
-/// A door's way to its backends, without the door: the fleet, and the strategy that follows it.
-struct Table<P> {
-    fleet: Fleet<()>,
-    desk: Arc<Desk<(), P>>,
-    rng: Rng,
+/// The most and the least that any of `backends` got.
+fn extremes(picks: &[usize], backends: usize) -> (usize, usize) {
+    let counts = counts(picks, backends);
+    (*counts.iter().max().expect("a backend"), *counts.iter().min().expect("a backend"))
 }
 
-impl<P: Pick> Table<P> {
-    fn set(names: &[&str], pick: P) -> Self {
-        let backends = names.iter().map(|name| Backend::new(*name, ()));
-        let fleet = Fleet::builder().backends(backends).build().expect("good backends");
-        let desk = Desk::open(fleet.shared(), pick);
-        Self { fleet, desk, rng: Rng::seeded(0) }
+/// Answers with the name of its backend.
+#[derive(Clone)]
+struct Named(String);
+
+impl Service<()> for Named {
+    type Response = String;
+    type Error = Infallible;
+    type Future = Ready<Result<String, Infallible>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        Poll::Ready(Ok(()))
     }
 
-    fn pick(&mut self) -> Option<String> {
-        let member = self.desk.plan().choose(&mut self.rng)?;
-        Some(member.facts.name.to_string())
+    fn call(&mut self, (): ()) -> Self::Future {
+        ready(Ok(self.0.clone()))
+    }
+}
+
+fn named(name: &str) -> Backend<Named> {
+    Backend::new(name, Named(name.to_owned()))
+}
+
+/// A door over a fleet that changes.
+struct Table<P: Strategy> {
+    fleet: Fleet<Named, ErrorsOnly>,
+    door: Balance<Named, P, ErrorsOnly>,
+}
+
+impl<P: Strategy> Table<P> {
+    fn set(names: &[&str], strategy: P) -> Self {
+        let backends = names.iter().map(|name| named(name));
+        let fleet = Fleet::plain().backends(backends).build().expect("good backends");
+        Self { door: Balance::new(&fleet, strategy), fleet }
     }
 
-    fn picks(&mut self, count: usize) -> Vec<String> {
-        (0..count).map(|_| self.pick().expect("somebody eligible")).collect()
+    fn pick(&self) -> Option<String> {
+        let answer = self.door.clone().oneshot(()).now_or_never();
+        answer.expect("an answer at once").ok()
+    }
+
+    fn picks(&self, count: usize) -> Vec<String> {
+        (0..count).map(|_| self.pick().expect("an eligible backend")).collect()
     }
 }
 

@@ -2,11 +2,11 @@
 
 use std::sync::Arc;
 
-use tower_fleet::{Backend, Fleet, State, Status, fleet::FleetBuilder};
+use tower_fleet::{Backend, Fleet, State, Status, fleet::FleetBuilder, outcome::ErrorsOnly};
 
 use crate::{
     ask,
-    fleet::{Door, Guarded, GuardedFleet, door, none_available, state},
+    fleet::{Door, GuardedFleet, door, none_available, state},
     layer,
     mock::{Answer, Mock, Remote},
     pass, secs,
@@ -15,11 +15,11 @@ use crate::{
 const NAMES: [&str; 4] = ["a", "b", "c", "d"];
 
 fn bounded(
-    bound: impl FnOnce(FleetBuilder<Guarded, Mock>) -> FleetBuilder<Guarded, Mock>,
+    bound: impl FnOnce(FleetBuilder<Mock, ErrorsOnly>) -> FleetBuilder<Mock, ErrorsOnly>,
 ) -> (GuardedFleet, Vec<Arc<Remote>>, Door) {
     let (mocks, remotes): (Vec<_>, Vec<_>) = NAMES.into_iter().map(Mock::new).unzip();
     let backends = NAMES.into_iter().zip(mocks).map(|(name, mock)| Backend::new(name, mock));
-    let fleet = bound(Fleet::builder().circuit_breaker(layer())).backends(backends).build().unwrap();
+    let fleet = bound(Fleet::plain().circuit_breaker(layer())).backends(backends).build().unwrap();
     let door = door(&fleet, "round_robin");
     (fleet, remotes, door)
 }
@@ -167,7 +167,7 @@ async fn everybody_is_spared_without_a_gap() {
     let mut weight = 1;
     while callers.iter().any(|caller| !caller.is_finished()) {
         weight = weight % 100 + 1;
-        fleet.reweight("a", weight).unwrap();
+        fleet.set_weight("a", weight).unwrap();
         tokio::task::yield_now().await;
     }
     for caller in callers {

@@ -9,12 +9,12 @@ use futures::{FutureExt, StreamExt};
 use tokio_test::{assert_pending, task};
 use tower::{Layer, Service, ServiceExt};
 use tower_fleet::{
-    Backend, Balance, BalanceLayer, CircuitBreaker, CircuitBreakerLayer, Fleet, Limited, State, Status,
+    Backend, Balance, BalanceLayer, CircuitBreakerLayer, Fleet, State, Status,
     balance::{Error, ErrorKind},
     breaker::CircuitOpen,
     fleet::Change,
     outcome::ErrorsOnly,
-    pick::{AnyPick, Strategy},
+    pick::{AnyStrategy, StrategyName},
 };
 
 use crate::{
@@ -23,9 +23,8 @@ use crate::{
     pass, secs, settle,
 };
 
-pub(crate) type Guarded = CircuitBreaker<Limited<Mock>, ErrorsOnly>;
-pub(crate) type GuardedFleet = Fleet<Guarded, Mock>;
-pub(crate) type Door = Balance<Guarded, AnyPick>;
+pub(crate) type GuardedFleet = Fleet<Mock, ErrorsOnly>;
+pub(crate) type Door = Balance<Mock, AnyStrategy, ErrorsOnly>;
 
 pub(crate) fn fleet(
     layer: CircuitBreakerLayer<ErrorsOnly>,
@@ -33,12 +32,12 @@ pub(crate) fn fleet(
 ) -> (GuardedFleet, Vec<Arc<Remote>>) {
     let (mocks, remotes): (Vec<_>, Vec<_>) = names.iter().copied().map(Mock::new).unzip();
     let backends = names.iter().zip(mocks).map(|(name, mock)| Backend::new(*name, mock));
-    (Fleet::builder().circuit_breaker(layer).backends(backends).build().unwrap(), remotes)
+    (Fleet::plain().circuit_breaker(layer).backends(backends).build().unwrap(), remotes)
 }
 
 pub(crate) fn door(fleet: &GuardedFleet, strategy: &str) -> Door {
-    let strategy: Strategy = strategy.parse().unwrap();
-    BalanceLayer::named(strategy).unwrap().layer(fleet.clone())
+    let strategy: StrategyName = strategy.parse().unwrap();
+    BalanceLayer::named(strategy).layer(fleet.clone())
 }
 
 pub(crate) fn state(fleet: &GuardedFleet, name: &str) -> State {
@@ -211,21 +210,42 @@ async fn a_probe_that_is_dropped_is_made_by_the_next_request() {
     pass(secs(30)).await;
     remotes[1].answer(Answer::Never);
     for _ in 0..10 {
+        // Held ready, and dropped without a call: neither in flight, nor with a permit.
+        let mut idle = door.clone();
+        idle.ready().await.unwrap();
+        assert_eq!((in_flight(&fleet), remotes[1].instances()), (0, 2));
         // Called, and dropped while it runs.
         let mut probe = task::spawn(ask(&door));
         assert_pending!(probe.poll());
-        assert_eq!(remotes[1].running(), 1);
-        drop(probe);
-        assert_eq!(remotes[1].running(), 0);
-        // Held ready, and dropped without a call.
-        let mut idle = door.clone();
-        idle.ready().await.unwrap();
-        assert_eq!(in_flight(&fleet), 1);
+        assert_eq!((remotes[1].running(), in_flight(&fleet)), (1, 1));
         drop(idle);
-        assert_eq!(in_flight(&fleet), 0);
+        assert_eq!((remotes[1].running(), in_flight(&fleet)), (1, 1));
+        drop(probe);
+        assert_eq!((remotes[1].running(), in_flight(&fleet)), (0, 0));
     }
     remotes[1].answer(Answer::Ok);
     assert_eq!(door.ready().await.unwrap().call(()).await.unwrap(), "b");
+    assert_eq!(state(&fleet, "b"), State::Closed);
+}
+
+// C11, C38
+#[tokio::test(start_paused = true)]
+async fn of_two_doors_that_hold_a_due_backend_the_first_to_call_makes_the_probe() {
+    let (fleet, remotes) = fleet(layer(), &["a", "b"]);
+    let door = door(&fleet, "round_robin");
+    fleet.switch("b").unwrap().trip();
+    pass(secs(30)).await;
+    remotes[1].answer(Answer::OkAfter(secs(1)));
+    let (mut one, mut other) = (door.clone(), door.clone());
+    one.ready().await.unwrap();
+    other.ready().await.unwrap();
+    assert_eq!(remotes[1].instances(), 3, "the fleet's, and one for each door");
+    let mut probe = task::spawn(other.call(()));
+    assert_pending!(probe.poll());
+    assert_eq!(one.call(()).await.unwrap(), "a");
+    assert_eq!((remotes[1].calls(), state(&fleet, "b")), (1, State::HalfOpen));
+    pass(secs(1)).await;
+    assert_eq!(probe.await.unwrap(), "b");
     assert_eq!(state(&fleet, "b"), State::Closed);
 }
 
@@ -239,7 +259,7 @@ async fn a_door_that_idles_with_a_probe_in_hand_does_not_use_it_too_late() {
     let mut idle = door.clone();
     idle.ready().await.unwrap();
     pass(secs(60)).await;
-    // Its permit has timed out, and the probe of somebody else has failed.
+    // The probe of another request has failed meanwhile.
     remotes[1].answer(Answer::Error);
     ask(&door).await.unwrap_err();
     assert_eq!((state(&fleet, "b"), remotes[1].calls()), (State::Open, 1));
@@ -386,7 +406,7 @@ async fn a_backend_that_left_is_freed_with_its_last_request() {
         let _token = Arc::clone(&token);
         std::future::pending::<Result<&'static str, tower::BoxError>>()
     });
-    let other = Fleet::builder().circuit_breaker(layer()).backend(Backend::new("x", service)).build().unwrap();
+    let other = Fleet::plain().circuit_breaker(layer()).backend(Backend::new("x", service)).build().unwrap();
     let other_door = BalanceLayer::round_robin().layer(other.clone());
     let mut call = task::spawn(ask(&other_door));
     assert_pending!(call.poll());

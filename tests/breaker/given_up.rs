@@ -9,19 +9,18 @@ use tower_fleet::{
     Backend, CircuitBreaker, CircuitBreakerLayer, Failover, FailoverLayer, Fleet, State,
     failover::{Mode, Plain},
     outcome::ErrorsOnly,
-    pick::Primary,
 };
 
 use crate::{
     ask,
-    fleet::{Guarded, GuardedFleet, in_flight, state},
+    fleet::{GuardedFleet, in_flight, state},
     layer,
     mock::{Answer, Mock, Remote},
     pass, secs, settle,
 };
 
 type Alone = CircuitBreaker<Mock, ErrorsOnly>;
-type Door = Failover<Guarded, Plain, Primary>;
+type Door = Failover<Mock, Plain, ErrorsOnly>;
 
 /// Four calls that took longer than a second open it.
 fn slow_calls() -> CircuitBreakerLayer<ErrorsOnly> {
@@ -38,7 +37,7 @@ fn door(
     breaker: CircuitBreakerLayer<ErrorsOnly>,
     layer: FailoverLayer<Plain>,
 ) -> (GuardedFleet, Door, [Arc<Remote>; 2]) {
-    let (mut builder, mut remotes) = (Fleet::builder().circuit_breaker(breaker), Vec::new());
+    let (mut builder, mut remotes) = (Fleet::plain().circuit_breaker(breaker), Vec::new());
     for (name, priority) in [("main", 10), ("spare", 0)] {
         let (mock, remote) = Mock::new(name);
         builder = builder.backend(Backend::new(name, mock).priority(priority));

@@ -9,7 +9,7 @@ use std::{
 use tower::{BoxError, Layer, Service, ServiceExt, service_fn};
 use tower_fleet::{
     State,
-    breaker::{Keyed, KeyedCircuitBreaker},
+    breaker::{KeyedCircuitBreaker, KeyedCircuitBreakerLayer},
     outcome::ErrorsOnly,
 };
 
@@ -26,7 +26,7 @@ fn model(ask: &Ask) -> Cow<'_, str> {
 
 type Key = fn(&Ask) -> Cow<'_, str>;
 
-fn keyed(most: usize) -> Keyed<ErrorsOnly, Key> {
+fn keyed(most: usize) -> KeyedCircuitBreakerLayer<ErrorsOnly, Key> {
     layer().keyed(NonZeroUsize::new(most).unwrap(), model as Key)
 }
 

@@ -7,7 +7,7 @@ use std::{
 
 use futures::FutureExt;
 use tokio_test::{assert_pending, assert_ready_ok, task};
-use tower::{Service, ServiceExt};
+use tower::Service;
 use tower_fleet::State;
 
 use crate::{
@@ -38,11 +38,12 @@ async fn a_pending_probe_holds_up_nobody() {
 
 // C1, C10, C38
 #[tokio::test(start_paused = true)]
-async fn with_nobody_else_one_request_waits_with_its_permit_and_the_others_do_not() {
+async fn with_no_other_backend_requests_wait_without_permits_and_one_of_them_probes() {
     let (fleet, remotes) = fleet(layer(), &["a"]);
     let mut door = door(&fleet, "round_robin");
     fleet.switch("a").unwrap().trip();
     remotes[0].say(Readiness::Pending);
+    remotes[0].answer(Answer::OkAfter(secs(1)));
     pass(secs(30)).await;
     let other = door.clone();
     let wakes = Arc::new(Wakes::default());
@@ -51,16 +52,25 @@ async fn with_nobody_else_one_request_waits_with_its_permit_and_the_others_do_no
     for _ in 0..100 {
         assert!(door.poll_ready(&mut cx).is_pending());
     }
-    assert_eq!(wakes.count(), 0, "waiting wakes nobody");
-    for _ in 0..100 {
-        let error = ask(&other).now_or_never().expect("at once").unwrap_err();
-        assert_eq!(none_available(&error), Some(secs(1)));
-    }
+    assert_eq!(wakes.count(), 0, "waiting wakes no task");
+    let mut others: Vec<_> = (0..100).map(|_| task::spawn(ask(&other))).collect();
+    others.iter_mut().for_each(|other| assert_pending!(other.poll()));
     assert_eq!(wakes.count(), 0);
+    assert!(others.iter().all(|other| !other.is_woken()));
     remotes[0].say(Readiness::Ready);
     assert!(wakes.count() > 0);
     assert!(matches!(door.poll_ready(&mut cx), Poll::Ready(Ok(()))));
-    assert_eq!(door.call(()).await.unwrap(), "a");
+    let mut probe = task::spawn(door.call(()));
+    assert_pending!(probe.poll());
+    for other in &mut others {
+        assert!(other.is_woken());
+        let error = other.poll().map(Result::unwrap_err);
+        let Poll::Ready(error) = error else { panic!("at once") };
+        assert_eq!(none_available(&error), Some(secs(1)));
+    }
+    assert_eq!(remotes[0].calls(), 1);
+    pass(secs(1)).await;
+    assert_eq!(assert_ready_ok!(probe.poll()), "a");
     assert_eq!(state(&fleet, "a"), State::Closed);
 }
 
@@ -71,9 +81,12 @@ async fn who_waits_is_woken_when_a_permit_comes_back() {
     let door = door(&fleet, "round_robin");
     fleet.switch("b").unwrap().trip();
     pass(secs(30)).await;
-    let mut prober = door.clone();
-    prober.ready().await.unwrap();
+    remotes[1].answer(Answer::Never);
+    let mut prober = task::spawn(ask(&door));
+    assert_pending!(prober.poll());
+    assert_eq!(remotes[1].running(), 1);
     remotes[0].say(Readiness::Pending);
+    remotes[1].answer(Answer::Ok);
     let mut waiting = task::spawn(ask(&door));
     assert_pending!(waiting.poll());
     drop(prober);
@@ -134,7 +147,7 @@ async fn many_who_wait_for_everybody_do_not_wake_each_other_for_ever() {
     }
     let polls = run(&mut waiting, 10_000);
     assert!(polls < 200, "{polls}");
-    // Whoever has the permits leaves, one after the other.
+    // Those that wait leave, one after the other.
     while let Some(task) = waiting.pop() {
         drop(task);
         waiting.reverse();
@@ -173,7 +186,7 @@ async fn a_probe_that_waited_too_long_is_not_made_in_another_state() {
 
 // C38
 #[tokio::test(start_paused = true)]
-async fn a_request_that_found_another_gives_back_the_permits_it_waited_with() {
+async fn a_request_that_found_another_leaves_the_probe_it_waited_for_to_others() {
     let (fleet, remotes) = fleet(layer(), &["a", "b"]);
     let door = door(&fleet, "round_robin");
     fleet.switch("b").unwrap().trip();

@@ -72,18 +72,18 @@ fn a_checked_layer_names_the_setting() {
 #[test]
 fn a_fleet_is_not_built_with_it() {
     for (field, layer) in bad_layers() {
-        let builder = Fleet::<Mock>::builder().circuit_breaker(layer).backend(Backend::new("a", Mock::new("a").0));
+        let builder = Fleet::<Mock, _>::plain().circuit_breaker(layer).backend(Backend::new("a", Mock::new("a").0));
         let refused = builder.build().unwrap_err();
         assert_eq!(refused.field, Field::Fleet(field), "{refused}");
         assert!(names(&refused.to_string(), field), "{refused}");
     }
     for share in [-0.1, 1.1, f64::NAN, f64::INFINITY] {
-        let refused = Fleet::<Mock>::builder().most_ejected(share).build().unwrap_err();
+        let refused = Fleet::<Mock, _>::plain().most_ejected(share).build().unwrap_err();
         assert_eq!(refused.field, Field::Fleet("most_ejected"));
-        let refused = Fleet::<Mock>::builder().panic_below(share).build().unwrap_err();
+        let refused = Fleet::<Mock, _>::plain().panic_below(share).build().unwrap_err();
         assert_eq!(refused.field, Field::Fleet("panic_below"));
     }
-    let twice = Fleet::<Mock>::builder().circuit_breaker(layer()).circuit_breaker(layer()).build().unwrap_err();
+    let twice = Fleet::<Mock, _>::plain().circuit_breaker(layer()).circuit_breaker(layer()).build().unwrap_err();
     assert_eq!(twice.to_string(), "circuit_breaker is set twice");
 }
 

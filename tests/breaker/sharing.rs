@@ -1,8 +1,12 @@
 //! Who shares a circuit, and what its handle does.
 
 use futures::{FutureExt, StreamExt};
-use tower::{Layer, ServiceBuilder, util::BoxCloneSyncService};
-use tower_fleet::{State, breaker::Switch};
+use tower::{BoxError, Layer, ServiceBuilder, util::BoxCloneSyncService};
+use tower_fleet::{
+    State,
+    breaker::Switch,
+    outcome::{Outcome, classify_fn},
+};
 
 use crate::{
     ask, circuit_open, layer,
@@ -43,7 +47,8 @@ async fn a_changed_setting_starts_another_circuit() {
     let one = layer();
     let (first, changed) = (one.layer(Mock::new("a").0), one.clone().failures(3).layer(Mock::new("a").0));
     let renamed = one.clone().name("b").layer(Mock::new("b").0);
-    let reclassified = one.clone().classify(()).layer(Mock::new("c").0);
+    let neutral = classify_fn(|_: Result<&&str, &BoxError>| Outcome::Neutral);
+    let reclassified = one.clone().classify(neutral).layer(Mock::new("c").0);
     first.switch().trip();
     assert_eq!(one.switch().unwrap().state(), State::Open);
     ask(&changed).await.unwrap();

@@ -68,8 +68,8 @@ impl World {
             }
             4 => drop(self.fleet.set_status(name, Status::Degraded)),
             5 | 6 => drop(self.fleet.set_status(name, Status::Healthy)),
-            7 => drop(self.fleet.prioritize(name, self.rng.i32(0..2))),
-            8 => drop(self.fleet.reweight(name, self.rng.u32(1..5))),
+            7 => drop(self.fleet.set_priority(name, self.rng.i32(0..2))),
+            8 => drop(self.fleet.set_weight(name, self.rng.u32(1..5))),
             9 => {
                 if let Some(switch) = self.fleet.switch(name) {
                     match self.rng.u32(..6) {
@@ -160,7 +160,7 @@ async fn whatever_happens_nothing_is_lost_and_everybody_recovers() {
 }
 
 async fn soak(seed: u64, strategy: &str) {
-    let mut builder = Fleet::builder().circuit_breaker(layer().consecutive(3).probes(2).growth(2.0).jitter(0.1));
+    let mut builder = Fleet::plain().circuit_breaker(layer().consecutive(3).probes(2).growth(2.0).jitter(0.1));
     if seed == 2 {
         builder = builder.most_ejected(0.5);
     } else if seed == 3 {
@@ -223,7 +223,7 @@ async fn soak(seed: u64, strategy: &str) {
             world.remotes[index].pop();
         }
         fleet.set_status(name, Status::Healthy);
-        fleet.prioritize(name, 0);
+        fleet.set_priority(name, 0);
         let switch = fleet.switch(name).unwrap();
         if switch.state().is_forced() {
             switch.reset();

@@ -13,7 +13,7 @@ use crate::{
 };
 
 fn tiers(names: &[(&'static str, i32)]) -> (GuardedFleet, Vec<Arc<Remote>>) {
-    let mut builder = Fleet::builder().circuit_breaker(layer());
+    let mut builder = Fleet::plain().circuit_breaker(layer());
     let mut remotes = Vec::new();
     for (name, priority) in names {
         let (mock, remote) = Mock::new(name);

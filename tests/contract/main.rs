@@ -14,6 +14,7 @@ use tower::Layer;
 use tower_fleet::{
     BalanceLayer, FailoverLayer, Fleet,
     failover::Mode,
+    outcome::ErrorsOnly,
     pick::{Primary, RoundRobin, pick_fn},
 };
 
@@ -25,7 +26,7 @@ macro_rules! doors {
         mod $name {
             use super::*;
 
-            fn open(fleet: Fleet<Mock>) -> impl suite::Door {
+            fn open(fleet: Fleet<Mock, ErrorsOnly>) -> impl suite::Door {
                 let open = $open;
                 open(fleet)
             }
@@ -40,10 +41,10 @@ doors! {
     shuffle => |fleet| BalanceLayer::shuffle().layer(fleet);
     weighted => |fleet| BalanceLayer::weighted().layer(fleet);
     primary => |fleet| BalanceLayer::new(Primary).layer(fleet);
-    named => |fleet| BalanceLayer::named("round-robin".parse().unwrap()).unwrap().layer(fleet);
-    closure => |fleet| BalanceLayer::new(pick_fn(|candidates, rng| rng.below(candidates.len()))).layer(fleet);
+    named => |fleet| BalanceLayer::named("round-robin".parse().unwrap()).layer(fleet);
+    closure => |fleet| BalanceLayer::new(pick_fn(|candidates, cx| cx.rng().below(candidates.len()))).layer(fleet);
     failover_race => |fleet| FailoverLayer::plain().layer(fleet);
-    failover_sequential => |fleet| FailoverLayer::plain().mode(Mode::Sequential).strategy(RoundRobin::new()).layer(fleet);
+    failover_sequential => |fleet| FailoverLayer::plain().mode(Mode::Sequential).strategy(RoundRobin).layer(fleet);
     failover_hedged => |fleet| FailoverLayer::plain().mode(Mode::Hedged(Duration::from_secs(3600))).layer(fleet);
     out_of_range => |fleet| BalanceLayer::new(pick_fn(|_, _| usize::MAX)).layer(fleet);
 }

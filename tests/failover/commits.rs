@@ -9,9 +9,8 @@ use http_body_util::BodyExt;
 use tokio::time::Instant;
 use tower::ServiceExt;
 use tower_fleet::{
-    CircuitBreaker, CircuitBreakerLayer, FailoverLayer, Fleet, Limited, State,
-    failover::{CommitPoint, Decision, ErrorKind, HttpTerms, Ledger, Mode, Trigger},
-    outcome::HttpClassifier,
+    CircuitBreakerLayer, FailoverLayer, Fleet, State,
+    failover::{CommitPoint, Decision, ErrorKind, Http, Ledger, Mode, Trigger},
 };
 use tower_layer::Layer;
 
@@ -19,17 +18,17 @@ use crate::mock::*;
 
 const MODES: [Mode; 3] = [Mode::Race, Mode::Sequential, Mode::Hedged(Duration::from_secs(1_000))];
 
-fn first_frame() -> FailoverLayer<HttpTerms> {
+fn first_frame() -> FailoverLayer<Http> {
     FailoverLayer::new().mode(Mode::Sequential).commit(CommitPoint::FirstFrame)
 }
 
 /// Small bodies are waited for.
-fn whole(bound: usize) -> FailoverLayer<HttpTerms> {
+fn whole(bound: usize) -> FailoverLayer<Http> {
     FailoverLayer::new().mode(Mode::Sequential).commit(CommitPoint::Whole(bound))
 }
 
 /// Comments and pings may come first; an error event is a failure.
-fn events(bound: usize) -> FailoverLayer<HttpTerms> {
+fn events(bound: usize) -> FailoverLayer<Http> {
     let point = CommitPoint::prelude(bound, |seen| {
         let text = String::from_utf8_lossy(seen);
         let Some((events, _)) = text.rsplit_once("\n\n") else { return Decision::Wait };
@@ -315,17 +314,15 @@ async fn a_small_body_that_breaks_and_trips_nothing_is_handed_over_as_far_as_it_
     assert_eq!(b.calls(), 0);
 }
 
-/// As [`ask`], through breakers that open at the second slow call in four.
-async fn served_behind_breakers(layer: &FailoverLayer<HttpTerms>, fleet: &GuardedFleet) -> String {
+/// As [`ask`], through breakers that open at the second slow call of two.
+async fn served_behind_breakers(layer: &FailoverLayer<Http>, fleet: &Fleet<Mock>) -> String {
     let answer = layer.layer(fleet.clone()).oneshot(get()).await.unwrap();
     answer.extensions().get::<Ledger>().unwrap().served().unwrap().to_string()
 }
 
-type GuardedFleet = Fleet<CircuitBreaker<Limited<Mock>, HttpClassifier>, Mock>;
-
-fn behind_breakers(remotes: &[Arc<Remote>; 2]) -> GuardedFleet {
+fn behind_breakers(remotes: &[Arc<Remote>; 2]) -> Fleet<Mock> {
     let secs = Duration::from_secs;
-    let breaker = CircuitBreakerLayer::new().slow_calls(0.5, secs(1), secs(600), 4);
+    let breaker = CircuitBreakerLayer::new().slow_calls(0.5, secs(1), secs(600), 2);
     let backends = remotes.iter().zip([10, 0]).map(|(remote, priority)| backend(remote).priority(priority));
     Fleet::builder().circuit_breaker(breaker).backends(backends).build().unwrap()
 }

@@ -12,7 +12,7 @@ use futures::FutureExt;
 use http::{Request, Response};
 use tower::{Service, ServiceExt, service_fn};
 use tower_fleet::{
-    Backend, CircuitBreakerLayer, FailoverLayer, Fleet, State,
+    Backend, CircuitBreakerLayer, FailoverLayer, Fleet, State, Status,
     body::ReplayBody,
     failover::{Ending, Mode, Trigger},
     outcome::{FailureKind, Outcome},
@@ -79,6 +79,44 @@ async fn the_permit_of_a_probe_comes_back() {
     }
     drop(door.clone().oneshot(get()).await.unwrap());
     assert_eq!((a.calls(), fleet.snapshot()[0].state), (4, State::Closed));
+}
+
+// C11, C38, C39: the late end of a call changes nothing about the backends that are still there.
+#[tokio::test(start_paused = true)]
+async fn the_end_of_a_probe_of_a_removed_backend_takes_no_other_out() {
+    let (a, b) = (mock("a").1, mock("b").1);
+    let breaker = CircuitBreakerLayer::new().consecutive(1).open_for(millis(100));
+    let fleet =
+        Fleet::builder().backends([backend(&a).priority(1), backend(&b)]).circuit_breaker(breaker).build().unwrap();
+    let door = FailoverLayer::new().mode(Mode::Sequential).layer(fleet.clone());
+    a.then([status(503), hang()]);
+    drop(door.clone().oneshot(get()).await.unwrap());
+    tokio::time::advance(millis(100)).await;
+    let mut probe = Box::pin(door.clone().oneshot(get()));
+    assert!(tokio::time::timeout(millis(50), &mut probe).await.is_err());
+    assert_eq!(a.calls(), 2);
+    assert!(fleet.remove("a"));
+    assert_eq!(told(door.clone().oneshot(get()).await).await, (200, "b".into()));
+    drop(probe);
+    assert_eq!(told(door.clone().oneshot(get()).await).await, (200, "b".into()));
+}
+
+// C11, C71
+#[tokio::test(start_paused = true)]
+async fn the_end_of_a_cool_down_of_a_removed_backend_takes_no_other_out() {
+    let (fleet, [_, b]) = fleet();
+    let door = FailoverLayer::new().layer(fleet.clone());
+    assert!(fleet.cool_down("a", millis(100)));
+    assert_eq!(told(door.clone().oneshot(get()).await).await, (200, "b".into()));
+    assert!(fleet.remove("a") && fleet.drain("b"));
+    let failed = door.clone().oneshot(get()).await.unwrap_err();
+    assert_eq!(failed.retry_after(), None, "a removed backend does not come back");
+    assert!(fleet.set_status("b", Status::Healthy));
+    for calls in [2, 3] {
+        assert_eq!(told(door.clone().oneshot(get()).await).await, (200, "b".into()));
+        assert_eq!(b.calls(), calls);
+        tokio::time::advance(millis(100)).await;
+    }
 }
 
 // C25
@@ -184,8 +222,9 @@ async fn an_answered_future_holds_nothing() {
     })
     .await;
     assert_eq!((b.running(), c.calls()), (0, 0));
-    assert_idle(&fleet);
+    assert_only_in_flight(&answer, &fleet);
     assert_eq!(told(answer).await, (200, "b".into()));
+    assert_idle(&fleet);
 }
 
 // C19

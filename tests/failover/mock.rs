@@ -23,11 +23,13 @@ use tower_fleet::{
     Backend, FailoverLayer, Fleet,
     body::ReplayBody,
     failover::{AnswerBody, Ending, Error, Ledger},
+    outcome::{HttpClassifier, HttpEnd, WatchedBody},
 };
 use tower_layer::Layer;
 
 pub(crate) type Body = UnsyncBoxBody<Bytes, BoxError>;
-pub(crate) type Answer = Result<Response<AnswerBody<Body>>, Error>;
+/// What a door answers with; `B` is the body as the fleet's classifier makes it.
+pub(crate) type Answer<B = WatchedBody<Body, HttpEnd>> = Result<Response<AnswerBody<B>>, Error>;
 
 /// A request body as a backend read it.
 type Read = Result<(Vec<u8>, Option<HeaderMap>), String>;
@@ -371,7 +373,15 @@ pub(crate) fn mock(name: &'static str) -> (Mock, Arc<Remote>) {
 
 /// A fleet of so many, in tiers of their own: a goes first.
 pub(crate) fn fleet<const N: usize>() -> (Fleet<Mock>, [Arc<Remote>; N]) {
-    let mut builder = Fleet::builder().name("apis");
+    fleet_with(HttpClassifier::new())
+}
+
+/// The same with a classifier of its own.
+pub(crate) fn fleet_with<C, const N: usize>(classifier: C) -> (Fleet<Mock, C>, [Arc<Remote>; N])
+where
+    C: Clone + Send + Sync + 'static,
+{
+    let mut builder = Fleet::builder().name("apis").classify(classifier);
     let remotes = std::array::from_fn(|index| {
         let (_, remote) = mock(["a", "b", "c", "d"][index]);
         remote
@@ -395,11 +405,12 @@ pub(crate) fn post(content: Body) -> Request<Body> {
 }
 
 /// One request through a door of its own.
-pub(crate) async fn ask<S, R, H, P>(layer: &FailoverLayer<H, P>, fleet: &Fleet<S, R>, request: Request<Body>) -> Answer
+pub(crate) async fn ask<S, C, H, B>(layer: &FailoverLayer<H>, fleet: &Fleet<S, C>, request: Request<Body>) -> Answer<B>
 where
-    FailoverLayer<H, P>: Layer<Fleet<S, R>>,
-    <FailoverLayer<H, P> as Layer<Fleet<S, R>>>::Service:
-        Service<Request<Body>, Response = Response<AnswerBody<Body>>, Error = Error>,
+    B: http_body::Body,
+    FailoverLayer<H>: Layer<Fleet<S, C>>,
+    <FailoverLayer<H> as Layer<Fleet<S, C>>>::Service:
+        Service<Request<Body>, Response = Response<AnswerBody<B>>, Error = Error>,
 {
     layer.layer(fleet.clone()).oneshot(request).await
 }
@@ -411,7 +422,7 @@ pub(crate) async fn told(answer: Answer) -> (u16, String) {
     (code, String::from_utf8(response.into_body().collect().await.unwrap().to_bytes().to_vec()).unwrap())
 }
 
-pub(crate) fn ledger(answer: &Answer) -> Ledger {
+pub(crate) fn ledger<B: http_body::Body>(answer: &Answer<B>) -> Ledger {
     match answer {
         Ok(response) => response.extensions().get::<Ledger>().expect("every response has a ledger").clone(),
         Err(error) => error.ledger().clone(),
@@ -419,7 +430,7 @@ pub(crate) fn ledger(answer: &Answer) -> Ledger {
 }
 
 /// The ledger in short: `a:tripped(status) b:served`.
-pub(crate) fn story(answer: &Answer) -> String {
+pub(crate) fn story<B: http_body::Body>(answer: &Answer<B>) -> String {
     let ledger = ledger(answer);
     let lines = ledger.attempts().iter().map(|attempt| {
         let ending = match attempt.ending {
@@ -435,9 +446,27 @@ pub(crate) fn story(answer: &Answer) -> String {
 }
 
 /// Nobody counts as in flight.
-pub(crate) fn assert_idle<S: Send + Sync + 'static, R>(fleet: &Fleet<S, R>) {
+pub(crate) fn assert_idle<S, C>(fleet: &Fleet<S, C>)
+where
+    S: Send + Sync + 'static,
+    C: Clone + Send + Sync + 'static,
+{
     for backend in fleet.snapshot() {
         assert_eq!(backend.in_flight, 0, "{}", backend.name);
+    }
+}
+
+/// Only the call of this answer counts as in flight: the end of its body is still to come.
+pub(crate) fn assert_only_in_flight<S, C, B>(answer: &Answer<B>, fleet: &Fleet<S, C>)
+where
+    S: Send + Sync + 'static,
+    C: Clone + Send + Sync + 'static,
+    B: http_body::Body,
+{
+    let ledger = ledger(answer);
+    let served = ledger.served().filter(|_| answer.is_ok());
+    for backend in fleet.snapshot() {
+        assert_eq!(backend.in_flight, usize::from(served == Some(&backend.name)), "{}", backend.name);
     }
 }
 

@@ -6,13 +6,14 @@ use std::{
     time::Duration,
 };
 
+use futures::future::join_all;
 use http_body_util::BodyExt;
 use tokio::time::Instant;
-use tower::{Service, ServiceExt};
+use tower::{Service, ServiceExt, limit::ConcurrencyLimit};
 use tower_fleet::{
     CircuitBreakerLayer, FailoverLayer, Fleet, Status,
     failover::{ErrorKind, Mode},
-    pick::{RoundRobin, Strategy},
+    pick::{RoundRobin, StrategyName},
 };
 use tower_layer::Layer;
 
@@ -115,8 +116,9 @@ async fn losers_are_gone_before_the_winner_is_handed_out() {
         // The future is still there; what ran in it is not.
         assert_eq!((a.running(), b.running(), c.running()), (0, 0, 0), "{mode:?}");
         assert_eq!(b.cut_off(), 1);
-        assert_idle(&fleet);
+        assert_only_in_flight(&answer, &fleet);
         assert_eq!(told(answer).await, (200, "one two".into()));
+        assert_idle(&fleet);
     }
 }
 
@@ -132,8 +134,9 @@ async fn hedges_are_gone_before_the_primary_is_handed_out() {
     let mut future = pin!(door.call(get()));
     let answer = poll_fn(|cx| future.as_mut().poll(cx)).await;
     assert_eq!((b.cut_off(), c.cut_off()), (1, 1));
-    assert_idle(&fleet);
+    assert_only_in_flight(&answer, &fleet);
     assert_eq!(told(answer).await, (200, "a".into()));
+    assert_idle(&fleet);
 }
 
 // C16
@@ -184,10 +187,9 @@ async fn attempts_per_backend_are_total_attempts_with_a_delay_between_them() {
         let fleet = Fleet::builder().backends([backend(&a), backend(&b)]).build().unwrap();
         a.usually(status(503));
         b.usually(status(503));
-        let Ok(strategy) = strategy.parse::<Strategy>() else { continue };
+        let Ok(strategy) = strategy.parse::<StrategyName>() else { continue };
         let layer = FailoverLayer::new()
             .named(strategy)
-            .unwrap()
             .mode(Mode::Sequential)
             .attempts_per_backend(3)
             .same_backend_delay(millis(100));
@@ -199,6 +201,29 @@ async fn attempts_per_backend_are_total_attempts_with_a_delay_between_them() {
         assert_eq!(names, [one, one, one, two, two, two], "{strategy:?}");
         assert_eq!((a.calls(), b.calls()), (3, 3));
     }
+}
+
+// C10, C23: a request that waits for its second attempt at a full backend takes its turn when it comes.
+#[tokio::test(start_paused = true)]
+async fn second_attempts_keep_their_place_in_the_line_of_a_full_backend() {
+    let (a, b) = (mock("a").1, mock("b").1);
+    let fleet = [backend(&a).priority(1), backend(&b)].map(|one| one.map(|mock| ConcurrencyLimit::new(mock, 1)));
+    let fleet = Fleet::builder().backends(fleet).build().unwrap();
+    for remote in [&a, &b] {
+        remote.usually(status(503).after(10));
+    }
+    let layer = FailoverLayer::new().mode(Mode::Sequential).attempts_per_backend(2).error_when_exhausted();
+    let mut asked = Box::pin(join_all((0..6).map(|_| ask(&layer, &fleet, get()))));
+    // Time is paused, and stands still for ever while one request wakes the next.
+    let mut polls = 0;
+    let answers = poll_fn(|cx| {
+        polls += 1;
+        assert!(polls < 10_000, "they wake each other without an end");
+        asked.as_mut().poll(cx)
+    });
+    assert!(answers.await.iter().all(|answer| ledger(answer).attempts().len() == 4));
+    assert_eq!((a.calls(), b.calls()), (12, 12));
+    assert_idle(&fleet);
 }
 
 // C15

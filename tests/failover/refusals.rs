@@ -5,13 +5,13 @@ use std::{num::NonZeroU32, time::Duration};
 use tower::ServiceExt;
 use tower_fleet::{
     FailoverLayer,
-    failover::{Backoff, Budget, ErrorKind, HttpTerms, Mode},
+    failover::{Backoff, Budget, ErrorKind, Http, Mode},
 };
 use tower_layer::Layer;
 
 use crate::mock::*;
 
-fn bad() -> Vec<(&'static str, FailoverLayer<HttpTerms>)> {
+fn bad() -> Vec<(&'static str, FailoverLayer<Http>)> {
     let layer = FailoverLayer::new;
     let budget = |share| Budget::new(share, NonZeroU32::MIN);
     vec![

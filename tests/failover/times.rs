@@ -12,7 +12,7 @@ use tower_layer::Layer;
 
 use crate::mock::*;
 
-fn sequential() -> FailoverLayer<tower_fleet::failover::HttpTerms> {
+fn sequential() -> FailoverLayer<tower_fleet::failover::Http> {
     FailoverLayer::new().mode(Mode::Sequential)
 }
 
@@ -232,6 +232,9 @@ async fn a_budget_is_kept_from_the_first_second_of_an_outage_on() {
         assert!((1.0..=began * 0.2 + 10.0).contains(&extra), "{mode:?}: {extra}");
         let refused = answers.iter().filter(|answer| ledger(answer).stopped() == Some(Stopped::OverBudget)).count();
         assert!(refused > 700, "{mode:?}: {refused}");
+        let in_flight: usize = fleet.snapshot().iter().map(|backend| backend.in_flight).sum();
+        assert_eq!(in_flight, answers.len(), "{mode:?}: the answers that are not read yet, and no loser");
+        drop(answers);
         assert_idle(&fleet);
     }
 }

@@ -1,6 +1,6 @@
 //! What moves a request on.
 
-use std::io::ErrorKind as Io;
+use std::{io::ErrorKind as Io, sync::Arc};
 
 use tower::ServiceExt;
 use tower_fleet::{
@@ -15,17 +15,24 @@ use crate::mock::*;
 
 const MODES: [Mode; 3] = [Mode::Race, Mode::Sequential, Mode::Hedged(std::time::Duration::from_millis(5))];
 
+/// A fleet of two, and their other ends.
+type Two = (Fleet<Mock>, [Arc<Remote>; 2]);
+
 /// Whether the second backend was asked, and the story.
-async fn moves_on<P: tower_fleet::pick::Pick>(
-    layer: &FailoverLayer<tower_fleet::failover::HttpTerms, P>,
-    reply: Reply,
-) -> (bool, String) {
-    let (fleet, [a, b]) = fleet();
+async fn moves_on(layer: &FailoverLayer, reply: Reply) -> (bool, String) {
+    moves_on_in(fleet(), layer, reply).await
+}
+
+/// The same in this fleet.
+async fn moves_on_in((fleet, [a, b]): Two, layer: &FailoverLayer, reply: Reply) -> (bool, String) {
     a.usually(reply);
     let answer = ask(layer, &fleet, get()).await;
     assert_eq!(a.running() + b.running(), 0);
+    assert_only_in_flight(&answer, &fleet);
+    let story = story(&answer);
+    drop(answer);
     assert_idle(&fleet);
-    (b.calls() > 0, story(&answer))
+    (b.calls() > 0, story)
 }
 
 // C27
@@ -71,10 +78,11 @@ async fn a_list_of_statuses_replaces_the_default_one() {
 async fn network_errors_switched_off_really_do_not_trip() {
     for mode in MODES {
         let by_trigger = FailoverLayer::new().mode(mode).triggers([Trigger::status(), Trigger::timeout()]);
-        let by_classifier = FailoverLayer::new().mode(mode).classify(HttpClassifier::new().network_errors(false));
-        for layer in [by_trigger, by_classifier] {
+        let by_classifier = FailoverLayer::new().mode(mode);
+        let classifier = HttpClassifier::new();
+        for (layer, classifier) in [(by_trigger, classifier), (by_classifier, classifier.network_errors(false))] {
             for error in [Io::ConnectionRefused, Io::ConnectionReset, Io::BrokenPipe] {
-                let (fleet, [a, b]) = fleet();
+                let (fleet, [a, b]) = fleet_with(classifier);
                 a.usually(io(error));
                 let failed = ask(&layer, &fleet, get()).await.unwrap_err();
                 assert!(matches!(failed.kind(), ErrorKind::Failed { .. }), "{failed:?}");
@@ -82,7 +90,7 @@ async fn network_errors_switched_off_really_do_not_trip() {
                 assert_eq!(source.downcast_ref::<std::io::Error>().unwrap().kind(), error);
                 assert_eq!((a.calls(), b.calls()), (1, 0), "{mode:?}");
             }
-            assert!(moves_on(&layer, status(503)).await.0);
+            assert!(moves_on_in(fleet_with(classifier), &layer, status(503)).await.0);
         }
     }
 }
@@ -91,19 +99,17 @@ async fn network_errors_switched_off_really_do_not_trip() {
 #[tokio::test(start_paused = true)]
 async fn a_cancellation_never_trips() {
     let everything = || Trigger::new("everything", |_| true);
-    let layer = FailoverLayer::new()
-        .classify(tower_fleet::outcome::classify_fn(|result: Result<&http::Response<Body>, _>| match result {
-            Ok(_) => tower_fleet::outcome::Outcome::Success,
-            Err(_) => tower_fleet::outcome::Outcome::Neutral,
-        }))
-        .triggers([everything()]);
-    let (fleet, [a, b]) = fleet();
+    let classifier = tower_fleet::outcome::classify_fn(|result: Result<&http::Response<Body>, _>| match result {
+        Ok(_) => tower_fleet::outcome::Outcome::Success,
+        Err(_) => tower_fleet::outcome::Outcome::Neutral,
+    });
+    let layer = FailoverLayer::new().triggers([everything()]);
+    let (fleet, [a, b]) = fleet_with(classifier);
     a.usually(fail("the caller's side broke off"));
     let failed = ask(&layer, &fleet, get()).await.unwrap_err();
     assert!(matches!(failed.kind(), ErrorKind::Failed { .. }));
     assert_eq!(b.calls(), 0);
     // Nor does a success.
-    let layer = FailoverLayer::new().triggers([everything()]);
     assert_eq!(moves_on(&layer, status(200)).await, (false, "a:served".into()));
     assert!(moves_on(&layer, status(503)).await.1.starts_with("a:everything(status 503)"));
 }

@@ -76,7 +76,7 @@ async fn story_2_an_operator_takes_the_primary_out_and_brings_it_back() {
         .backends(backups.iter().zip([20, 15, 10, 5]).map(|(backup, weight)| backup.backend().weight(weight)))
         .build()
         .unwrap();
-    let layer = FailoverLayer::new().named("weighted_failover".parse().unwrap()).unwrap();
+    let layer = FailoverLayer::new().named("weighted_failover".parse().unwrap());
     let door = ServiceBuilder::new().layer(layer).service(fleet.clone());
 
     assert_eq!(text(ask(&door, "1").await.unwrap()).await, "primary: 1");
@@ -283,15 +283,17 @@ async fn story_7_a_429_starts_a_race_and_the_first_success_wins() {
     let response = answer.as_mut().await.unwrap();
     assert_took(began, secs(3));
 
-    // The future is still there, but nobody works in it any more.
+    // The future is still there, but no attempt runs in it any more. The answer is in flight until its body ends.
     assert_eq!((primary.cancelled(), busy.cancelled(), slow.cancelled()), (1, 0, 1));
-    assert!(fleet.snapshot().iter().all(|backend| backend.in_flight == 0));
+    let in_flight = || fleet.snapshot().iter().map(|backend| backend.in_flight).collect::<Vec<_>>();
+    assert_eq!(in_flight(), [0, 0, 1, 0]);
     let ledger = response.extensions().get::<Ledger>().unwrap();
     assert_eq!(ledger.served().unwrap(), "quick");
     let tried: Vec<_> = ledger.attempts().iter().map(|attempt| &*attempt.backend).collect();
     assert_eq!(tried, ["primary", "primary", "busy", "quick", "slow"]);
     // The bound of the race does not cut the body of its winner short.
     assert_eq!(text(response).await, "here it is");
+    assert_eq!(in_flight(), [0; 4]);
 }
 
 // 7. Primary fails with a 429: the race and its 5 s bound. C16, C19, C20

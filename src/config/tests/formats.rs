@@ -2,7 +2,7 @@ use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
 use super::*;
-use crate::{Status, outcome::Statuses, pick::Strategy};
+use crate::{Status, outcome::Statuses, pick::StrategyName};
 
 // C58
 #[test]
@@ -69,13 +69,13 @@ fn depth_is_bounded_by_us_too() {
 fn names_may_stand_in_the_files_of_others() {
     #[derive(Debug, Deserialize, PartialEq)]
     struct Mine {
-        strategy: Strategy,
+        strategy: StrategyName,
         statuses: Statuses,
         status: Status,
     }
     let mine: Mine =
         toml::from_str("strategy = \"Round-Robin\"\nstatuses = [429, \"5xx\"]\nstatus = \"draining\"").unwrap();
-    let expected = Mine { strategy: Strategy::RoundRobin, statuses: Statuses::default(), status: Status::Draining };
+    let expected = Mine { strategy: StrategyName::RoundRobin, statuses: Statuses::default(), status: Status::Draining };
     assert_eq!(mine, expected);
     assert!(toml::from_str::<Mine>("strategy = \"fastest\"").unwrap_err().to_string().contains("expected one of"));
 }

@@ -36,8 +36,30 @@ impl Circuit {
         })
     }
 
-    /// That its caller did not wait for the end of a call says nothing; that it had not come for so long does. Whether
-    /// it would have failed nobody knows.
+    /// Counts a call whose body failed behind its head as a failure, in place of the success that it was counted as.
+    #[cold]
+    pub(super) fn amend(&self, ticket: Ticket, now: Moment, random: impl FnOnce() -> u64) -> Option<Transition> {
+        let mut evidence = self.lock_in(ticket.word)?;
+        let body_streak = self.policy.consecutive.is_some_and(|threshold| {
+            let streak = self.body_streak.load(Ordering::Relaxed) + 1;
+            self.body_streak.store(streak, Ordering::Relaxed);
+            streak >= u64::from(threshold)
+        });
+        let trips = evidence.amend(now) | body_streak;
+        trips.then(|| self.open(&mut evidence, now, random))
+    }
+
+    /// A body that ended well ends the streak of those that did not.
+    #[inline]
+    pub(super) fn end_body_streak(&self, ticket: Ticket) -> Option<Transition> {
+        if self.body_streak.load(Ordering::Relaxed) > 0 {
+            let _evidence = self.lock_in(ticket.word)?;
+            self.body_streak.store(0, Ordering::Relaxed);
+        }
+        None
+    }
+
+    /// A cancelled call is neutral unless it was already slow; then it counts as slow, not as failed.
     #[cold]
     pub(super) fn give_up(
         &self,

@@ -1,7 +1,7 @@
 //! How a circuit leaves a state: by its rules, or because somebody says so. All of it under the lock.
 
 use crate::time::Moment;
-use std::{sync::PoisonError, time::Duration};
+use std::sync::PoisonError;
 
 use super::{
     super::{
@@ -20,38 +20,6 @@ impl Circuit {
         let mut evidence = self.lock();
         match self.word().state() {
             State::Closed | State::HalfOpen => Some(self.open(&mut evidence, now, random)),
-            State::Open | State::ForcedClosed | State::ForcedOpen => None,
-        }
-    }
-
-    /// Counts a failure of a call that has no ticket: among the others while closed, and as that of a probe while
-    /// half-open. Whether it was slow, the call says itself when it is given up.
-    pub(crate) fn blame(&self, now: Moment, random: impl FnOnce() -> u64) -> Option<Transition> {
-        let word = self.word();
-        match word.state() {
-            State::Closed => {
-                let mut evidence = self.lock_in(word)?;
-                let trips = evidence.add_failed(true, now) | self.add_to_streak(true);
-                trips.then(|| self.open(&mut evidence, now, random))
-            }
-            State::HalfOpen => self.trip(now, random),
-            State::Open | State::ForcedClosed | State::ForcedOpen => None,
-        }
-    }
-
-    /// Counts a call that was given up behind its head, after so long: as slow, where there is a rule on that. The head
-    /// was counted for itself, and may have been quick.
-    pub(crate) fn lag(&self, took: Duration, now: Moment, random: impl FnOnce() -> u64) -> Option<Transition> {
-        if self.policy.slow_calls.is_none_or(|slow| took <= slow.slower_than) {
-            return None;
-        }
-        let word = self.word();
-        match word.state() {
-            State::Closed => {
-                let mut evidence = self.lock_in(word)?;
-                evidence.add_slow(true, now).then(|| self.open(&mut evidence, now, random))
-            }
-            State::HalfOpen => self.trip(now, random),
             State::Open | State::ForcedClosed | State::ForcedOpen => None,
         }
     }
@@ -101,6 +69,7 @@ impl Circuit {
     pub(super) fn close(&self, evidence: &mut Evidence, now: Moment) -> Transition {
         evidence.begin_closed(now);
         self.streak.store(0, Ordering::Relaxed);
+        self.body_streak.store(0, Ordering::Relaxed);
         self.publish(State::Closed, Moment::EPOCH, now)
     }
 

@@ -6,11 +6,11 @@ use std::{
     task::{Context, Poll, ready},
 };
 
-use http::HeaderMap;
+use http::{HeaderMap, Response, StatusCode};
 use http_body::{Body, Frame, SizeHint};
 use pin_project_lite::pin_project;
 
-use super::super::{BoxError, Outcome, Report};
+use super::super::{BoxError, CallGuard, InFlight, Outcome};
 
 /// Decides over the end of a body.
 pub trait ClassifyEnd {
@@ -22,7 +22,7 @@ pub trait ClassifyEnd {
 }
 
 pin_project! {
-    /// A response body that is passed on as it is, and whose end is reported.
+    /// A response body that is passed on as it is, and whose end is recorded.
     ///
     /// The call counts as in flight until the last frame, an error, or the drop, whichever is
     /// first. Dropped before its end, it says nothing: the caller left.
@@ -31,14 +31,10 @@ pin_project! {
     pub struct WatchedBody<B, J> {
         #[pin]
         inner: B,
-        // `None` once the end was reported.
-        watch: Option<Watch<J>>,
+        // `None` once the end was seen.
+        judge: Option<J>,
+        guard: Option<CallGuard>,
     }
-}
-
-struct Watch<J> {
-    judge: J,
-    report: Report,
 }
 
 impl<B, J> WatchedBody<B, J>
@@ -48,12 +44,30 @@ where
 {
     /// Watches `inner`. One that has ended already, being empty, is reported at once: nobody may
     /// ever poll it.
-    pub fn new(inner: B, judge: J, report: Report) -> Self {
-        let mut watch = Some(Watch { judge, report });
+    pub fn new(inner: B, judge: J, guard: CallGuard) -> Self {
+        let (mut judge, mut guard) = (Some(judge), Some(guard));
         if inner.is_end_stream() {
-            end(&mut watch, None);
+            end(&mut judge, &mut guard, None);
         }
-        Self { inner, watch }
+        Self { inner, judge, guard }
+    }
+}
+
+impl<B, J> WatchedBody<B, J>
+where
+    B: Body,
+    J: ClassifyEnd,
+{
+    /// Watches the body of a response. An upgraded connection goes on after its response: its call is kept
+    /// [`InFlight`] in the extensions.
+    pub(super) fn watch(judge: J, response: Response<B>, mut guard: CallGuard) -> Response<Self> {
+        if response.status() != StatusCode::SWITCHING_PROTOCOLS {
+            return response.map(|body| Self::new(body, judge, guard));
+        }
+        guard.outcome(&Outcome::Success);
+        let mut response = response.map(|inner| Self { inner, judge: None, guard: None });
+        response.extensions_mut().insert(InFlight::new(guard));
+        response
     }
 }
 
@@ -61,6 +75,11 @@ impl<B, J> WatchedBody<B, J> {
     /// The body inside.
     pub fn inner(&self) -> &B {
         &self.inner
+    }
+
+    /// What keeps account of the call; none in a body that was made without a call.
+    pub fn guard(&mut self) -> Option<&mut CallGuard> {
+        self.guard.as_mut()
     }
 }
 
@@ -78,22 +97,23 @@ where
         Poll::Ready(match ready!(this.inner.as_mut().poll_frame(cx)) {
             Some(Ok(frame)) => {
                 if let Some(trailers) = frame.trailers_ref() {
-                    end(this.watch, Some(trailers));
+                    end(this.judge, this.guard, Some(trailers));
                 } else if this.inner.is_end_stream() {
                     // Servers do not poll again for a `None` that they know of.
-                    end(this.watch, None);
+                    end(this.judge, this.guard, None);
                 }
                 Some(Ok(frame))
             }
             Some(Err(error)) => {
                 let error = error.into();
-                if let Some(Watch { judge, mut report }) = this.watch.take() {
-                    report.outcome(&judge.error(&error));
+                if let Some((judge, guard)) = this.judge.take().zip(this.guard.as_mut()) {
+                    guard.outcome(&judge.error(&error));
+                    guard.end();
                 }
                 Some(Err(error))
             }
             None => {
-                end(this.watch, None);
+                end(this.judge, this.guard, None);
                 None
             }
         })
@@ -108,23 +128,24 @@ where
     }
 }
 
-fn end<J: ClassifyEnd>(watch: &mut Option<Watch<J>>, trailers: Option<&HeaderMap>) {
-    if let Some(Watch { judge, mut report }) = watch.take() {
-        report.outcome(&judge.end(trailers));
+fn end<J: ClassifyEnd>(judge: &mut Option<J>, guard: &mut Option<CallGuard>, trailers: Option<&HeaderMap>) {
+    if let Some((judge, guard)) = judge.take().zip(guard.as_mut()) {
+        guard.outcome(&judge.end(trailers));
+        guard.end();
     }
 }
 
 /// Unwatched, for middleware that makes responses of its own.
 impl<B: Default, J> Default for WatchedBody<B, J> {
     fn default() -> Self {
-        Self { inner: B::default(), watch: None }
+        Self { inner: B::default(), judge: None, guard: None }
     }
 }
 
 /// Without the body inside: what it holds is nobody's business.
 impl<B, J> fmt::Debug for WatchedBody<B, J> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("WatchedBody").field("watched", &self.watch.is_some()).finish_non_exhaustive()
+        f.debug_struct("WatchedBody").field("watched", &self.judge.is_some()).finish_non_exhaustive()
     }
 }
 

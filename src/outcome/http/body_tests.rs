@@ -9,7 +9,7 @@ use futures::stream;
 use http::HeaderValue;
 use http_body_util::{BodyExt, Empty, Full, StreamBody};
 
-use super::{super::super::report::seen::Seen, *};
+use super::{super::super::guard::seen::Seen, *};
 use crate::outcome::FailureKind;
 
 /// Says what it was asked.
@@ -34,7 +34,7 @@ struct Watching {
 
 fn watch<B: Body>(body: B) -> (WatchedBody<B, Judge>, Watching) {
     let watching = Watching { seen: Arc::default(), asked: Arc::default() };
-    let body = WatchedBody::new(body, Judge(watching.asked.clone()), watching.seen.report());
+    let body = WatchedBody::new(body, Judge(watching.asked.clone()), watching.seen.guard());
     (body, watching)
 }
 
@@ -136,19 +136,44 @@ async fn after_a_success_at_the_head_only_an_error_is_news() {
         (Some(Err(io::Error::other("cut"))), vec![Outcome::Success, FailureKind::Body.into()]),
     ] {
         let seen = Arc::new(Seen::default());
-        let mut report = seen.report();
-        report.outcome(&Outcome::Success);
+        let mut guard = seen.guard();
+        guard.outcome(&Outcome::Success);
         let frames = [Ok(Frame::data(Bytes::from("a")))].into_iter().chain(last);
-        let body = WatchedBody::new(StreamBody::new(stream::iter(frames)), Judge(Arc::default()), report);
+        let body = WatchedBody::new(StreamBody::new(stream::iter(frames)), Judge(Arc::default()), guard);
         let _ = body.collect().await;
         assert_eq!(seen.outcomes(), outcomes);
     }
 
     let seen = Arc::new(Seen::default());
-    let mut report = seen.report();
-    report.outcome(&Outcome::Success);
-    drop(WatchedBody::new(two_frames(), Judge(Arc::default()), report));
+    let mut guard = seen.guard();
+    guard.outcome(&Outcome::Success);
+    drop(WatchedBody::new(two_frames(), Judge(Arc::default()), guard));
     assert_eq!(seen.outcomes(), [Outcome::Success], "the caller left early");
+}
+
+// C45
+#[tokio::test]
+async fn an_upgraded_connection_is_in_flight_for_as_long_as_its_extension_is_held() {
+    let seen = Arc::<Seen>::default();
+    let answer = |status| {
+        let response = Response::builder().status(status).body(Empty::<Bytes>::new()).unwrap();
+        WatchedBody::watch(Judge(Arc::default()), response, seen.guard())
+    };
+    let mut response = answer(StatusCode::SWITCHING_PROTOCOLS);
+    assert_eq!(seen.outcomes(), [Outcome::Success], "the upgrade is what was asked for");
+    let tunnel = response.extensions_mut().remove::<InFlight>().unwrap();
+    response.into_body().collect().await.unwrap();
+    assert!(!seen.is_idle());
+    let half = tunnel.clone();
+    drop(tunnel);
+    assert!(!seen.is_idle(), "the other half runs");
+    drop(half);
+    assert!(seen.is_idle());
+    // A response that stays with its extensions ends with them.
+    drop(answer(StatusCode::SWITCHING_PROTOCOLS));
+    assert!(seen.is_idle());
+    assert!(answer(StatusCode::OK).extensions().get::<InFlight>().is_none());
+    assert_eq!(seen.outcomes(), [Outcome::Success; 3]);
 }
 
 #[test]

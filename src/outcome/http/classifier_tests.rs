@@ -6,7 +6,7 @@ use http::{HeaderValue, StatusCode, header};
 use http_body::Frame;
 use http_body_util::{BodyExt, Empty, Full, StreamBody};
 
-use super::{super::super::report::seen::Seen, *};
+use super::{super::super::guard::seen::Seen, *};
 
 type Frames = Vec<io::Result<Frame<Bytes>>>;
 type Stream = StreamBody<stream::Iter<std::vec::IntoIter<io::Result<Frame<Bytes>>>>>;
@@ -47,12 +47,12 @@ fn error(classifier: HttpClassifier, error: impl Into<BoxError>) -> Outcome {
 /// Everything that is recorded of a call, read to the end of its body.
 async fn recorded(classifier: HttpClassifier, response: Response<Stream>) -> Vec<Outcome> {
     let seen = Arc::new(Seen::default());
-    let mut report = seen.report();
+    let mut guard = seen.guard();
     let mut call = Classify::<(), Response<Stream>>::request(&classifier, &());
     if let Verdict::Now(outcome) = Classify::<(), _>::response(&classifier, &mut call, &response) {
-        report.outcome(&outcome);
+        guard.outcome(&outcome);
     }
-    let watched = Classify::<(), _>::watch(&classifier, call, response, report);
+    let watched = Classify::<(), _>::watch(&classifier, call, response, guard);
     let _ = watched.into_body().collect().await;
     assert!(seen.is_idle());
     seen.outcomes()
@@ -268,7 +268,7 @@ async fn a_real_body_cut_half_way_is_a_failure() {
     let (seen, classifier) = (Arc::new(Seen::default()), HttpClassifier::new().success_at_end(true));
     let mut call = Classify::<(), Response<hyper::body::Incoming>>::request(&classifier, &());
     assert_eq!(Classify::<(), _>::response(&classifier, &mut call, &response), Verdict::AtEnd);
-    let watched = Classify::<(), _>::watch(&classifier, call, response, seen.report());
+    let watched = Classify::<(), _>::watch(&classifier, call, response, seen.guard());
     let error =
         tokio::time::timeout(Duration::from_secs(20), watched.into_body().collect()).await.unwrap().unwrap_err();
     assert!(error.is::<hyper::Error>());

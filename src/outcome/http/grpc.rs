@@ -1,43 +1,14 @@
 //! What a gRPC status says about the backend.
 
 use http::{HeaderMap, StatusCode, header};
-use tower_http::classify::GrpcCode;
 
 use super::{
     super::{Failure, FailureKind, Outcome},
+    codes::{FailureCodes, UNKNOWN},
     retry_after,
 };
 
-const OK: i32 = 0;
 const CANCELLED: i32 = 1;
-const UNKNOWN: i32 = 2;
-
-/// The gRPC codes that count as failures of the backend. Which by default, and why, is told at
-/// [`HttpClassifier::grpc_codes`](super::HttpClassifier::grpc_codes).
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct FailureCodes(u32);
-
-impl FailureCodes {
-    pub(super) const fn contains(self, code: i32) -> bool {
-        // What no specification knows is to be read as UNKNOWN.
-        let code = if code < OK || code > GrpcCode::Unauthenticated as i32 { UNKNOWN } else { code };
-        self.0 >> code & 1 == 1
-    }
-}
-
-impl Default for FailureCodes {
-    fn default() -> Self {
-        use GrpcCode::{DataLoss, DeadlineExceeded, Internal, ResourceExhausted, Unavailable, Unknown};
-        Self::from_iter([Unknown, DeadlineExceeded, ResourceExhausted, Internal, Unavailable, DataLoss])
-    }
-}
-
-/// `Ok` is left out: it is never a failure.
-impl FromIterator<GrpcCode> for FailureCodes {
-    fn from_iter<I: IntoIterator<Item = GrpcCode>>(codes: I) -> Self {
-        Self(codes.into_iter().fold(0, |bits, code| bits | 1 << code as i32) & !1)
-    }
-}
 
 /// How a response is gRPC.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

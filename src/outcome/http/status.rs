@@ -2,10 +2,6 @@
 
 use std::{error, fmt, ops::RangeInclusive, str::FromStr};
 
-use http::StatusCode;
-
-use crate::outcome::FailureKind;
-
 /// What `http::StatusCode` can hold, and so what a response can have.
 const FIRST: u16 = 100;
 const LAST: u16 = 999;
@@ -78,7 +74,7 @@ impl Statuses {
     }
 
     /// `code` lies between `FIRST` and `LAST`.
-    const fn insert(&mut self, code: u16) {
+    pub(super) const fn insert(&mut self, code: u16) {
         let index = (code - FIRST) as usize;
         self.bits[index / 64] |= 1 << (index % 64);
     }
@@ -111,16 +107,6 @@ impl FromStr for Statuses {
             return Ok(Self::none());
         }
         list.split(',').try_fold(Self::none(), |statuses, item| statuses.and(item.parse::<StatusRange>()?))
-    }
-}
-
-impl FromIterator<StatusCode> for Statuses {
-    fn from_iter<I: IntoIterator<Item = StatusCode>>(codes: I) -> Self {
-        let mut statuses = Self::none();
-        for code in codes {
-            statuses.insert(code.as_u16());
-        }
-        statuses
     }
 }
 
@@ -173,12 +159,6 @@ impl From<RangeInclusive<u16>> for StatusRange {
     }
 }
 
-impl From<StatusCode> for StatusRange {
-    fn from(code: StatusCode) -> Self {
-        Self::from(code.as_u16())
-    }
-}
-
 impl InvalidStatus {
     /// What was given.
     pub fn value(&self) -> &str {
@@ -195,17 +175,9 @@ impl fmt::Display for InvalidStatus {
 
 impl error::Error for InvalidStatus {}
 
-/// The status by which a gateway says that a backend failed so.
-pub(crate) fn gateway_status(kind: FailureKind) -> StatusCode {
-    match kind {
-        FailureKind::Timeout => StatusCode::GATEWAY_TIMEOUT,
-        FailureKind::Overloaded => StatusCode::SERVICE_UNAVAILABLE,
-        _ => StatusCode::BAD_GATEWAY,
-    }
-}
-
 #[cfg(test)]
 mod tests {
+    use http::StatusCode;
     use proptest::prelude::*;
 
     use super::*;

@@ -10,9 +10,9 @@ use tower_http::classify::{
 };
 
 use super::{
-    super::{BoxError, Classify, Failure, FailureKind, Outcome, Report, Verdict, inspect},
+    super::{BoxError, CallGuard, Classify, Failure, FailureKind, Outcome, Verdict, inspect},
     ClassifyEnd, WatchedBody,
-    classifier::broken_off,
+    classify::broken_off,
     retry_after,
 };
 
@@ -117,8 +117,12 @@ where
         refined((call.explain)(classifier.classify_error(error)), inspect(&**error))
     }
 
-    fn watch(&self, call: Self::Call, response: Response<B>, report: Report) -> Self::Watched {
-        response.map(|body| WatchedBody::new(body, call, report))
+    fn watch(&self, call: Self::Call, response: Response<B>, guard: CallGuard) -> Self::Watched {
+        WatchedBody::watch(call, response, guard)
+    }
+
+    fn guard(watched: &mut Self::Watched) -> Option<&mut CallGuard> {
+        watched.body_mut().guard()
     }
 }
 

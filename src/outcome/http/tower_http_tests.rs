@@ -9,7 +9,7 @@ use tower_http::classify::{
     GrpcErrorsAsFailures, NeverClassifyEos, ServerErrorsAsFailures, SharedClassifier, StatusInRangeAsFailures,
 };
 
-use super::{super::super::report::seen::Seen, *};
+use super::{super::super::guard::seen::Seen, *};
 
 type Frames = Vec<io::Result<Frame<Bytes>>>;
 type Stream = StreamBody<stream::Iter<std::vec::IntoIter<io::Result<Frame<Bytes>>>>>;
@@ -29,13 +29,13 @@ where
     C::Call: ClassifyEnd,
 {
     let seen = Arc::new(Seen::default());
-    let mut report = seen.report();
+    let mut guard = seen.guard();
     let mut call = classifier.request(&Request::new(()));
     let verdict = classifier.response(&mut call, &response);
     if let Verdict::Now(outcome) = &verdict {
-        report.outcome(outcome);
+        guard.outcome(outcome);
     }
-    let watched = classifier.watch(call, response, report).into();
+    let watched = classifier.watch(call, response, guard).into();
     let _ = watched.into_body().collect().await;
     (verdict, seen.outcomes())
 }

@@ -2,7 +2,7 @@
 
 use std::error::Error;
 
-use super::super::{FailureKind, Outcome, error::Clue};
+use super::super::{FailureKind, Outcome, clue::Clue};
 
 pub(in crate::outcome) fn clue(error: &(dyn Error + 'static)) -> Option<Clue> {
     if let Some(error) = error.downcast_ref::<hyper_util::client::legacy::Error>() {

@@ -1,4 +1,4 @@
-use proptest::prelude::*;
+use proptest::{prelude::*, strategy::Strategy};
 
 use super::*;
 use crate::{health::Status, pick::RoundRobin};
@@ -7,21 +7,42 @@ use crate::{health::Status, pick::RoundRobin};
 #[test]
 fn goes_round_in_order() {
     for backends in [1, 2, 3, 7, 100] {
-        let candidates = equals(backends);
-        let pick = made_for(RoundRobin::new(), &candidates);
+        let tier = Tier::equals(backends);
+        let pick = made(&RoundRobin::new(), &tier);
         let expected: Vec<_> = (0..backends).cycle().take(5 * backends + 1).collect();
-        assert_eq!(picks(&pick, &candidates, expected.len()), expected);
+        assert_eq!(picks(&pick, &tier, expected.len()), expected);
     }
 }
 
 // C3
 #[test]
-fn counts_differ_by_one_at_most_with_eight_threads() {
+fn each_of_eight_threads_goes_round_in_order_and_begins_one_step_later() {
     for backends in [2, 3, 7, 1_000] {
-        let candidates = equals(backends);
-        let pick = made_for(RoundRobin::new(), &candidates);
-        let counts = counts(&picks_of_threads(&pick, &candidates, 10_001), backends);
-        let (least, most) = (counts.iter().min().unwrap(), counts.iter().max().unwrap());
+        let tier = Tier::equals(backends);
+        let pick = made(&RoundRobin::new(), &tier);
+        let of_threads = picks_of_threads(SLOTS, &SKIP_NONE, &pick, &tier, 10_001);
+        let mut first = Vec::new();
+        for picks in &of_threads {
+            first.push(picks[0]);
+            assert!(picks.windows(2).all(|pair| pair[1] == (pair[0] + 1) % backends), "out of order among {backends}");
+        }
+        first.sort_unstable();
+        let mut expected: Vec<_> = (0..THREADS).map(|thread| thread % backends).collect();
+        expected.sort_unstable();
+        assert_eq!(first, expected);
+        let (most, least) = extremes(&of_threads.concat(), backends);
+        assert!(most - least <= THREADS, "{least} to {most} among {backends}");
+    }
+}
+
+// C3
+#[test]
+fn counts_of_threads_that_share_a_line_differ_by_one_at_most() {
+    for backends in [2, 3, 7, 1_000] {
+        let tier = Tier::equals(backends);
+        let pick = made(&RoundRobin::new(), &tier);
+        let shared = [SHARED; THREADS];
+        let (most, least) = extremes(&picks_of_threads(shared, &SKIP_NONE, &pick, &tier, 10_001).concat(), backends);
         assert!(most - least <= 1, "{least} to {most} among {backends}");
     }
 }
@@ -68,7 +89,7 @@ proptest! {
     // C3
     #[test]
     fn goes_on_behind_the_last_one_chosen_whatever_changes(steps in prop::collection::vec(step(), 1..200)) {
-        let mut table = Table::set(&["b1", "b2", "b3"], RoundRobin::new());
+        let table = Table::set(&["b1", "b2", "b3"], RoundRobin::new());
         let mut ring = Ring { backends: (1..=3).map(|place| (place, format!("b{place}"), true)).collect(), last: 0 };
         let mut inserted = 3;
         for step in steps {
@@ -79,7 +100,7 @@ proptest! {
                 Step::Insert => {
                     inserted += 1;
                     let name = format!("b{inserted}");
-                    fleet.insert(Backend::new(name.clone(), ())).unwrap();
+                    fleet.insert(named(&name)).unwrap();
                     // A place is never given twice, and a replacement uses up an id as well.
                     ring.backends.push((inserted, name, true));
                 }
@@ -90,12 +111,12 @@ proptest! {
                 }
                 Step::Replace(which) => {
                     let (_, name, eligible) = &mut ring.backends[which % backends];
-                    fleet.replace(Backend::new(name.clone(), ())).unwrap();
+                    fleet.replace(named(name)).unwrap();
                     *eligible = true;
                 }
                 Step::Reweight(which) => {
                     let (_, name, _) = &ring.backends[which % backends];
-                    fleet.reweight(name, 1 + which as u32 % 7).unwrap();
+                    fleet.set_weight(name, 1 + which as u32 % 7).unwrap();
                 }
                 Step::SetStatus(which, status) => {
                     let (_, name, eligible) = &mut ring.backends[which % backends];
@@ -110,16 +131,16 @@ proptest! {
 // C3
 #[test]
 fn a_change_before_the_first_request_begins_with_the_first() {
-    let mut table = Table::set(&["a", "b", "c"], RoundRobin::new());
+    let table = Table::set(&["a", "b", "c"], RoundRobin::new());
     table.fleet.remove("a");
-    table.fleet.insert(Backend::new("d", ())).unwrap();
+    table.fleet.insert(named("d")).unwrap();
     assert_eq!(table.picks(4), ["b", "c", "d", "b"]);
 }
 
 // C3
 #[test]
-fn a_time_with_nobody_to_choose_does_not_start_over() {
-    let mut table = Table::set(&["a", "b", "c"], RoundRobin::new());
+fn a_time_without_eligible_backends_does_not_start_over() {
+    let table = Table::set(&["a", "b", "c"], RoundRobin::new());
     assert_eq!(table.picks(1), ["a"]);
     ["a", "b", "c"].iter().for_each(|name| assert!(table.fleet.drain(name)));
     assert_eq!(table.pick(), None);

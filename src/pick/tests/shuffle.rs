@@ -1,11 +1,13 @@
+use std::collections::HashSet;
+
 use super::*;
 use crate::{health::Status, pick::Shuffle};
 
 fn assert_decks(backends: usize, decks: usize) {
-    let candidates = equals(backends);
-    let pick = made_for(Shuffle::seeded(backends as u64), &candidates);
+    let tier = Tier::equals(backends);
+    let pick = made(&Shuffle::seeded(backends as u64), &tier);
     for _ in 0..decks {
-        let dealt = counts(&picks(&pick, &candidates, backends), backends);
+        let dealt = counts(&picks(&pick, &tier, backends), backends);
         assert!(dealt.iter().all(|count| *count == 1), "a deck of {backends}: {dealt:?}");
     }
 }
@@ -19,9 +21,9 @@ fn every_deck_holds_every_backend_once() {
 
 /// So many decks, one after the other.
 fn deal(backends: usize, decks: usize) -> Vec<Vec<usize>> {
-    let candidates = equals(backends);
-    let pick = made_for(Shuffle::seeded(1), &candidates);
-    (0..decks).map(|_| picks(&pick, &candidates, backends)).collect()
+    let tier = Tier::equals(backends);
+    let pick = made(&Shuffle::seeded(1), &tier);
+    (0..decks).map(|_| picks(&pick, &tier, backends)).collect()
 }
 
 // C4
@@ -64,30 +66,55 @@ fn every_backend_is_as_likely_at_every_place_and_beside_every_other() {
 // C4
 #[test]
 fn the_first_card_after_a_change_is_as_likely_to_be_any() {
-    let (two, three) = (equals(2), equals(3));
-    let mut pick = made_for(Shuffle::seeded(3), &three);
+    let three = Tier::equals(3);
+    let two = three.with(|place| place < 2);
+    let strategy = Shuffle::seeded(3);
+    let mut pick = made(&strategy, &three);
     let mut tally = Tally::default();
     for _ in 0..30_000 {
         tally.add(picks(&pick, &three, 2));
-        pick = pick.renew(&three, &two).renew(&two, &three);
+        let between = remade(&strategy, &two, &pick, &three);
+        pick = remade(&strategy, &three, &between, &two);
     }
     assert_uniform("beginnings", chi_square(tally.counts(6).into_iter()), 5);
 }
 
+// C3, C4
+#[test]
+fn each_of_eight_threads_deals_whole_decks_of_its_own() {
+    for backends in [3, 12, 13, 100, 1_000] {
+        let tier = Tier::equals(backends);
+        let pick = made(&Shuffle::seeded(5), &tier);
+        let of_threads = picks_of_threads(SLOTS, &SKIP_NONE, &pick, &tier, 10 * backends);
+        for picks in &of_threads {
+            let is_whole = |deck: &[usize]| counts(deck, backends).iter().all(|count| *count == 1);
+            assert!(picks.chunks(backends).all(is_whole), "a deck of {backends} with a card twice");
+        }
+        let decks: HashSet<_> = of_threads.iter().map(|picks| &picks[..backends]).collect();
+        assert!(backends < 12 || decks.len() == THREADS, "the same deck of {backends} twice");
+        // And in the midst of a deck: one count apart for each thread at most.
+        let half = picks_of_threads(SLOTS, &SKIP_NONE, &pick, &tier, backends / 2);
+        let (most, least) = extremes(&half.concat(), backends);
+        assert!(half.iter().all(|picks| extremes(picks, backends).0 == 1));
+        assert!(most - least <= THREADS, "{backends}: {least} to {most}");
+    }
+}
+
 // C4
 #[test]
-fn nobody_is_dealt_twice_in_a_deck_with_eight_threads() {
+fn no_card_comes_twice_in_a_deck_of_threads_that_share_a_line() {
     for backends in [3, 12, 13, 100, 1_000] {
-        let candidates = equals(backends);
-        let pick = made_for(Shuffle::seeded(5), &candidates);
-        // Whole decks only: then every backend was dealt as often, whoever drew which card.
-        let dealt = counts(&picks_of_threads(&pick, &candidates, 10 * backends), backends);
-        assert!(dealt.iter().all(|count| *count == 10 * THREADS), "{backends}: {dealt:?}");
+        let tier = Tier::equals(backends);
+        let pick = made(&Shuffle::seeded(5), &tier);
+        let shared = [SHARED; THREADS];
+        // Whole decks only: then every backend was dealt as often, whichever thread drew which card.
+        let dealt = picks_of_threads(shared, &SKIP_NONE, &pick, &tier, 10 * backends).concat();
+        assert_eq!(extremes(&dealt, backends), (10 * THREADS, 10 * THREADS), "{backends}");
         // And again in the midst of a deck: one count apart at most.
-        picks(&pick, &candidates, 1);
-        let dealt = counts(&picks_of_threads(&pick, &candidates, backends / 2), backends);
-        let (least, most) = (dealt.iter().min().unwrap(), dealt.iter().max().unwrap());
-        assert!(most - least <= 2, "{backends}: {dealt:?}");
+        picks_without(&SKIP_NONE, &pick, &tier, 1, SHARED);
+        let dealt = picks_of_threads(shared, &SKIP_NONE, &pick, &tier, backends / 2).concat();
+        let (most, least) = extremes(&dealt, backends);
+        assert!(most - least <= 2, "{backends}: {least} to {most}");
     }
 }
 
@@ -100,14 +127,14 @@ fn sorted(mut names: Vec<String>) -> Vec<String> {
 #[test]
 fn a_changed_set_gets_a_new_deck_though_its_size_is_the_same() {
     for seed in 0..200 {
-        let mut table = Table::set(&["a", "b", "c", "d"], Shuffle::seeded(seed));
+        let table = Table::set(&["a", "b", "c", "d"], Shuffle::seeded(seed));
         table.picks(2);
         table.fleet.remove("a");
-        table.fleet.insert(Backend::new("e", ())).unwrap();
+        table.fleet.insert(named("e")).unwrap();
         assert_eq!(sorted(table.picks(4)), ["b", "c", "d", "e"]);
         table.picks(1);
         // The same name, another backend.
-        table.fleet.replace(Backend::new("b", ())).unwrap();
+        table.fleet.replace(named("b")).unwrap();
         assert_eq!(sorted(table.picks(4)), ["b", "c", "d", "e"]);
         table.picks(3);
         table.fleet.set_status("c", Status::Degraded);
@@ -119,16 +146,16 @@ fn a_changed_set_gets_a_new_deck_though_its_size_is_the_same() {
 #[test]
 fn a_change_elsewhere_in_the_fleet_goes_on_with_the_deck() {
     for seed in 0..200 {
-        let mut table = Table::set(&["a", "b", "c", "d"], Shuffle::seeded(seed));
+        let table = Table::set(&["a", "b", "c", "d"], Shuffle::seeded(seed));
         let mut deck = table.picks(1);
-        table.fleet.insert(Backend::new("reserve", ()).priority(-1)).unwrap();
+        table.fleet.insert(named("reserve").priority(-1)).unwrap();
         deck.extend(table.picks(1));
         table.fleet.drain("reserve");
-        table.fleet.reweight("reserve", 9).unwrap();
+        table.fleet.set_weight("reserve", 9).unwrap();
         deck.extend(table.picks(1));
         // Weights are none of its business.
-        table.fleet.reweight("a", 5).unwrap();
-        table.fleet.prioritize("reserve", -2);
+        table.fleet.set_weight("a", 5).unwrap();
+        table.fleet.set_priority("reserve", -2);
         deck.extend(table.picks(1));
         assert_eq!(sorted(deck), ["a", "b", "c", "d"], "seed {seed}");
     }
@@ -137,9 +164,11 @@ fn a_change_elsewhere_in_the_fleet_goes_on_with_the_deck() {
 // C4
 #[test]
 fn two_doors_of_one_layer_deal_different_decks() {
-    let candidates = equals(20);
-    let layer = Shuffle::seeded(1);
-    let doors = [0, 1, 2].map(|_| made_for(layer.renew(&[], &[]), &candidates));
-    let decks = doors.map(|door| picks(&door, &candidates, 20));
-    assert!(decks[0] != decks[1] && decks[1] != decks[2] && decks[0] != decks[2], "{decks:?}");
+    let tier = Tier::equals(20);
+    let decks = |strategy: Shuffle| [0, 1, 2].map(|_| picks(&made(&strategy, &tier), &tier, 20));
+    let [first, second, third] = decks(Shuffle::new());
+    assert!(first != second && second != third && first != third, "{first:?} {second:?} {third:?}");
+    // For tests there is a seed, and then they are the same.
+    let [first, second, third] = decks(Shuffle::seeded(1));
+    assert!(first == second && second == third);
 }

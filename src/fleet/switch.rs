@@ -7,67 +7,71 @@ use std::{
 
 use futures::{channel::mpsc, stream::Stream};
 
-use super::core::Core;
+use super::member::MemberInfo;
 use crate::{
-    fleet::BackendName,
-    health::{State, Transition},
+    health::{Circuit, State, Transition},
+    name::BackendName,
 };
 
 /// The handle of a circuit: what an operator looks at and turns. It outlives the service, its clones and its boxes.
 #[derive(Clone)]
-pub struct Switch {
-    core: Arc<Core>,
-}
+pub struct Switch(Arc<MemberInfo>);
 
 impl Switch {
-    pub(super) fn new(core: Arc<Core>) -> Self {
-        Self { core }
+    /// The handle of a member's circuit; none when it has no circuit.
+    pub(crate) fn new(member: Arc<MemberInfo>) -> Option<Self> {
+        member.circuit().is_some().then(|| Self(member))
     }
 
-    /// Whose circuit it is.
+    fn circuit(&self) -> &Circuit {
+        self.0.circuit().expect("a switch is made of a member with a circuit")
+    }
+
+    fn publish(&self, transition: Option<Transition>) {
+        if let Some(transition) = transition {
+            self.0.moved(transition);
+        }
+    }
+
+    /// The name of the backend or the service whose circuit it is.
     pub fn name(&self) -> &BackendName {
-        self.core.name()
+        &self.0.name
     }
 
     /// Its state as a call would find it now: open, its time up, is half-open.
     pub fn state(&self) -> State {
-        self.core.circuit().state(self.core.clock().now())
+        self.circuit().state(self.0.clock.now())
     }
 
     /// Rejects every new call until it is reset, or forced closed. Running ones finish.
     pub fn force_open(&self) {
-        let now = self.core.clock().now();
-        self.core.tell(self.core.circuit().force_open(now));
+        self.publish(self.circuit().force_open(self.0.clock.now()));
     }
 
     /// Admits every call, whatever comes of it, until it is reset or forced open.
     pub fn force_closed(&self) {
-        let now = self.core.clock().now();
-        self.core.tell(self.core.circuit().force_closed(now));
+        self.publish(self.circuit().force_closed(self.0.clock.now()));
     }
 
     /// Opens it as if its rules had said so: it is probed when its time is up.
     pub fn trip(&self) {
-        let now = self.core.clock().now();
-        self.core.tell(self.core.circuit().trip(now, || fastrand::u64(..)));
+        self.publish(self.circuit().trip(self.0.clock.now(), || fastrand::u64(..)));
     }
 
     /// Lets an open circuit be probed before its time is up: something says that the service is back.
     pub fn hasten(&self) {
-        let now = self.core.clock().now();
-        self.core.tell(self.core.circuit().hasten(now));
+        self.publish(self.circuit().hasten(self.0.clock.now()));
     }
 
     /// Closes it and forgets what it has counted.
     pub fn reset(&self) {
-        let now = self.core.clock().now();
-        self.core.tell(self.core.circuit().reset(now));
+        self.publish(self.circuit().reset(self.0.clock.now()));
     }
 
     /// Its transitions from now on. A listener that sleeps through more than a few hundred misses some; a gap in
     /// [`Transition::generation`] shows it.
     pub fn transitions(&self) -> Transitions {
-        Transitions(self.core.listen())
+        Transitions(self.0.listen())
     }
 }
 

@@ -1,0 +1,114 @@
+//! Instances on their way to a call: ready, pending, or refused.
+
+use std::{
+    sync::{Arc, Weak},
+    time::Duration,
+};
+
+use tower_service::Service;
+
+use super::Attempt;
+use crate::{
+    fleet::Shard,
+    health::Ticket,
+    name::{BackendId, BackendName},
+    outcome::Classify,
+    time::Moment,
+};
+
+/// An instance that is not ready yet. It keeps no removed backend alive, and is not in flight.
+pub(super) struct Pending<S, C> {
+    pub(super) id: BackendId,
+    pub(super) shard: Weak<Shard<S, C>>,
+    pub(super) service: S,
+    pub(super) is_probe: bool,
+}
+
+/// The very instance that was found ready.
+pub(crate) struct Ready<S, C> {
+    pub(super) shard: Arc<Shard<S, C>>,
+    pub(super) service: S,
+    /// Its circuit is open, and its time is up.
+    pub(super) is_probe: bool,
+}
+
+/// A backend whose `poll_ready` failed.
+pub(crate) struct Refusal<S, C, E> {
+    pub(crate) shard: Arc<Shard<S, C>>,
+    /// None when it panicked.
+    pub(crate) error: Option<E>,
+}
+
+/// Why no backend is ready, and waiting would not help.
+pub(crate) enum Unready {
+    /// The fleet is empty.
+    NoBackends,
+    /// None of so many is eligible, and after so long one may be.
+    NoneAvailable(usize, Option<Duration>),
+    /// Each eligible one failed to get ready.
+    Refused,
+}
+
+/// The end of a search that found no backend, and what those that it asked said.
+pub(crate) struct NotReady<S, C, E> {
+    pub(crate) why: Unready,
+    pub(crate) refusals: Vec<Refusal<S, C, E>>,
+}
+
+/// What a search for the next request of a door came to.
+pub(crate) type Found<S, C, E> = Result<Ready<S, C>, Box<NotReady<S, C, E>>>;
+
+/// Which backends a search may take.
+#[derive(Clone, Copy, PartialEq)]
+pub(crate) enum Scope {
+    /// Those of the first tier that has an eligible one.
+    FirstTier,
+    /// All of them, tier by tier: for a further attempt.
+    AllTiers,
+}
+
+impl<S, C> Ready<S, C>
+where
+    S: Send + Sync + 'static,
+    C: Clone + Send + Sync + 'static,
+{
+    pub(crate) fn shard(&self) -> &Arc<Shard<S, C>> {
+        &self.shard
+    }
+
+    /// Whether a request may still be sent there.
+    #[inline]
+    pub(crate) fn is_valid(&self) -> bool {
+        let health = &self.shard.info().health;
+        health.is_eligible()
+            || (self.is_probe
+                && health.on_probation().is_some_and(|circuit| circuit.would_admit(|| self.shard.info().clock.now())))
+    }
+
+    /// Admits a request, and takes the permit if it is a probe.
+    #[inline(always)]
+    pub(crate) fn admit(&self, now: impl FnOnce() -> Moment) -> Option<Ticket> {
+        let info = self.shard.info();
+        let may_ask = info.health.is_eligible() || (self.is_probe && info.health.on_probation().is_some());
+        if may_ask { info.admit(now).ok() } else { None }
+    }
+
+    #[inline(always)]
+    pub(crate) fn call<Req>(
+        mut self,
+        ticket: Ticket,
+        request: Req,
+    ) -> Attempt<S::Future, <C as Classify<Req, S::Response>>::Call, S, C>
+    where
+        S: Service<Req>,
+        C: Classify<Req, S::Response>,
+    {
+        Attempt::begin(self.shard, ticket, &mut self.service, request)
+    }
+}
+
+impl<S, C, E> Refusal<S, C, E> {
+    pub(crate) fn name(&self) -> &BackendName {
+        &self.shard.name
+    }
+}

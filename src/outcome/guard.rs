@@ -1,0 +1,369 @@
+//! What keeps account of one call, from its start to the end of its response.
+
+use std::{fmt, sync::Arc};
+
+use super::{FailureKind, Outcome};
+use crate::health::Ticket;
+
+/// Keeps account of the calls of one backend.
+pub(crate) trait Record: Send + Sync {
+    /// A call begins.
+    fn begin(&self);
+
+    /// A call is over, whatever came of it.
+    fn end(&self);
+
+    /// Something is known of a call.
+    fn record(&self, ticket: &Ticket, event: Event<'_>);
+}
+
+/// What is known of a call.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) enum Event<'a> {
+    /// What came of it; once for each call.
+    Outcome(&'a Outcome),
+    /// It was dropped before anything was known; instead of an outcome.
+    Cancelled,
+    /// Its body failed, after it was recorded as a success.
+    BodyFailed(&'a Outcome),
+    /// Its body ended well, after it was recorded as a success.
+    BodyEnded,
+}
+
+/// The account of one call: in flight until it is dropped, and recorded once.
+pub(crate) struct Guard<R: Record + ?Sized> {
+    /// None once it is in other hands.
+    to: Option<Arc<R>>,
+    ticket: Ticket,
+    stage: Stage,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Stage {
+    /// Nothing is known. Dropped: cancelled.
+    Running,
+    /// Foreign code runs. Dropped: it panicked.
+    Polling,
+    /// The head is good and handed on, and the end of the body decides. Dropped: neutral, its reader left.
+    Undecided,
+    /// The head is good, and counts as soon as the classifier lets go of the response. Dropped: a success.
+    Good,
+    /// The head is good, and counts with the commit. Dropped: cancelled.
+    Uncommitted,
+    /// Recorded as a success, which a failure of the body amends.
+    Succeeded,
+    /// Nothing can change any more.
+    Recorded,
+}
+
+impl<R: Record + ?Sized> Guard<R> {
+    /// Begins a call.
+    #[inline(always)]
+    pub(crate) fn begin(to: Arc<R>, ticket: Ticket) -> Self {
+        to.begin();
+        Self { to: Some(to), ticket, stage: Stage::Running }
+    }
+
+    /// Where the call is recorded; none once the guard was handed on.
+    #[inline(always)]
+    pub(crate) fn to(&self) -> Option<&Arc<R>> {
+        self.to.as_ref()
+    }
+
+    /// Runs a part of the call, which may panic.
+    #[inline(always)]
+    pub(crate) fn during<T>(&mut self, run: impl FnOnce() -> T) -> T {
+        let before = std::mem::replace(&mut self.stage, Stage::Polling);
+        let done = run();
+        self.stage = before;
+        done
+    }
+
+    /// Records what came of the call. The first outcome counts; after a success, a failure amends it, once.
+    #[inline(always)]
+    pub(crate) fn outcome(&mut self, outcome: &Outcome) {
+        let (event, stage) = match self.stage {
+            Stage::Recorded => return,
+            Stage::Succeeded if outcome.is_failure() => (Event::BodyFailed(outcome), Stage::Recorded),
+            Stage::Succeeded if outcome.is_success() => (Event::BodyEnded, Stage::Recorded),
+            Stage::Succeeded => return,
+            _ if outcome.is_success() => (Event::Outcome(outcome), Stage::Succeeded),
+            _ => (Event::Outcome(outcome), Stage::Recorded),
+        };
+        self.stage = stage;
+        if let Some(to) = &self.to {
+            to.record(&self.ticket, event);
+        }
+    }
+
+    /// Records a success of the head: an outcome, in the least number of steps.
+    #[inline(always)]
+    pub(crate) fn succeed(&mut self) {
+        if self.stage == Stage::Running {
+            self.stage = Stage::Succeeded;
+            if let Some(to) = &self.to {
+                to.record(&self.ticket, Event::Outcome(&Outcome::Success));
+            }
+        }
+    }
+
+    /// The response is the caller's. Where the end of its body decides, a reader that leaves before says nothing of the
+    /// backend, however long it read.
+    #[inline]
+    pub(crate) fn hand_on(&mut self) {
+        if self.stage == Stage::Running {
+            self.stage = Stage::Undecided;
+        }
+    }
+
+    #[cold]
+    fn abandon(&self) {
+        let failure = FailureKind::Panic.into();
+        let event = match self.stage {
+            Stage::Running | Stage::Uncommitted => Event::Cancelled,
+            Stage::Polling => Event::Outcome(&failure),
+            Stage::Undecided => Event::Outcome(&Outcome::Neutral),
+            Stage::Good => Event::Outcome(&Outcome::Success),
+            Stage::Succeeded | Stage::Recorded => return,
+        };
+        if let Some(to) = &self.to {
+            to.record(&self.ticket, event);
+        }
+    }
+}
+
+impl<R: Record + ?Sized> Drop for Guard<R> {
+    #[inline(always)]
+    fn drop(&mut self) {
+        if let Some(to) = &self.to {
+            if !matches!(self.stage, Stage::Succeeded | Stage::Recorded) {
+                self.abandon();
+            }
+            to.end();
+        }
+    }
+}
+
+/// Rides in a response to its end: while it is held, the call is in flight.
+///
+/// A [`Classify`](super::Classify) gets it in [`watch`](super::Classify::watch), and keeps it in what the caller
+/// receives. Dropped before anything was recorded, it records that the call was cancelled.
+#[must_use = "dropping it ends the call"]
+pub struct CallGuard {
+    guard: Guard<dyn Record>,
+    verdict: Option<Outcome>,
+}
+
+impl CallGuard {
+    #[inline(always)]
+    pub(crate) fn new<R: Record + 'static>(mut guard: Guard<R>) -> Self {
+        let to = guard.to.take().map(|to| to as Arc<dyn Record>);
+        Self { guard: Guard { to, ticket: guard.ticket, stage: guard.stage }, verdict: None }
+    }
+
+    /// The guard of no call.
+    #[inline(always)]
+    pub(crate) fn empty() -> Self {
+        Self { guard: Guard { to: None, ticket: Ticket::VOID, stage: Stage::Recorded }, verdict: None }
+    }
+
+    /// The same, of a call whose head is good and not to be recorded before its commit.
+    pub(crate) fn uncommitted<R: Record + 'static>(guard: Guard<R>) -> Self {
+        let mut this = Self::new(guard);
+        this.guard.stage = Stage::Good;
+        this
+    }
+
+    /// The guard is held by the response: from now on a drop is a cancellation.
+    pub(crate) fn ride(&mut self) {
+        if self.guard.stage == Stage::Good {
+            self.guard.stage = Stage::Uncommitted;
+        }
+    }
+
+    /// The response is the answer: records the success of a good head, unless the body has decided already, or is to.
+    pub(crate) fn commit(&mut self) {
+        match self.guard.stage {
+            Stage::Uncommitted => self.guard.outcome(&Outcome::Success),
+            _ => self.guard.hand_on(),
+        }
+    }
+
+    /// Records what came of the call. The first outcome counts; after a success a failure counts too, in its place.
+    pub fn outcome(&mut self, outcome: &Outcome) {
+        self.verdict = Some(*outcome);
+        self.guard.outcome(outcome);
+    }
+
+    /// What was recorded last, by what watches the body.
+    pub fn verdict(&self) -> Option<Outcome> {
+        self.verdict
+    }
+
+    /// Ends the call: nothing of it is in flight any more. What was recorded can still be asked for.
+    pub fn end(&mut self) {
+        let to = self.guard.to.take();
+        drop(Guard { to, ticket: self.guard.ticket, stage: self.guard.stage });
+    }
+}
+
+impl fmt::Debug for CallGuard {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("CallGuard").field("stage", &self.guard.stage).finish_non_exhaustive()
+    }
+}
+
+/// A call that goes on after its response, such as an upgraded connection: it is in flight while a clone of this is
+/// held.
+///
+/// It is in the extensions of a response that switches protocols. Code that drives the upgraded connection takes it
+/// from there, and keeps it until the connection is closed.
+#[derive(Clone, Debug)]
+pub struct InFlight(#[expect(dead_code, reason = "held, never read")] Arc<CallGuard>);
+
+impl InFlight {
+    /// Keeps the call in flight.
+    pub fn new(guard: CallGuard) -> Self {
+        Self(Arc::new(guard))
+    }
+}
+
+/// A record that remembers, for the tests of this room.
+#[cfg(test)]
+pub(super) mod seen {
+    use std::sync::{
+        Mutex,
+        atomic::{AtomicUsize, Ordering},
+    };
+
+    use super::*;
+
+    #[derive(Default)]
+    pub(crate) struct Seen {
+        outcomes: Mutex<Vec<Outcome>>,
+        in_flight: AtomicUsize,
+    }
+
+    impl Seen {
+        pub(crate) fn guard(self: &Arc<Self>) -> CallGuard {
+            CallGuard::new(Guard::begin(Arc::clone(self), Ticket::VOID))
+        }
+
+        /// What was recorded; a cancellation as neutral.
+        pub(crate) fn outcomes(&self) -> Vec<Outcome> {
+            self.outcomes.lock().unwrap().clone()
+        }
+
+        /// Whether no call is in flight.
+        pub(crate) fn is_idle(&self) -> bool {
+            self.in_flight.load(Ordering::SeqCst) == 0
+        }
+    }
+
+    impl Record for Seen {
+        fn begin(&self) {
+            self.in_flight.fetch_add(1, Ordering::SeqCst);
+        }
+
+        fn end(&self) {
+            self.in_flight.fetch_sub(1, Ordering::SeqCst);
+        }
+
+        fn record(&self, _: &Ticket, event: Event<'_>) {
+            let outcome = match event {
+                Event::Outcome(outcome) | Event::BodyFailed(outcome) => *outcome,
+                Event::Cancelled => Outcome::Neutral,
+                Event::BodyEnded => return,
+            };
+            self.outcomes.lock().unwrap().push(outcome);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{seen::Seen, *};
+
+    fn recorded(outcomes: &[Outcome]) -> Vec<Outcome> {
+        let seen = Arc::new(Seen::default());
+        let mut guard = seen.guard();
+        outcomes.iter().for_each(|outcome| guard.outcome(outcome));
+        assert!(!seen.is_idle());
+        drop(guard);
+        assert!(seen.is_idle());
+        seen.outcomes()
+    }
+
+    // C28, C37
+    #[test]
+    fn a_drop_before_any_outcome_is_a_cancellation() {
+        assert_eq!(recorded(&[]), [Outcome::Neutral]);
+    }
+
+    // C34, C62
+    #[test]
+    fn the_first_outcome_counts_and_a_failure_of_the_body_amends_a_success_once() {
+        let failure = Outcome::from(FailureKind::Body);
+        assert_eq!(recorded(&[Outcome::Success]), [Outcome::Success]);
+        assert_eq!(recorded(&[Outcome::Success, Outcome::Success, Outcome::Neutral]), [Outcome::Success]);
+        assert_eq!(recorded(&[Outcome::Success, failure, failure]), [Outcome::Success, failure]);
+        assert_eq!(recorded(&[failure, Outcome::Success, failure]), [failure]);
+        assert_eq!(recorded(&[Outcome::Neutral, failure]), [Outcome::Neutral]);
+    }
+
+    // C32, C34
+    #[test]
+    fn a_good_head_counts_with_its_commit_and_not_before() {
+        let held = |after: &dyn Fn(&mut CallGuard)| {
+            let seen = Arc::new(Seen::default());
+            let mut guard = CallGuard::uncommitted(Guard::begin(Arc::clone(&seen), Ticket::VOID));
+            after(&mut guard);
+            drop(guard);
+            seen.outcomes()
+        };
+        assert_eq!(held(&|_| {}), [Outcome::Success], "a classifier that does not watch");
+        assert_eq!(held(&CallGuard::ride), [Outcome::Neutral], "dropped before its commit");
+        let commit = |guard: &mut CallGuard| {
+            guard.ride();
+            guard.commit();
+        };
+        assert_eq!(held(&commit), [Outcome::Success]);
+        let refuse = |guard: &mut CallGuard| {
+            guard.ride();
+            guard.outcome(&FailureKind::Timeout.into());
+            guard.commit();
+        };
+        assert_eq!(held(&refuse), [FailureKind::Timeout.into()], "one record, a failure");
+    }
+
+    // C28, C37
+    #[test]
+    fn a_drop_of_what_was_handed_on_is_neutral_and_no_cancellation() {
+        struct Cancelled(std::sync::Mutex<Vec<bool>>);
+        impl Record for Cancelled {
+            fn begin(&self) {}
+            fn end(&self) {}
+            fn record(&self, _: &Ticket, event: Event<'_>) {
+                self.0.lock().unwrap().push(event == Event::Cancelled);
+            }
+        }
+        let seen = Arc::new(Cancelled(Default::default()));
+        let guard = || CallGuard::new(Guard::begin(Arc::clone(&seen), Ticket::VOID));
+        drop(guard());
+        let mut handed_on = guard();
+        handed_on.commit();
+        drop(handed_on);
+        assert_eq!(*seen.0.lock().unwrap(), [true, false]);
+    }
+
+    // C37
+    #[test]
+    fn a_panic_is_a_failure() {
+        let seen = Arc::new(Seen::default());
+        let mut guard = Guard::begin(Arc::clone(&seen), Ticket::VOID);
+        let panicked = std::panic::catch_unwind(std::panic::AssertUnwindSafe(move || guard.during(|| panic!("boom"))));
+        assert!(panicked.is_err());
+        assert_eq!(seen.outcomes(), [FailureKind::Panic.into()]);
+        assert!(seen.is_idle());
+    }
+}
