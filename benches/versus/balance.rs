@@ -16,7 +16,7 @@ use tower::{
 };
 use tower_fleet::{
     Backend, BalanceLayer, Fleet,
-    pick::{Pick, RoundRobin, Shuffle, Weighted},
+    pick::{RoundRobin, Shuffle, Strategy, Weighted},
 };
 
 use crate::row::Row;
@@ -48,18 +48,18 @@ pub(crate) fn rows() -> Vec<Row> {
         Row::kept(GROUP, "floor", "boxed bare service", 1, 1, BoxCloneSyncService::new(Unit)),
     ];
     for backends in [3, 100, 10_000] {
-        ours(&mut rows, "round robin", backends, RoundRobin::new);
-        ours(&mut rows, "shuffle", backends, Shuffle::new);
-        ours(&mut rows, "weighted", backends, Weighted::new);
+        ours(&mut rows, "round robin", backends, RoundRobin);
+        ours(&mut rows, "shuffle", backends, Shuffle::new());
+        ours(&mut rows, "weighted", backends, Weighted);
         towers(&mut rows, backends);
     }
     rows
 }
 
-fn ours<P: Pick>(rows: &mut Vec<Row>, name: &str, backends: usize, pick: fn() -> P) {
+fn ours(rows: &mut Vec<Row>, name: &str, backends: usize, strategy: impl Strategy) {
     let fleet = (0..backends).map(|index| Backend::new(index.to_string(), Unit).weight(1 + index as u32 % 3));
-    let fleet = Fleet::builder().backends(fleet).build().expect("a valid fleet");
-    let door = || BalanceLayer::new(pick()).layer(fleet.clone());
+    let fleet = Fleet::plain().backends(fleet).build().expect("a valid fleet");
+    let door = || BalanceLayer::new(strategy.clone()).layer(fleet.clone());
     rows.push(Row::kept(GROUP, "ours", name, backends, 1, door()));
     rows.push(Row::kept(GROUP, "ours", name, backends, 64, door()));
     rows.push(Row::cloned(GROUP, "ours", name, backends, door()));

@@ -2,7 +2,7 @@
 
 use std::{
     task::{Context, Poll},
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use failsafe::{
@@ -13,10 +13,7 @@ use tower::{Layer, Service};
 use tower_fleet::{Backend, BalanceLayer, CircuitBreakerLayer, FailoverLayer, Fleet, outcome::ErrorsOnly};
 use tower_resilience_circuitbreaker::CircuitBreakerLayer as Resilience;
 
-use crate::{
-    balance::Unit,
-    row::{self, Row},
-};
+use crate::{balance::Unit, row::Row};
 
 const GROUP: &str = "breaker";
 
@@ -40,36 +37,30 @@ pub(crate) fn rows() -> Vec<Row> {
 
 /// The doors over a fleet of three: what breakers around the backends add, and what it costs to be able to go on.
 pub(crate) fn fleets() -> Vec<Row> {
-    let plain = || ["a", "b", "c"].map(|name| Backend::new(name, Unit));
-    let fleet = Fleet::builder().backends(plain()).build().expect("a valid fleet");
-    let layer = CircuitBreakerLayer::with_classifier(ErrorsOnly);
-    let guarded = Fleet::builder().circuit_breaker(layer).backends(plain()).build().expect("a valid fleet");
     let group = "fleet";
     vec![
         Row::kept(group, "floor", "bare service", 1, 1, Unit),
-        Row::kept(group, "ours", "round robin", 3, 1, BalanceLayer::round_robin().layer(fleet.clone())),
-        Row::kept(group, "ours", "round robin over breakers", 3, 1, BalanceLayer::round_robin().layer(guarded.clone())),
-        Row::kept(group, "ours", "failover", 3, 1, FailoverLayer::plain().layer(fleet)),
-        Row::kept(group, "ours", "failover over breakers", 3, 1, FailoverLayer::plain().layer(guarded)),
+        Row::kept(group, "ours", "round robin", 3, 1, BalanceLayer::round_robin().layer(plain())),
+        Row::kept(group, "ours", "round robin over breakers", 3, 1, BalanceLayer::round_robin().layer(guarded(false))),
+        Row::kept(group, "ours", "failover", 3, 1, FailoverLayer::plain().layer(plain())),
+        Row::kept(group, "ours", "failover over breakers", 3, 1, FailoverLayer::plain().layer(guarded(false))),
+        Row::kept(group, "ours", "failover over breakers, timeouts", 3, 1, FailoverLayer::plain().layer(guarded(true))),
     ]
 }
 
-/// Calls per second of one breaker by one and by two threads, each with a clone of its own.
-pub(crate) fn threads() -> (f64, f64) {
-    let breaker = CircuitBreakerLayer::with_classifier(ErrorsOnly).consecutive(5).layer(Unit);
-    let calls = 3_000_000;
-    let by = |threads: u32| {
-        let start = Instant::now();
-        std::thread::scope(|scope| {
-            for _ in 0..threads {
-                let mut breaker = breaker.clone();
-                scope.spawn(move || futures::executor::block_on(row::call(&mut breaker, calls)));
-            }
-        });
-        f64::from(threads) * calls as f64 / start.elapsed().as_secs_f64()
-    };
-    let best = |threads| (0..5).map(|_| by(threads)).fold(0.0, f64::max);
-    (best(1), best(2))
+/// A fleet of three.
+pub(crate) fn plain() -> Fleet<Unit, ErrorsOnly> {
+    let backends = ["a", "b", "c"].map(|name| Backend::new(name, Unit));
+    Fleet::plain().backends(backends).build().expect("a valid fleet")
+}
+
+/// The same with circuits, and with a timeout for each backend.
+pub(crate) fn guarded(timeouts: bool) -> Fleet<Unit, ErrorsOnly> {
+    let backends = ["a", "b", "c"].map(|name| Backend::new(name, Unit));
+    let timeout = Duration::from_secs(30);
+    let backends = backends.map(|backend| if timeouts { backend.timeout(timeout) } else { backend });
+    let layer = CircuitBreakerLayer::with_classifier(ErrorsOnly);
+    Fleet::plain().circuit_breaker(layer).backends(backends).build().expect("a valid fleet")
 }
 
 /// The breaker of failsafe around the bare service.

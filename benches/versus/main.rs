@@ -10,6 +10,8 @@
 mod balance;
 mod breaker;
 mod row;
+mod threads;
+mod transitions;
 
 fn main() {
     let json = std::env::args().any(|argument| argument == "--json");
@@ -22,8 +24,8 @@ fn main() {
     rows.retain(|row| words().all(|word| row.name.contains(&word)));
     row::measure(&runtime, &mut rows);
     row::print(&rows, json);
-    if !json && rows.iter().any(|row| row.group == "breaker") {
-        let (one, two) = breaker::threads();
-        println!("\none breaker: {:.1} M calls/s by one thread, {:.1} M by two", one / 1e6, two / 1e6);
+    if !json && words().next().is_none() {
+        threads::print();
+        transitions::print();
     }
 }
