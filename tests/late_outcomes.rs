@@ -192,7 +192,8 @@ async fn changes_nothing(
     // The late call ends before the probe does.
     scene.pass(19).await;
     assert_eq!(scene.state(), State::HalfOpen, "{late:?}: its late end opened a circuit that was half-open");
-    (call.abort(), probe.abort());
+    call.abort();
+    probe.abort();
 }
 
 fn sequential() -> FailoverLayer {

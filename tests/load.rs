@@ -39,11 +39,14 @@ enum Does {
     IsPending,
 }
 
+/// What feeds a body.
+type Feed = mpsc::UnboundedSender<Result<Frame<Bytes>, io::Error>>;
+
 /// Answers with a body that is fed by the test.
 #[derive(Clone)]
 struct Site {
     does: Arc<Mutex<Does>>,
-    bodies: Arc<Mutex<Vec<mpsc::UnboundedSender<Result<Frame<Bytes>, io::Error>>>>>,
+    bodies: Arc<Mutex<Vec<Feed>>>,
     alive: Arc<AtomicUsize>,
 }
 
@@ -126,7 +129,8 @@ async fn neither_a_ready_instance_nor_a_waiting_request_is_in_flight() {
 async fn a_call_is_in_flight_to_the_end_of_its_body() {
     let site = Site::new(Does::Answers);
     let fleet = fleet([&site]);
-    let ends: [(&str, fn(&Site)); 3] = [
+    type End = (&'static str, fn(&Site));
+    let ends: [End; 3] = [
         ("its end", |site| site.bodies.lock().unwrap().clear()),
         ("an error", |site| {
             site.bodies.lock().unwrap()[0].unbounded_send(Err(io::ErrorKind::ConnectionReset.into())).unwrap();

@@ -7,6 +7,7 @@ use std::{
     convert::Infallible,
     io,
     net::SocketAddr,
+    pin::pin,
     sync::{
         Arc,
         atomic::{AtomicUsize, Ordering::SeqCst},
@@ -16,7 +17,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use futures::stream;
+use futures::{future::Either, stream};
 use http::{HeaderMap, Request, Response, Version};
 use http_body::Frame;
 use http_body_util::{BodyExt, Full, StreamBody, combinators::UnsyncBoxBody};
@@ -457,7 +458,15 @@ async fn crowd(primary: Fate, most: usize, layer: impl Fn() -> FailoverLayer<Htt
                         primary.stop.notify_one();
                     }
                 };
-                let (served, ()) = in_time(futures::future::join(futures::future::join_all(asked), killer)).await;
+                // On a busy machine so many may be hedged in time that half of them never reach the primary.
+                let (asked, killer) = (pin!(futures::future::join_all(asked)), pin!(killer));
+                let served = in_time(async {
+                    match futures::future::select(asked, killer).await {
+                        Either::Left((served, _)) => served,
+                        Either::Right(((), asked)) => asked.await,
+                    }
+                });
+                let served = served.await;
                 assert_eq!(served.len(), size, "{version:?} {mode:?}: C57");
                 if !killed {
                     assert!(served.iter().all(|name| *name != "red"), "{version:?} {mode:?}");

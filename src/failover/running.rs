@@ -196,11 +196,11 @@ where
     }
 }
 
+/// A response whose body is to be looked at, or an end.
+type Looked<K> = Result<K, End<K>>;
+
 /// What the head of a response decides: a look at its body, or an end.
-fn look<S, H, C, Req>(
-    answered: Answered<S::Response, C::Call, S, C>,
-    run: &Run<H>,
-) -> Result<Peek<S, H, C, Req>, End<Peek<S, H, C, Req>>>
+fn look<S, H, C, Req>(answered: Answered<S::Response, C::Call, S, C>, run: &Run<H>) -> Looked<Peek<S, H, C, Req>>
 where
     S: Service<H::Request> + Send + Sync + 'static,
     H: Replay<Req> + Commit<C::Watched>,

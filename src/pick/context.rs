@@ -51,7 +51,7 @@ impl fmt::Debug for PickContext<'_> {
 pub(crate) struct Skip {
     few: Vec<BackendId>,
     /// All of them, once they are many.
-    many: Option<Box<HashSet<BackendId>>>,
+    many: Option<HashSet<BackendId>>,
 }
 
 /// Nothing is to be skipped.
@@ -89,7 +89,7 @@ impl Skip {
         self.few.push(id);
         match &mut self.many {
             Some(many) => drop(many.insert(id)),
-            None if self.few.len() > FEW => self.many = Some(Box::new(self.few.iter().copied().collect())),
+            None if self.few.len() > FEW => self.many = Some(self.few.iter().copied().collect()),
             None => {}
         }
     }

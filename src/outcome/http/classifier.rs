@@ -31,6 +31,7 @@ use super::{Statuses, codes::FailureCodes};
 #[derive(Clone, Copy, Debug)]
 pub struct HttpClassifier {
     pub(super) statuses: Statuses,
+    #[cfg_attr(not(feature = "http"), expect(dead_code, reason = "asked about responses"))]
     pub(super) grpc: FailureCodes,
     pub(super) network_errors: bool,
     pub(super) success_at_end: bool,
@@ -57,7 +58,7 @@ impl HttpClassifier {
     /// by default.
     ///
     /// Switched off, what is left are errors with a reason of their own: timeouts of a middleware,
-    /// shed requests, a [`Failure`] in the chain. A timeout of the socket is an error of the
+    /// shed requests, a [`Failure`](crate::outcome::Failure) in the chain. A timeout of the socket is an error of the
     /// network.
     pub fn network_errors(mut self, count: bool) -> Self {
         self.network_errors = count;
