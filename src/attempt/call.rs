@@ -54,11 +54,8 @@ where
     S: Send + Sync,
     C: Classify<Req, R, Call = N>,
 {
-    match guard.to().expect(AGAIN).classifier().response(&mut note, response) {
-        Verdict::Now(Outcome::Success) => guard.succeed(),
-        Verdict::Now(outcome) => guard.outcome(&outcome),
-        Verdict::AtEnd => guard.hand_on(),
-    }
+    let verdict = guard.to().expect(AGAIN).classifier().response(&mut note, response);
+    settle(guard, verdict);
     note
 }
 
@@ -69,8 +66,31 @@ where
     C: Classify<Req, R, Call = N>,
 {
     let note = judge::<Req, R, N, S, C>(note, &response, &mut guard);
-    let classifier = guard.to().expect(AGAIN).classifier().clone();
-    classifier.watch(note, response, CallGuard::new(guard))
+    hand_over::<Req, R, N, S, C>(note, response, guard)
+}
+
+/// Makes what the caller gets, with the guard in it if the classifier keeps one.
+#[inline(always)]
+fn hand_over<Req, R, N, S, C>(note: N, response: R, guard: Guard<Shard<S, C>>) -> C::Watched
+where
+    S: Send + Sync + 'static,
+    C: Classify<Req, R, Call = N>,
+{
+    let classifier = guard.to().expect(AGAIN).classifier();
+    if C::WATCHES {
+        return classifier.clone().watch(note, response, CallGuard::new(guard));
+    }
+    classifier.watch(note, response, CallGuard::empty())
+}
+
+/// Records the verdict on a head.
+#[inline(always)]
+fn settle<S: Send + Sync, C: Send + Sync>(guard: &mut Guard<Shard<S, C>>, verdict: Verdict) {
+    match verdict {
+        Verdict::Now(Outcome::Success) => guard.succeed(),
+        Verdict::Now(outcome) => guard.outcome(&outcome),
+        Verdict::AtEnd => guard.hand_on(),
+    }
 }
 
 #[cold]
@@ -195,12 +215,8 @@ where
         C: Classify<Req, R, Call = N>,
     {
         let Self { verdict, response, note, mut guard } = self;
-        match verdict {
-            Verdict::Now(outcome) => guard.outcome(&outcome),
-            Verdict::AtEnd => guard.hand_on(),
-        }
-        let classifier = guard.to().expect("a call that answered has its member").classifier().clone();
-        classifier.watch(note, response, CallGuard::new(guard))
+        settle(&mut guard, verdict);
+        hand_over::<Req, R, N, S, C>(note, response, guard)
     }
 
     /// Makes what the caller will get, of a good head that is recorded with its commit: see [`Classify::guard`].

@@ -57,6 +57,7 @@ where
     H: Replay<Req> + Commit<C::Watched>,
     C: Classify<H::Request, S::Response>,
 {
+    #[inline]
     pub(super) fn new(search: ReadySearch<S, C, AnyStrategy, Run<H>>, now: Moment, request: Req) -> Self {
         let run = &search.local().extra;
         if let Some(budget) = &run.settings.budget {
@@ -81,6 +82,7 @@ where
     }
 
     /// Makes an attempt at a ready backend, if there is a request to send.
+    #[inline]
     pub(super) fn enter(&mut self, ready: Ready<S, C>, ticket: Ticket, now: Moment) -> Option<Running<S, H, C, Req>> {
         let (name, id) = (ready.shard().name.clone(), ready.shard().info().id);
         let is_last = self.is_last_try(id);
