@@ -1,18 +1,17 @@
 //! Many backends, one dependable [`tower::Service`].
 //!
 //! ```text
-//!   Fleet                    who is there; every change publishes one immutable view
+//!   Fleet                    raw services, one classifier; every change is one new version
 //!    near ─┐
-//!     far ─┤ view ─► Pick   who is next: one index, no lock, no allocation
-//!   spare ─┘  ▲       │
-//!             │       ▼
-//!  request ───┼──► a door ──► ready? ──► attempt ──► Outcome ──► the answer
-//!             │                 │           │           │
-//!             │                 │           │           ├ Failover: trips? then the others, the first good one wins
-//!             │                 │           │           └ Balance: one backend per request
-//!             │                 │           └ a circuit breaker around each backend
-//!             │                 └ no: the others of the tier
-//!             └── Health ◄── what came of it, and what the operator says
+//!     far ─┤ selection ─► Pick   which is next: one index, no lock, no allocation
+//!   spare ─┘  ▲            │
+//!             │            ▼
+//!  request ───┼──► door ─► ready? ──► attempt: permit, call, one verdict ──► response, and in its body the guard
+//!             │              │           │                                             │
+//!             │              │           ├ Failover: trips? then further attempts      │ end: in flight −1,
+//!             │              │           └ Balance: one backend per request            │ late failure
+//!             │              └ pending: the others of the tier                         │
+//!             └── Health: circuit, operator, cool-down ◄───────────────────────────────┘
 //! ```
 //!
 //! A [`Fleet`] is a handle on a set of [`Backend`]s, which may change while it serves. A door is a
@@ -61,9 +60,12 @@
 //! # }
 //! ```
 //!
-//! Who is chosen is said by a strategy: see [`pick`]. Who may be chosen is said by the [`fleet`]. What came of a call is
-//! said by a classifier: see [`outcome`]. How a request is sent again is said by [`body`], and what one backend needs of it
-//! by `shape`. A whole fleet and its door are read from a file by `config`.
+//! A strategy chooses the backend: see [`pick`]. The [`fleet`] decides which may be chosen. A classifier tells how a call
+//! ended: see [`outcome`]. [`body`] sends a request again, `shape` adapts it to one backend, and `config` reads a whole
+//! fleet and its door from a file.
+//!
+//! What a user writes into a struct is short, with circuits or without: `Fleet<Client>`, `Failover<Client>`,
+//! `Balance<Client, Weighted>`.
 //!
 //! # Features
 //!
