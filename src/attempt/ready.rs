@@ -12,7 +12,7 @@ use crate::{
     fleet::Shard,
     health::Ticket,
     name::{BackendId, BackendName},
-    outcome::Classify,
+    outcome::{Classify, Guard},
     time::Moment,
 };
 
@@ -91,6 +91,12 @@ where
         let info = self.shard.info();
         let may_ask = info.health.is_eligible() || (self.is_probe && info.health.on_probation().is_some());
         if may_ask { info.admit(now).ok() } else { None }
+    }
+
+    /// Gives the permit of a probe back: there is no request to send after all.
+    #[cold]
+    pub(crate) fn release(self, ticket: Ticket) {
+        drop(Guard::begin(self.shard, ticket));
     }
 
     #[inline(always)]

@@ -87,7 +87,10 @@ where
         let (name, id) = (ready.shard().name.clone(), ready.shard().info().id);
         let is_last = self.is_last_try(id);
         let patience = ready.shard().info().timeout().or(self.settings().timeout);
-        let request = self.copy(is_last)?;
+        let Some(request) = self.copy(is_last) else {
+            ready.release(ticket);
+            return None;
+        };
         let (may_follow, line) = (self.kept.is_some() && self.may_repeat(), self.ledger.attempts().len());
         let limit = self.plan.limit(self.settings(), patience, now, is_last, may_follow);
         let limit = limit.map(|(time, is_patience)| Limit { time, is_patience });

@@ -3,7 +3,12 @@
 use std::{
     convert::Infallible,
     future::{Future, poll_fn, ready},
+    io,
     pin::pin,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
     task::Poll,
     time::Duration,
 };
@@ -13,9 +18,9 @@ use http::{Request, Response};
 use tower::{Service, ServiceExt, service_fn};
 use tower_fleet::{
     Backend, CircuitBreakerLayer, FailoverLayer, Fleet, State, Status,
-    body::ReplayBody,
-    failover::{Ending, Mode, Trigger},
-    outcome::{FailureKind, Outcome},
+    body::{ReplayBody, Unreplayable, replay_fn},
+    failover::{Ending, Mode, Plain, Stopped, Trigger},
+    outcome::{ErrorsOnly, FailureKind, Outcome},
 };
 use tower_layer::Layer;
 
@@ -79,6 +84,34 @@ async fn the_permit_of_a_probe_comes_back() {
     }
     drop(door.clone().oneshot(get()).await.unwrap());
     assert_eq!((a.calls(), fleet.snapshot()[0].state), (4, State::Closed));
+}
+
+// C38: nor does it stay taken by a request of which no further copy can be made.
+#[tokio::test(start_paused = true)]
+async fn the_permit_of_a_probe_comes_back_when_there_is_no_copy_to_send() {
+    let services = [("a", false), ("b", true)].map(|(name, is_good)| {
+        let result = move || if is_good { Ok(()) } else { Err(io::Error::from(io::ErrorKind::ConnectionReset)) };
+        Backend::new(name, service_fn(move |_: u8| ready(result()))).priority(i32::from(!is_good))
+    });
+    let breaker = CircuitBreakerLayer::with_classifier(ErrorsOnly).consecutive(1).open_for(millis(100));
+    let breaker = breaker.probe_timeout(Duration::from_secs(900));
+    let fleet = Fleet::plain().backends(services).circuit_breaker(breaker).build().unwrap();
+    fleet.switch("b").unwrap().trip();
+    tokio::time::advance(millis(100)).await;
+
+    // A copy for the first attempt, and none for a further one.
+    let copies = Arc::new(AtomicUsize::new(1));
+    let replay = replay_fn(move |request: &u8| {
+        let left = copies.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |left| left.checked_sub(1));
+        left.is_ok().then_some(*request)
+    });
+    let terms = Plain::new(replay);
+    let door = FailoverLayer::with_terms(terms).mode(Mode::Sequential).attempts_per_backend(2).layer(fleet.clone());
+    let failed = door.clone().oneshot(1).await.unwrap_err();
+    assert_eq!(failed.ledger().stopped(), Some(Stopped::Unreplayable(Unreplayable::NoCopy)));
+    assert_eq!(fleet.snapshot().iter().map(|one| one.state).collect::<Vec<_>>(), [State::Open, State::HalfOpen]);
+    door.oneshot(2).await.unwrap();
+    assert_eq!(fleet.snapshot()[1].state, State::Closed);
 }
 
 // C11, C38, C39: the late end of a call changes nothing about the backends that are still there.
