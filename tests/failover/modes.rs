@@ -100,6 +100,23 @@ async fn a_race_waits_for_nobody_to_be_ready() {
     assert_eq!((a.calls(), b.calls(), c.calls()), (2, 1, 1));
 }
 
+// C15
+#[tokio::test(start_paused = true)]
+async fn a_race_is_so_wide_at_most_and_goes_on_as_some_fail() {
+    let (fleet, [a, b, c, d]) = fleet();
+    a.then([status(503)]);
+    a.usually(hang());
+    b.usually(status(500).after(100));
+    c.usually(status(500).after(200));
+    d.usually(status(200).after(50));
+    let began = Instant::now();
+    let answer = ask(&FailoverLayer::new().race_width(2), &fleet, get()).await;
+    assert_took(began, 350);
+    let times = [&a, &b, &c, &d].map(|remote| remote.times(began).last().unwrap() / 50 * 50);
+    assert_eq!(times, [0, 0, 100, 300]);
+    assert_eq!(story(&answer), "a:status(status 503) a:dropped b:status(status 500) c:status(status 500) d:served");
+}
+
 // C17
 #[tokio::test(start_paused = true)]
 async fn losers_are_gone_before_the_winner_is_handed_out() {
