@@ -141,6 +141,25 @@ fn a_failover_whose_request_goes_well_allocates_nothing() {
     );
 }
 
+// C11: what a backend costs beside its service, in a large fleet with circuits and a door in use.
+#[test]
+fn a_backend_of_a_large_fleet_takes_less_than_a_kibibyte() {
+    const BACKENDS: u64 = 10_000;
+    let mut kept = None;
+    let measured = measure(|| {
+        let backends = (0..BACKENDS).map(|index| Backend::new(format!("backend-{index}"), Unit));
+        let layer = CircuitBreakerLayer::with_classifier(ErrorsOnly);
+        let fleet = Fleet::plain().circuit_breaker(layer).backends(backends).build().expect("good backends");
+        let mut door = BalanceLayer::weighted().layer(fleet.clone());
+        (0..REQUESTS).for_each(|_| request(&mut door));
+        kept = Some((fleet, door));
+    });
+    let each = measured.bytes_current / BACKENDS as i64;
+    println!("{each} bytes for each of {BACKENDS} backends");
+    assert!(each < 1024, "{each} bytes");
+    drop(kept);
+}
+
 /// Failover over HTTP. A head of a usual size, and a body or none.
 #[cfg(feature = "http")]
 mod failover {

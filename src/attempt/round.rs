@@ -52,13 +52,14 @@ where
         for Pending { id, shard, mut service, is_probe } in std::mem::take(self.pending) {
             let Some(shard) = shard.upgrade() else { continue };
             let health = &shard.info().health;
-            let may_ask = health.is_eligible() || (is_probe && health.on_probation().is_some());
-            if !may_ask || tried.contains(id) {
+            let may_probe =
+                || health.on_probation().is_some_and(|circuit| circuit.would_admit(|| shard.info().clock.now()));
+            if tried.contains(id) || !(health.is_eligible() || (is_probe && may_probe())) {
                 continue;
             }
             tried.insert(id);
             let answer = self.ask(&mut service);
-            // The rest keep their places: a search that has found one is over.
+            // The rest leave their places: a search that has found one is over.
             if let Some(ready) = self.take(shard, service, answer, is_probe) {
                 return Some(ready);
             }

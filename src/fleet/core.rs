@@ -35,7 +35,7 @@ pub(crate) struct FleetCore {
     pub(crate) name: Arc<str>,
     pub(crate) clock: Clock,
     /// What the circuit of each member goes by, if there are circuits.
-    pub(super) policy: Option<Policy>,
+    pub(super) policy: Option<Arc<Policy>>,
     version: AtomicU64,
     /// When the first of what is due is due; [`Moment::NEVER`] when nothing is.
     next_due: AtomicU64,
@@ -48,7 +48,7 @@ impl FleetCore {
         Self {
             name,
             clock: Clock::start(),
-            policy,
+            policy: policy.map(Arc::new),
             version: AtomicU64::new(1),
             next_due: AtomicU64::new(Moment::NEVER.as_nanos()),
             books: Mutex::new(Books::new(limits)),

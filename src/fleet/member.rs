@@ -4,7 +4,7 @@ use std::{
     fmt,
     num::NonZeroU32,
     sync::{
-        Arc, Mutex, PoisonError, Weak,
+        Arc, Mutex, OnceLock, PoisonError, Weak,
         atomic::{AtomicI32, AtomicU32, AtomicU64, Ordering},
     },
     time::Duration,
@@ -46,9 +46,16 @@ pub(crate) struct MemberInfo {
     position: u64,
     /// None where a breaker stands alone.
     fleet: Option<Weak<dyn Publisher>>,
+    /// Made for the first of them: most of many members have none.
+    watchers: OnceLock<Box<Watchers>>,
+}
+
+/// What is told when the circuit of a member moves.
+#[derive(Default)]
+pub(super) struct Watchers {
     /// Tasks that wait for a breaker that stands alone to admit a call.
-    waiters: Waiters,
-    listeners: Mutex<Vec<mpsc::Sender<Transition>>>,
+    pub(super) waiters: Waiters,
+    pub(super) listeners: Mutex<Vec<mpsc::Sender<Transition>>>,
 }
 
 /// Where the fleet keeps this backend in its books. Written under the fleet's lock.
@@ -100,7 +107,7 @@ impl MemberInfo {
     pub(super) fn new(
         id: BackendId,
         settings: Settings,
-        policy: Option<&Policy>,
+        policy: Option<&Arc<Policy>>,
         lines: usize,
         clock: Clock,
         fleet: Option<Weak<dyn Publisher>>,
@@ -123,15 +130,14 @@ impl MemberInfo {
             },
             position: id.0,
             fleet,
-            waiters: Waiters::default(),
-            listeners: Mutex::default(),
+            watchers: OnceLock::new(),
         }
     }
 
     /// The member behind a breaker that stands alone.
     pub(crate) fn alone(name: BackendName, policy: Policy, clock: Clock) -> Self {
         let settings = Settings { name, weight: NonZeroU32::MIN, priority: 0, timeout: None };
-        Self::new(BackendId(0), settings, Some(&policy), shard::lines(), clock, None)
+        Self::new(BackendId(0), settings, Some(&Arc::new(policy)), shard::lines(), clock, None)
     }
 
     /// The same place in the order of the fleet as the one it replaces.
@@ -203,16 +209,17 @@ impl MemberInfo {
 
     pub(super) fn listen(&self) -> mpsc::Receiver<Transition> {
         let (sender, receiver) = mpsc::channel(BACKLOG);
-        self.listeners.lock().unwrap_or_else(PoisonError::into_inner).push(sender);
+        let watchers = self.watchers.get_or_init(Box::default);
+        watchers.listeners.lock().unwrap_or_else(PoisonError::into_inner).push(sender);
         receiver
     }
 
-    pub(super) fn listeners(&self) -> &Mutex<Vec<mpsc::Sender<Transition>>> {
-        &self.listeners
+    pub(super) fn watchers(&self) -> Option<&Watchers> {
+        self.watchers.get().map(|watchers| &**watchers)
     }
 
     pub(crate) fn waiters(&self) -> &Waiters {
-        &self.waiters
+        &self.watchers.get_or_init(Box::default).waiters
     }
 }
 

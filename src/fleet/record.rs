@@ -69,7 +69,9 @@ impl MemberInfo {
             // Its permit is free again, and a request may wait for one.
             None if ticket.is_probe() => {
                 self.permits_changed();
-                self.waiters().wake();
+                if let Some(watchers) = self.watchers() {
+                    watchers.waiters.wake();
+                }
             }
             None => {}
         }
@@ -81,11 +83,14 @@ impl MemberInfo {
         if !self.publish(|fleet| fleet.circuit_moved(self, transition)) {
             telemetry::circuit_moved(&self.name, &transition.from, &transition.to);
         }
-        let mut listeners = self.listeners().lock().unwrap_or_else(PoisonError::into_inner);
-        // A listener that sleeps misses what does not fit: the generations show the gap.
-        listeners.retain_mut(|listener| listener.try_send(transition).map_or_else(|error| error.is_full(), |()| true));
-        drop(listeners);
-        self.waiters().wake();
+        if let Some(watchers) = self.watchers() {
+            let mut listeners = watchers.listeners.lock().unwrap_or_else(PoisonError::into_inner);
+            // A listener that sleeps misses what does not fit: the generations show the gap.
+            listeners
+                .retain_mut(|listener| listener.try_send(transition).map_or_else(|error| error.is_full(), |()| true));
+            drop(listeners);
+            watchers.waiters.wake();
+        }
     }
 
     /// An open circuit may admit a probe earlier, or later, than it was known before.

@@ -3,6 +3,8 @@
 mod outcomes;
 mod transitions;
 
+use std::sync::Arc;
+
 use super::{
     admission::{Admission, Ticket, Verdict},
     evidence::Evidence,
@@ -34,7 +36,7 @@ pub(crate) struct Circuit {
     counts_every_call: bool,
     /// The rule on slow calls is set.
     times_calls: bool,
-    policy: Policy,
+    policy: Arc<Policy>,
     evidence: Apart<Mutex<Evidence>>,
 }
 
@@ -45,7 +47,8 @@ struct Apart<T>(T);
 
 impl Circuit {
     /// A closed circuit.
-    pub(crate) fn new(policy: Policy) -> Self {
+    pub(crate) fn new(policy: impl Into<Arc<Policy>>) -> Self {
+        let policy = policy.into();
         Self {
             word: AtomicU64::new(Word::FIRST.0),
             eligible_at: [AtomicU64::new(0), AtomicU64::new(0)],

@@ -20,8 +20,9 @@ pub(super) struct Sample {
 #[derive(Debug)]
 pub(super) struct Evidence {
     failures: Option<FailureLog>,
-    failure_rate: Option<RateWindow>,
-    slow_calls: Option<RateWindow>,
+    // Boxed, or each of many circuits without such a rule would carry its room.
+    failure_rate: Option<Box<RateWindow>>,
+    slow_calls: Option<Box<RateWindow>>,
     permits: Permits,
     /// Good probes since the circuit became half-open.
     good_probes: u32,
@@ -34,11 +35,13 @@ impl Evidence {
     pub(super) fn new(policy: &Policy) -> Self {
         Self {
             failures: policy.failures.map(|rule| FailureLog::new(rule.threshold, rule.within)),
-            failure_rate: policy.failure_rate.map(|rule| RateWindow::new(rule.rate, rule.window, rule.minimum_calls)),
+            failure_rate: policy
+                .failure_rate
+                .map(|rule| Box::new(RateWindow::new(rule.rate, rule.window, rule.minimum_calls))),
             slow_calls: policy
                 .slow_calls
                 .map(|rule| rule.share)
-                .map(|rule| RateWindow::new(rule.rate, rule.window, rule.minimum_calls)),
+                .map(|rule| Box::new(RateWindow::new(rule.rate, rule.window, rule.minimum_calls))),
             permits: Permits::new(policy.probes),
             good_probes: 0,
             openings: 0,

@@ -54,8 +54,7 @@ struct Bucket {
 /// Kept under the circuit's lock, which costs about what two contended atomics would, and counts exactly.
 #[derive(Debug)]
 pub(super) struct RateWindow {
-    /// Boxed, or each of many circuits without such a window would carry its room.
-    buckets: Box<[Bucket; BUCKETS as usize]>,
+    buckets: [Bucket; BUCKETS as usize],
     sum: Bucket,
     /// Length of a bucket in nanoseconds.
     width: u64,
@@ -68,7 +67,7 @@ pub(super) struct RateWindow {
 impl RateWindow {
     pub(super) fn new(rate: f64, window: Duration, minimum_calls: u32) -> Self {
         Self {
-            buckets: Box::new([Bucket::default(); BUCKETS as usize]),
+            buckets: [Bucket::default(); BUCKETS as usize],
             sum: Bucket::default(),
             width: (Moment::since_epoch(window).as_nanos() / BUCKETS).max(1),
             newest: 0,
