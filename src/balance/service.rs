@@ -59,12 +59,40 @@ where
 
     #[inline]
     fn call(&mut self, request: Req) -> ResponseFuture<S, P, C, Req> {
-        if let Some(ready) = self.held.take()
-            && let Some(ticket) = ready.admit(|| self.door.search.local().core.clock.now())
-        {
-            return ResponseFuture::calling(ready.call(ticket, request));
+        let Some(ready) = self.held.take() else { return self.search(request) };
+        match ready.pass() {
+            Some(ticket) => ResponseFuture::calling(ready.call(ticket, request)),
+            None => self.admit(ready, request),
         }
-        // No backend was eligible, or the one that was held has left since: look once more, now with the request.
+    }
+}
+
+impl<S, P, C> Balance<S, P, C>
+where
+    S: Clone + Send + Sync + 'static,
+    P: Strategy,
+    C: Clone + Send + Sync + 'static,
+{
+    /// Calls a backend whose circuit is open or timed, if it admits the request.
+    #[cold]
+    fn admit<Req>(&self, ready: Ready<S, C>, request: Req) -> ResponseFuture<S, P, C, Req>
+    where
+        S: Service<Req>,
+        C: Classify<Req, S::Response>,
+    {
+        match ready.admit(|| self.door.search.local().core.clock.now()) {
+            Some(ticket) => ResponseFuture::calling(ready.call(ticket, request)),
+            // It has left since: look once more, now with the request.
+            None => self.search(request),
+        }
+    }
+
+    #[cold]
+    fn search<Req>(&self, request: Req) -> ResponseFuture<S, P, C, Req>
+    where
+        S: Service<Req>,
+        C: Classify<Req, S::Response>,
+    {
         ResponseFuture::searching(self.door.clone(), request)
     }
 }

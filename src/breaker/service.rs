@@ -209,12 +209,27 @@ where
 
     #[inline]
     fn call(&mut self, request: Req) -> ResponseFuture<S, C, Req> {
-        let passed = || self.info().circuit().and_then(Circuit::pass);
-        let ticket = if self.is_ready && self.admitted.is_none() && self.refused.is_none() { passed() } else { None };
-        let ticket = match ticket.map_or_else(|| self.admit(), Ok) {
-            Ok(ticket) => ticket,
-            Err(error) => return ResponseFuture::rejected(error),
-        };
+        if self.is_ready
+            && self.admitted.is_none()
+            && self.refused.is_none()
+            && let Some(ticket) = self.info().circuit().and_then(Circuit::pass)
+        {
+            return self.begin(ticket, request);
+        }
+        match self.admit() {
+            Ok(ticket) => self.begin(ticket, request),
+            Err(error) => ResponseFuture::rejected(error),
+        }
+    }
+}
+
+impl<S, C: Send + Sync + 'static> CircuitBreaker<S, C> {
+    #[inline(always)]
+    fn begin<Req>(&mut self, ticket: Ticket, request: Req) -> ResponseFuture<S, C, Req>
+    where
+        S: Service<Req>,
+        C: Classify<Req, S::Response>,
+    {
         self.is_ready = false;
         let member = Arc::clone(self.member.here());
         ResponseFuture::admitted(Attempt::begin(member, ticket, &mut self.inner, request))

@@ -60,9 +60,12 @@ where
     ) -> Self {
         let now = search.local().core.clock.now();
         let mut progress = Progress::new(search.another(), now, request);
-        let first = held.filter(|_| progress.run().refused.is_none()).and_then(|ready| {
-            let ticket = ready.admit(|| now)?;
-            progress.enter(ready, ticket, now)
+        let first = held.filter(|_| progress.run().refused.is_none()).and_then(|ready| match ready.pass() {
+            Some(ticket) => progress.enter(ready, ticket, now),
+            None => {
+                let ticket = ready.admit(|| now)?;
+                progress.enter(ready, ticket, now)
+            }
         });
         Self { attempts: Attempts::new(first), timer: None, progress }
     }
