@@ -37,76 +37,7 @@ pin_project! {
     }
 }
 
-/// A response with its verdict, before it is made what the caller gets.
-pub(crate) struct Answered<R, N, S: Send + Sync, C: Send + Sync> {
-    pub(crate) verdict: Verdict,
-    response: R,
-    note: N,
-    guard: Guard<Shard<S, C>>,
-}
-
 const AGAIN: &str = "polled after it was ready";
-
-/// Records the verdict on a head.
-#[inline(always)]
-fn judge<Req, R, N, S, C>(mut note: N, response: &R, guard: &mut Guard<Shard<S, C>>) -> N
-where
-    S: Send + Sync,
-    C: Classify<Req, R, Call = N>,
-{
-    let verdict = guard.to().expect(AGAIN).classifier().response(&mut note, response);
-    settle(guard, verdict);
-    note
-}
-
-/// Records the verdict on a head, and makes what the caller gets.
-fn watch<Req, R, N, S, C>(note: N, response: R, mut guard: Guard<Shard<S, C>>) -> C::Watched
-where
-    S: Send + Sync + 'static,
-    C: Classify<Req, R, Call = N>,
-{
-    let note = judge::<Req, R, N, S, C>(note, &response, &mut guard);
-    hand_over::<Req, R, N, S, C>(note, response, guard)
-}
-
-/// Makes what the caller gets, with the guard in it if the classifier keeps one.
-#[inline(always)]
-fn hand_over<Req, R, N, S, C>(note: N, response: R, guard: Guard<Shard<S, C>>) -> C::Watched
-where
-    S: Send + Sync + 'static,
-    C: Classify<Req, R, Call = N>,
-{
-    let classifier = guard.to().expect(AGAIN).classifier();
-    if C::WATCHES {
-        return classifier.clone().watch(note, response, CallGuard::new(guard));
-    }
-    classifier.watch(note, response, CallGuard::empty())
-}
-
-/// Records the verdict on a head.
-#[inline(always)]
-fn settle<S: Send + Sync, C: Send + Sync>(guard: &mut Guard<Shard<S, C>>, verdict: Verdict) {
-    match verdict {
-        Verdict::Now(Outcome::Success) => guard.succeed(),
-        Verdict::Now(outcome) => guard.outcome(&outcome),
-        Verdict::AtEnd => guard.hand_on(),
-    }
-}
-
-#[cold]
-fn fail<Req, R, N, S, C>(note: N, error: BoxError, mut guard: Guard<Shard<S, C>>) -> Box<Failed>
-where
-    S: Send + Sync,
-    C: Classify<Req, R, Call = N>,
-{
-    let shard = guard.to().expect(AGAIN);
-    let (outcome, backend) = (shard.classifier().error(note, &error), shard.name.clone());
-    guard.outcome(&outcome);
-    Box::new(Failed { backend, error, outcome })
-}
-
-/// What a call came to, by its head.
-pub(crate) type Head<R, N, S, C> = Result<Answered<R, N, S, C>, Box<Failed>>;
 
 /// A call that failed without a response, as it was recorded.
 pub(crate) struct Failed {
@@ -129,32 +60,17 @@ impl<F, N, S: Send + Sync, C: Send + Sync> Attempt<F, N, S, C> {
         Self { call, note: Some(note), guard: Some(guard) }
     }
 
-    /// Polls the call until the head of its response is there, or an error, which is recorded.
+    /// Polls the call until the head of its response is there, and makes what the caller gets of it; an error is
+    /// recorded.
+    ///
+    /// The verdict on the head is recorded too, unless the commit is `late`: then a good head is recorded with the commit,
+    /// where [the classifier](Classify::guard) keeps the guard in what it makes.
     #[inline(always)]
-    pub(crate) fn poll_head<Req, R, E>(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Head<R, N, S, C>>
-    where
-        F: Future<Output = Result<R, E>>,
-        E: Into<BoxError>,
-        C: Classify<Req, R, Call = N>,
-    {
-        let this = self.project();
-        let result = ready!(this.guard.as_mut().expect(AGAIN).during(|| this.call.poll(cx)));
-        let (mut note, guard) = (this.note.take().expect(AGAIN), this.guard.take().expect(AGAIN));
-        Poll::Ready(match result {
-            Ok(response) => {
-                let verdict = guard.to().expect(AGAIN).classifier().response(&mut note, &response);
-                Ok(Answered { verdict, response, note, guard })
-            }
-            Err(error) => Err(fail::<Req, R, N, S, C>(note, error.into(), guard)),
-        })
-    }
-
-    /// Polls the call until the head of its response is there, records the verdict on it, and makes what the caller gets.
-    #[inline(always)]
-    pub(crate) fn poll_watched<Req, R, E>(
+    pub(crate) fn poll_head<Req, R, E>(
         self: Pin<&mut Self>,
         cx: &mut Context<'_>,
-    ) -> Poll<Result<C::Watched, Box<Failed>>>
+        is_late: bool,
+    ) -> Poll<Result<(C::Watched, Outcome), Box<Failed>>>
     where
         S: 'static,
         F: Future<Output = Result<R, E>>,
@@ -162,24 +78,47 @@ impl<F, N, S: Send + Sync, C: Send + Sync> Attempt<F, N, S, C> {
         C: Classify<Req, R, Call = N>,
     {
         let this = self.project();
-        let result = {
-            let guard = this.guard.as_mut().expect(AGAIN);
-            ready!(guard.during(|| this.call.poll(cx)))
-        };
-        let note = this.note.take().expect(AGAIN);
-        Poll::Ready(match result {
-            // In its place: a guard that rides no further is not moved.
-            Ok(response) if !C::WATCHES => {
-                let guard = this.guard.as_mut().expect(AGAIN);
-                let note = judge::<Req, R, N, S, C>(note, &response, guard);
-                let classifier = guard.to().expect(AGAIN).classifier();
-                let watched = classifier.watch(note, response, CallGuard::empty());
-                *this.guard = None;
-                Ok(watched)
+        let guard = this.guard.as_mut().expect(AGAIN);
+        let result = ready!(guard.during(|| this.call.poll(cx)));
+        let mut note = this.note.take().expect(AGAIN);
+        let response = match result {
+            Ok(response) => response,
+            Err(error) => {
+                let guard = this.guard.take().expect(AGAIN);
+                return Poll::Ready(Err(fail::<Req, R, N, S, C>(note, error.into(), guard)));
             }
-            Ok(response) => Ok(watch::<Req, R, N, S, C>(note, response, this.guard.take().expect(AGAIN))),
-            Err(error) => Err(fail::<Req, R, N, S, C>(note, error.into(), this.guard.take().expect(AGAIN))),
-        })
+        };
+        let verdict = guard.to().expect(AGAIN).classifier().response(&mut note, &response);
+        let outcome = match verdict {
+            Verdict::Now(outcome) => outcome,
+            // What only the end of the stream can tell is too late for another attempt, unless the commit waits for it.
+            Verdict::AtEnd => Outcome::Success,
+        };
+        let is_held = C::WATCHES && is_late && outcome.is_success();
+        match verdict {
+            _ if is_held => {}
+            Verdict::Now(Outcome::Success) => guard.succeed(),
+            Verdict::Now(outcome) => guard.outcome(&outcome),
+            Verdict::AtEnd => guard.hand_on(),
+        }
+        if !C::WATCHES {
+            // In its place: a guard that rides no further is not moved.
+            let classifier = guard.to().expect(AGAIN).classifier();
+            let watched = classifier.watch(note, response, CallGuard::empty());
+            *this.guard = None;
+            return Poll::Ready(Ok((watched, outcome)));
+        }
+        let guard = this.guard.take().expect(AGAIN);
+        let classifier = guard.to().expect(AGAIN).classifier().clone();
+        let guard = match verdict {
+            Verdict::Now(_) if is_held => CallGuard::uncommitted(guard),
+            _ => CallGuard::new(guard),
+        };
+        let mut watched = classifier.watch(note, response, guard);
+        if is_held && let Some(guard) = C::guard(&mut watched) {
+            guard.ride();
+        }
+        Poll::Ready(Ok((watched, outcome)))
     }
 
     /// How long the call may take, as set for its backend.
@@ -203,37 +142,14 @@ impl<F, N, S: Send + Sync, C: Send + Sync> Attempt<F, N, S, C> {
     }
 }
 
-impl<R, N, S, C> Answered<R, N, S, C>
+#[cold]
+fn fail<Req, R, N, S, C>(note: N, error: BoxError, mut guard: Guard<Shard<S, C>>) -> Box<Failed>
 where
-    S: Send + Sync + 'static,
-    C: Send + Sync + 'static,
+    S: Send + Sync,
+    C: Classify<Req, R, Call = N>,
 {
-    /// Makes what the caller gets, with the verdict on the head recorded.
-    #[inline(always)]
-    pub(crate) fn commit<Req>(self) -> C::Watched
-    where
-        C: Classify<Req, R, Call = N>,
-    {
-        let Self { verdict, response, note, mut guard } = self;
-        settle(&mut guard, verdict);
-        hand_over::<Req, R, N, S, C>(note, response, guard)
-    }
-
-    /// Makes what the caller will get, of a good head that is recorded with its commit: see [`Classify::guard`].
-    pub(crate) fn hold<Req>(self) -> C::Watched
-    where
-        C: Classify<Req, R, Call = N>,
-    {
-        let Self { verdict, response, note, guard } = self;
-        let classifier = guard.to().expect("a call that answered has its member").classifier().clone();
-        let guard = match verdict {
-            Verdict::AtEnd => CallGuard::new(guard),
-            Verdict::Now(_) => CallGuard::uncommitted(guard),
-        };
-        let mut watched = classifier.watch(note, response, guard);
-        if let Some(guard) = C::guard(&mut watched) {
-            guard.ride();
-        }
-        watched
-    }
+    let shard = guard.to().expect(AGAIN);
+    let (outcome, backend) = (shard.classifier().error(note, &error), shard.name.clone());
+    guard.outcome(&outcome);
+    Box::new(Failed { backend, error, outcome })
 }

@@ -17,7 +17,7 @@ mod timeout;
 
 pub use self::timeout::TimedOut;
 pub(crate) use self::{
-    call::{Answered, Attempt, Failed},
+    call::{Attempt, Failed},
     door::Door,
     ready::{NotReady, Ready, Refusal, Unready},
     search::ReadySearch,

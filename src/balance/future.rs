@@ -84,8 +84,9 @@ where
         loop {
             let attempt = match this.state.as_mut().project() {
                 StateProjection::Calling { mut attempt } => {
-                    return match attempt.as_mut().poll_watched(cx) {
-                        Poll::Ready(watched) => Poll::Ready(watched.map_err(Error::from)),
+                    return match attempt.as_mut().poll_head(cx, false) {
+                        Poll::Ready(Ok((watched, _))) => Poll::Ready(Ok(watched)),
+                        Poll::Ready(Err(failed)) => Poll::Ready(Err(failed.into())),
                         Poll::Pending => {
                             let limit = attempt.limit();
                             if let Some(limit) = limit {

@@ -13,11 +13,11 @@ use tower_service::Service;
 
 use super::{Commit, settings::Run};
 use crate::{
-    attempt::{Answered, Attempt, Failed, Ready, TimedOut},
+    attempt::{Attempt, Ready, TimedOut},
     body::Replay,
     health::Ticket,
     name::BackendName,
-    outcome::{Classify, FailureKind, Outcome, Verdict},
+    outcome::{Classify, FailureKind, Outcome},
     time::Moment,
 };
 
@@ -150,16 +150,12 @@ where
         loop {
             let peek = match this.stage.as_mut().project() {
                 StageProjection::Panicked => return Poll::Ready(End::Error(None, FailureKind::Panic.into())),
-                StageProjection::Calling { attempt } => match attempt.poll_head(cx) {
-                    Poll::Pending => return Poll::Pending,
-                    Poll::Ready(Err(failed)) => {
-                        let Failed { error, outcome, .. } = *failed;
-                        return Poll::Ready(End::Error(Some(error), outcome));
-                    }
-                    Poll::Ready(Ok(answered)) => match look::<S, H, C, Req>(answered, run) {
+                StageProjection::Calling { attempt } => match ready!(attempt.poll_head(cx, !run.terms.is_at_head())) {
+                    Ok((watched, outcome)) => match look::<S, H, C, Req>(watched, outcome, run) {
                         Ok(peek) => peek,
                         Err(end) => return Poll::Ready(end),
                     },
+                    Err(failed) => return Poll::Ready(End::Error(Some(failed.error), failed.outcome)),
                 },
                 StageProjection::Peeking { peek } => {
                     const ONCE: &str = "an attempt answers once";
@@ -200,19 +196,12 @@ where
 type Looked<K> = Result<K, End<K>>;
 
 /// What the head of a response decides: a look at its body, or an end.
-fn look<S, H, C, Req>(answered: Answered<S::Response, C::Call, S, C>, run: &Run<H>) -> Looked<Peek<S, H, C, Req>>
+fn look<S, H, C, Req>(mut watched: Watched<S, H, C, Req>, outcome: Outcome, run: &Run<H>) -> Looked<Peek<S, H, C, Req>>
 where
-    S: Service<H::Request> + Send + Sync + 'static,
+    S: Service<H::Request>,
     H: Replay<Req> + Commit<C::Watched>,
     C: Classify<H::Request, S::Response>,
 {
-    let outcome = match answered.verdict {
-        Verdict::Now(outcome) => outcome,
-        // What only the end of the stream can tell is too late for another attempt, unless the commit waits for it.
-        Verdict::AtEnd => Outcome::Success,
-    };
-    let is_at_head = run.terms.is_at_head();
-    let mut watched = if is_at_head || !outcome.is_success() { answered.commit() } else { answered.hold() };
     let status = run.terms.status(&watched);
     if let Some(outcome) = run.settings.on_status(outcome, status) {
         // The status is all there is to know of it.
@@ -224,7 +213,7 @@ where
     let peek = run.terms.peek(watched);
     match outcome {
         Outcome::Failure(_) => Err(End::Response(peek, outcome)),
-        _ if is_at_head => Err(End::Answer(peek)),
+        _ if run.terms.is_at_head() => Err(End::Answer(peek)),
         _ => Ok(peek),
     }
 }
