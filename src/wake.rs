@@ -1,4 +1,7 @@
-use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::{
+    panic::{AssertUnwindSafe, catch_unwind, resume_unwind},
+    sync::{Arc, Mutex, PoisonError, Weak},
+};
 
 use futures::task::AtomicWaker;
 
@@ -25,7 +28,11 @@ impl Waiters {
         places.retain(|place| place.strong_count() > 0);
         let waiting: Vec<_> = places.iter().filter_map(Weak::upgrade).collect();
         drop(places);
-        // Outside the lock: a waker may drop the task, and what it held may wake others.
-        waiting.iter().for_each(|place| place.wake());
+        // Outside the lock: a waker may drop the task, and what it held may wake others. One that panics is not to keep
+        // the rest asleep.
+        let woken = waiting.iter().map(|place| catch_unwind(AssertUnwindSafe(|| place.wake())));
+        if let Some(panic) = woken.filter_map(Result::err).reduce(|first, _| first) {
+            resume_unwind(panic);
+        }
     }
 }

@@ -1,6 +1,5 @@
 use std::{
     pin::Pin,
-    sync::Arc,
     task::{Context, Poll, ready},
     time::Duration,
 };
@@ -12,7 +11,6 @@ use tower_service::Service;
 use super::TimedOut;
 use crate::{
     fleet::Shard,
-    health::Ticket,
     name::BackendName,
     outcome::{CallGuard, Classify, FailureKind, Guard, Outcome, Verdict},
 };
@@ -47,15 +45,14 @@ pub(crate) struct Failed {
 }
 
 impl<F, N, S: Send + Sync, C: Send + Sync> Attempt<F, N, S, C> {
-    /// Calls a ready instance, as admitted by the ticket.
+    /// Calls a ready instance.
     #[inline(always)]
-    pub(crate) fn begin<V, Req>(shard: Arc<Shard<S, C>>, ticket: Ticket, service: &mut V, request: Req) -> Self
+    pub(crate) fn begin<V, Req>(mut guard: Guard<Shard<S, C>>, service: &mut V, request: Req) -> Self
     where
         V: Service<Req, Future = F>,
         C: Classify<Req, V::Response, Call = N>,
     {
-        let note = shard.classifier().request(&request);
-        let mut guard = Guard::begin(shard, ticket);
+        let note = guard.to().expect(AGAIN).classifier().request(&request);
         let call = guard.during(|| service.call(request));
         Self { call, note: Some(note), guard: Some(guard) }
     }
@@ -110,9 +107,9 @@ impl<F, N, S: Send + Sync, C: Send + Sync> Attempt<F, N, S, C> {
         }
         let guard = this.guard.take().expect(AGAIN);
         let classifier = guard.to().expect(AGAIN).classifier().clone();
-        let guard = match verdict {
-            Verdict::Now(_) if is_held => CallGuard::uncommitted(guard),
-            _ => CallGuard::new(guard),
+        let guard = match is_held {
+            true => CallGuard::uncommitted(guard, matches!(verdict, Verdict::AtEnd)),
+            false => CallGuard::new(guard),
         };
         let mut watched = classifier.watch(note, response, guard);
         if is_held && let Some(guard) = C::guard(&mut watched) {

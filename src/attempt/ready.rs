@@ -32,6 +32,12 @@ pub(crate) struct Ready<S, C> {
     pub(super) is_probe: bool,
 }
 
+/// An instance that a request is admitted to. Dropped unused, it gives its permit back.
+pub(crate) struct Admitted<S: Send + Sync, C: Send + Sync> {
+    guard: Guard<Shard<S, C>>,
+    service: S,
+}
+
 /// A backend whose `poll_ready` failed.
 pub(crate) struct Refusal<S, C, E> {
     pub(crate) shard: Arc<Shard<S, C>>,
@@ -105,15 +111,15 @@ where
         if may_ask { info.admit(now).ok() } else { None }
     }
 
-    /// Gives the permit of a probe back: there is no request to send after all.
-    #[cold]
-    pub(crate) fn release(self, ticket: Ticket) {
-        drop(Guard::begin(self.shard, ticket));
+    /// Redeems a ticket, before anything else that may fail.
+    #[inline(always)]
+    pub(crate) fn enter(self, ticket: Ticket) -> Admitted<S, C> {
+        Admitted { guard: Guard::begin(self.shard, ticket), service: self.service }
     }
 
     #[inline(always)]
     pub(crate) fn call<Req>(
-        mut self,
+        self,
         ticket: Ticket,
         request: Req,
     ) -> Attempt<S::Future, <C as Classify<Req, S::Response>>::Call, S, C>
@@ -121,7 +127,22 @@ where
         S: Service<Req>,
         C: Classify<Req, S::Response>,
     {
-        Attempt::begin(self.shard, ticket, &mut self.service, request)
+        self.enter(ticket).call(request)
+    }
+}
+
+impl<S, C> Admitted<S, C>
+where
+    S: Send + Sync + 'static,
+    C: Clone + Send + Sync + 'static,
+{
+    #[inline(always)]
+    pub(crate) fn call<Req>(mut self, request: Req) -> Attempt<S::Future, <C as Classify<Req, S::Response>>::Call, S, C>
+    where
+        S: Service<Req>,
+        C: Classify<Req, S::Response>,
+    {
+        Attempt::begin(self.guard, &mut self.service, request)
     }
 }
 

@@ -78,6 +78,7 @@ where
             if let Some(ready) = self.try_row(local, row, slot, &mut tried, false) {
                 return Some(ready);
             }
+            tried.insert(selection.info(row).id);
         }
         if tier.len() > CHOSEN {
             let start = rng.below(tier.len());
@@ -129,13 +130,10 @@ where
             Some(circuit) if is_probe => circuit.would_admit(|| info.clock.now()),
             _ => !is_probe && info.health.is_eligible(),
         };
-        if tried.contains(info.id) {
+        if !may_ask || tried.contains(info.id) {
             return None;
         }
         tried.insert(info.id);
-        if !may_ask {
-            return None;
-        }
         let shard = local.shard(row, slot)?;
         let mut service = shard.service().clone();
         let answer = self.ask(&mut service);
@@ -157,22 +155,22 @@ where
         is_probe: bool,
     ) -> Option<Ready<S, C>> {
         let id = shard.info().id;
-        let error = match answer {
+        let (error, kind) = match answer {
             Ok(Poll::Ready(Ok(()))) => return Some(Ready { shard, service, is_probe }),
             Ok(Poll::Pending) => {
                 self.pending.push(Pending { id, shard: Arc::downgrade(&shard), service, is_probe });
                 return None;
             }
-            Ok(Poll::Ready(Err(error))) => Some(error),
-            // For one request it is an error like others. A door that sends each request once passes it on.
-            Err(panic) if self.scope == Scope::FirstTier => resume_unwind(panic),
-            Err(_) => None,
+            Ok(Poll::Ready(Err(error))) => (Some(error), FailureKind::Other),
+            // A door that sends each request once passes it on, unless the request need not have gone there.
+            Err(panic) if self.scope == Scope::FirstTier && !is_probe => resume_unwind(panic),
+            Err(_) => (None, FailureKind::Panic),
         };
         if is_probe {
             // A failed probe: its circuit opens again, and is not asked by every request from now on.
             let info = shard.info();
             if let Ok(ticket) = info.admit(|| info.clock.now()) {
-                Guard::begin(Arc::clone(&shard), ticket).outcome(&FailureKind::Other.into());
+                Guard::begin(Arc::clone(&shard), ticket).outcome(&kind.into());
             }
         }
         self.refused.insert(id);

@@ -17,7 +17,7 @@ use super::{
     round::Round,
 };
 use crate::{
-    fleet::Shard,
+    fleet::{MemberInfo, Shard},
     name::BackendId,
     pick::{SKIP_NONE, Skip, Strategy},
     rng::Rng,
@@ -128,6 +128,7 @@ where
     where
         S: Service<Req>,
     {
+        self.renew();
         self.search(cx, Wanted { scope: Scope::AllTiers, skip, avoid }, refusals, None)
     }
 
@@ -174,13 +175,12 @@ where
         rows.any(|row| selection.info(*row).id != id)
     }
 
-    /// Whether a further attempt could find a backend that is not to be skipped.
-    pub(crate) fn has_another(&self, skip: &Skip) -> bool {
+    /// Whether a further attempt could find a backend that is not to be skipped, beside this one.
+    pub(crate) fn has_another(&self, skip: &Skip, beside: Option<BackendId>) -> bool {
         let selection = &self.local.selection;
-        let rows = selection.rows().len() + selection.ripe().len();
+        let mut rows = selection.rows().iter().chain(selection.ripe()).map(|row| selection.info(*row).id);
         // Without a look at each one, where the numbers tell.
-        rows > skip.len()
-            || selection.rows().iter().chain(selection.ripe()).any(|row| !skip.contains(selection.info(*row).id))
+        selection.rows().len() > skip.len() + 1 || rows.any(|other| Some(other) != beside && !skip.contains(other))
     }
 
     /// Forgets the backends that are pending: nothing is waited for any more.
@@ -210,7 +210,9 @@ where
         };
         let mut round = Round { cx, scope: wanted.scope, refused: Skip::default(), refusals, pending: &mut pending };
         let mut found = first.and_then(|(shard, service, answer)| round.take(shard, service, Ok(answer), false));
+        let mut looks = 0;
         loop {
+            looks += 1;
             found = found
                 .or_else(|| round.look_elsewhere(&self.local, wanted.avoid?, &mut self.rng))
                 .or_else(|| round.look(&self.local, wanted.skip, &mut self.rng));
@@ -219,36 +221,57 @@ where
                 return Poll::Ready(Ok(ready));
             }
             let version = self.local.selection.version;
-            if round.pending.is_empty() {
-                self.renew();
-                // The fleet may have changed while its backends were asked.
-                if self.local.selection.version != version {
-                    continue;
-                }
+            // In this order, so that a change in between is not missed.
+            let may_be_missed = match round.pending.is_empty() {
+                true => round.refusals.is_empty() && self.misses(wanted.skip),
+                false => self.wait(round.cx),
+            };
+            self.renew();
+            // The fleet may have changed while its backends were asked.
+            let is_settled = self.local.selection.version == version && !may_be_missed;
+            if is_settled && round.pending.is_empty() {
                 self.waiting = None;
                 return Poll::Ready(Err(self.unready(!round.refusals.is_empty())));
             }
-            // In this order, so that a change in between is not missed.
-            let core = &self.local.core;
-            let (waker, due) = (|| core.wait(), core.next_due());
-            let waiting = self
-                .waiting
-                .get_or_insert_with(|| Box::new(Waiting { pending: Vec::new(), waker: waker(), timer: None }));
-            waiting.waker.register(round.cx.waker());
-            waiting.timer = due.map(|due| {
-                // One that is due and did not get ready is not asked again at once.
-                let wait = due.since(core.clock.now()).max(Duration::from_millis(1));
-                Box::pin(tokio::time::sleep(wait))
-            });
-            let is_due = waiting.timer.as_mut().is_some_and(|timer| timer.as_mut().poll(round.cx).is_ready());
-            self.renew();
-            if self.local.selection.version == version && !is_due {
-                if let Some(waiting) = &mut self.waiting {
-                    waiting.pending = pending;
-                }
-                return Poll::Pending;
+            if !is_settled && looks < LOOKS {
+                continue;
             }
+            if !is_settled {
+                // It changes faster than it is looked at: others have their turn.
+                round.cx.waker().wake_by_ref();
+            }
+            if let Some(waiting) = &mut self.waiting {
+                waiting.pending = pending;
+            }
+            return Poll::Pending;
         }
+    }
+
+    /// Whether a backend may serve that a look at the selection does not find: its circuit moved, and the fleet is about
+    /// to note it.
+    fn misses(&self, skip: &Skip) -> bool {
+        let (core, selection) = (&self.local.core, &self.local.selection);
+        let serves = |info: &Arc<MemberInfo>| info.health.is_eligible() && !skip.contains(info.id);
+        if core.has_limits() {
+            core.catch_up(selection.infos());
+            selection.infos().any(serves)
+        } else {
+            selection.rows().iter().any(|row| serves(selection.info(*row)))
+        }
+    }
+
+    /// Sees to it that the task is woken when something about the fleet changes or is due. Whether that is now.
+    fn wait(&mut self, cx: &mut Context<'_>) -> bool {
+        let core = &self.local.core;
+        let new = || Box::new(Waiting { pending: Vec::new(), waker: core.wait(), timer: None });
+        let waiting = self.waiting.get_or_insert_with(new);
+        waiting.waker.register(cx.waker());
+        waiting.timer = core.next_due().map(|due| {
+            // One that is due and did not get ready is not asked again at once.
+            let wait = due.since(core.clock.now()).max(Duration::from_millis(1));
+            Box::pin(tokio::time::sleep(wait))
+        });
+        waiting.timer.as_mut().is_some_and(|timer| timer.as_mut().poll(cx).is_ready())
     }
 
     fn unready(&self, any_refused: bool) -> Unready {
@@ -271,6 +294,9 @@ where
         self.local.core.retry_after().or_else(opening)
     }
 }
+
+/// How often one poll looks at a fleet that changes meanwhile.
+const LOOKS: u32 = 3;
 
 impl<S, C, P: Strategy, X> fmt::Debug for ReadySearch<S, C, P, X> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

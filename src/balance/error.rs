@@ -124,9 +124,9 @@ impl Error {
     #[expect(clippy::boxed_local, reason = "as a search returns it")]
     pub(super) fn unready<S, C, E: Into<BoxError>>(not_ready: Box<NotReady<S, C, E>>) -> Self {
         let NotReady { why, refusals } = *not_ready;
-        let last = refusals.into_iter().rev().find_map(|refusal| {
-            let backend = refusal.name().clone();
-            Some(ErrorKind::NotReady { backend, source: refusal.error?.into() })
+        let last = refusals.into_iter().next_back().map(|refusal| ErrorKind::NotReady {
+            backend: refusal.name().clone(),
+            source: refusal.error.map_or_else(|| "it panicked".into(), Into::into),
         });
         Self::from(match (why, last) {
             (Unready::Refused, Some(not_ready)) => not_ready,

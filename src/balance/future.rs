@@ -2,6 +2,7 @@ use std::{
     fmt,
     pin::Pin,
     task::{Context, Poll, ready},
+    time::Duration,
 };
 
 use pin_project_lite::pin_project;
@@ -48,7 +49,20 @@ pin_project! {
         // For a ready backend, with the request in hand.
         Searching { door: Box<Door<S, C, P, ()>>, request: Option<Req> },
         // For the backend's response.
-        Calling { #[pin] attempt: Attempt<S::Future, C::Call, S, C> },
+        Calling { #[pin] attempt: Attempt<S::Future, C::Call, S, C>, limit: Option<Duration> },
+    }
+}
+
+impl<S, P, C, Req> State<S, P, C, Req>
+where
+    S: Service<Req> + Send + Sync,
+    P: Strategy,
+    C: Classify<Req, S::Response>,
+{
+    #[inline(always)]
+    fn calling(attempt: Attempt<S::Future, C::Call, S, C>) -> Self {
+        let limit = attempt.limit();
+        Self::Calling { attempt, limit }
     }
 }
 
@@ -65,7 +79,7 @@ where
 
     #[inline]
     pub(super) fn calling(attempt: Attempt<S::Future, C::Call, S, C>) -> Self {
-        Self { state: State::Calling { attempt }, timer: None }
+        Self { state: State::calling(attempt), timer: None }
     }
 }
 
@@ -83,13 +97,12 @@ where
         let mut this = self.project();
         loop {
             let attempt = match this.state.as_mut().project() {
-                StateProjection::Calling { mut attempt } => {
+                StateProjection::Calling { mut attempt, limit } => {
                     return match attempt.as_mut().poll_head(cx, false) {
                         Poll::Ready(Ok((watched, _))) => Poll::Ready(Ok(watched)),
                         Poll::Ready(Err(failed)) => Poll::Ready(Err(failed.into())),
                         Poll::Pending => {
-                            let limit = attempt.limit();
-                            if let Some(limit) = limit {
+                            if let Some(limit) = *limit {
                                 if this.timer.is_none() {
                                     this.timer.set(Some(tokio::time::sleep(limit)));
                                 }
@@ -109,7 +122,7 @@ where
                     ready.call(ticket, request.take().expect("polled after it was ready"))
                 }
             };
-            this.state.set(State::Calling { attempt });
+            this.state.set(State::calling(attempt));
         }
     }
 }

@@ -20,7 +20,7 @@ use crate::{
     fleet::{Shard, Switch},
     health::Circuit,
     name::BackendName,
-    outcome::Classify,
+    outcome::{Classify, Guard},
 };
 
 /// Puts a [`KeyedCircuitBreaker`] around a service; made by [`CircuitBreakerLayer::keyed`].
@@ -151,7 +151,9 @@ where
         };
         let info = member.info();
         match info.admit(|| info.clock.now()) {
-            Ok(ticket) => ResponseFuture::admitted(Attempt::begin(member, ticket, &mut self.inner, request)),
+            Ok(ticket) => {
+                ResponseFuture::admitted(Attempt::begin(Guard::begin(member, ticket), &mut self.inner, request))
+            }
             Err(retry_after) => ResponseFuture::rejected(CircuitOpen::new(info.name.clone(), retry_after)),
         }
     }

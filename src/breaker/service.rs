@@ -15,7 +15,7 @@ use crate::{
     attempt::Attempt,
     fleet::{MemberInfo, Shard, Switch},
     health::{Circuit, Ticket},
-    outcome::{Classify, Event, FailureKind, HttpClassifier, Outcome, Record},
+    outcome::{Classify, Event, FailureKind, Guard, HttpClassifier, Outcome, Record},
     shard::Spread,
     time::Moment,
 };
@@ -231,8 +231,8 @@ impl<S, C: Send + Sync + 'static> CircuitBreaker<S, C> {
         C: Classify<Req, S::Response>,
     {
         self.is_ready = false;
-        let member = Arc::clone(self.member.here());
-        ResponseFuture::admitted(Attempt::begin(member, ticket, &mut self.inner, request))
+        let guard = Guard::begin(Arc::clone(self.member.here()), ticket);
+        ResponseFuture::admitted(Attempt::begin(guard, &mut self.inner, request))
     }
 }
 

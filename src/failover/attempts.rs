@@ -1,6 +1,7 @@
 //! The attempts of one request that run.
 
 use std::{
+    panic::{AssertUnwindSafe, catch_unwind},
     pin::Pin,
     task::{Context, Poll},
 };
@@ -65,12 +66,12 @@ where
         if let Some(first) = this.first.as_mut().as_pin_mut()
             && let Poll::Ready(finish) = first.poll(cx, run)
         {
-            this.first.set(None);
+            end(|| this.first.set(None));
             return Poll::Ready(finish);
         }
         for index in 0..this.others.len() {
             if let Poll::Ready(finish) = this.others[index].as_mut().poll(cx, run) {
-                this.others.remove(index);
+                end(|| drop(this.others.remove(index)));
                 return Poll::Ready(finish);
             }
         }
@@ -92,13 +93,15 @@ where
         {
             let name = name(&first);
             let finish = first.time_out(name, run);
-            this.first.set(None);
+            end(|| this.first.set(None));
             return Some(finish);
         }
         let index = this.others.iter().position(|running| is_up(running))?;
         let mut running = this.others.remove(index);
         let name = name(&running);
-        Some(running.as_mut().time_out(name, run))
+        let finish = running.as_mut().time_out(name, run);
+        end(|| drop(running));
+        Some(finish)
     }
 
     /// When the first of them has to be over.
@@ -112,11 +115,17 @@ where
             ledger.took(running.line(), now.since(running.began()));
         }
         let mut this = self.as_mut().project();
-        this.others.clear();
-        this.first.set(None);
+        end(|| this.others.clear());
+        end(|| this.first.set(None));
     }
 
     fn iter(&self) -> impl Iterator<Item = &Running<S, H, C, Req>> {
         self.first.iter().chain(self.others.iter().map(|running| &**running))
     }
+}
+
+/// Drops what is given up. A backend that panics there takes no other's answer away.
+#[inline]
+fn end(drop: impl FnOnce()) {
+    let _ = catch_unwind(AssertUnwindSafe(drop));
 }

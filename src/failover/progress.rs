@@ -87,17 +87,15 @@ where
         let (name, id) = (ready.shard().name.clone(), ready.shard().info().id);
         let is_last = self.is_last_try(id);
         let patience = ready.shard().info().timeout().or(self.settings().timeout);
-        let Some(request) = self.copy(is_last) else {
-            ready.release(ticket);
-            return None;
-        };
+        let admitted = ready.enter(ticket);
+        let request = self.copy(is_last)?;
         let (may_follow, line) = (self.kept.is_some() && self.may_repeat(), self.ledger.attempts().len());
         let limit = self.plan.limit(self.settings(), patience, now, is_last, may_follow);
         let limit = limit.map(|(time, is_patience)| Limit { time, is_patience });
         let (ending, took) = (Ending::Dropped, Duration::ZERO);
         self.ledger.lines.push(Attempted { backend: name, ending, took, id });
         self.plan.started(&self.search.local().extra.settings, now, may_follow);
-        Some(Running::begin(line, now, limit, ready, ticket, request))
+        Some(Running::begin(line, now, limit, || admitted.call(request)))
     }
 
     /// Whether one more attempt may run beside so many.
@@ -153,9 +151,7 @@ where
         }
         let tries = self.count();
         let again = repeats && tries.counts.get(&id).copied().unwrap_or_default() + 1 < attempts;
-        let mut spent = tries.spent.clone();
-        spent.insert(id);
-        !again && !self.search.has_another(&spent)
+        !again && self.tries.as_deref().is_none_or(|tries| !self.search.has_another(&tries.spent, Some(id)))
     }
 
     /// Starts one more attempt, unless something speaks against it: at the first backend that is ready. Pending while

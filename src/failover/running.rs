@@ -13,9 +13,8 @@ use tower_service::Service;
 
 use super::{Commit, settings::Run};
 use crate::{
-    attempt::{Attempt, Ready, TimedOut},
+    attempt::{Attempt, TimedOut},
     body::Replay,
-    health::Ticket,
     name::BackendName,
     outcome::{Classify, FailureKind, Outcome},
     time::Moment,
@@ -103,12 +102,10 @@ where
         line: usize,
         began: Moment,
         limit: Option<Limit>,
-        ready: Ready<S, C>,
-        ticket: Ticket,
-        request: H::Request,
+        call: impl FnOnce() -> Call<S, H, C, Req>,
     ) -> Self {
         // Called at once, as a ready service is, and it may panic at once.
-        let call = catch_unwind(AssertUnwindSafe(|| ready.call(ticket, request)));
+        let call = catch_unwind(AssertUnwindSafe(call));
         let stage = call.map_or(Stage::Panicked, |attempt| Stage::Calling { attempt });
         Self { line, began, limit, stage }
     }
@@ -137,10 +134,8 @@ where
         let (line, began) = (self.line, self.began);
         let end = match catch_unwind(AssertUnwindSafe(|| self.as_mut().step(cx, run))) {
             Ok(end) => end,
-            Err(_) => {
-                self.as_mut().record(run, &FailureKind::Panic.into());
-                Poll::Ready(End::Error(None, FailureKind::Panic.into()))
-            }
+            // Its guard knows whose code panicked.
+            Err(_) => Poll::Ready(End::Error(None, FailureKind::Panic.into())),
         };
         end.map(|end| Finish { line, began, end })
     }
@@ -227,10 +222,10 @@ where
 {
     let mut outcome = outcome;
     if let Some(guard) = C::guard(run.terms.response(&mut peek)) {
-        match guard.verdict() {
-            // What watches the body has seen its end, and recorded it.
-            Some(verdict) => outcome = verdict,
-            None if outcome.is_failure() => guard.outcome(&outcome),
+        match guard.verdict().filter(Outcome::is_failure) {
+            // What watches the body knows it better, and recorded it.
+            Some(failure) => outcome = failure,
+            None if outcome.is_failure() => guard.refuse(&outcome),
             None => guard.commit(),
         }
     }

@@ -99,6 +99,7 @@ where
 
     /// Plans what follows a trip.
     fn go_on(&mut self, outcome: &Outcome, now: Moment) {
+        self.search.renew();
         let (can_send, may_repeat) = (self.kept.is_some(), self.may_repeat());
         let (mut has_same, mut has_new) = (false, false);
         if self.settings().mode == Mode::Sequential {
@@ -108,7 +109,7 @@ where
             has_same = last.is_some_and(|last| {
                 !tries.spent.contains(last) && self.search.local().selection.eligible_row(last).is_some()
             });
-            has_new = self.search.has_another(&tries.tried);
+            has_new = self.search.has_another(&tries.tried, last);
         }
         let end = Tripped { outcome, now, can_send, may_repeat, has_same, has_new };
         let stopped = self.plan.tripped(&self.search.local().extra.settings, &end, &mut self.rng);

@@ -63,17 +63,19 @@ impl Books {
         }
     }
 
-    /// Ends an edit: what there is to tell. None when nothing changed.
-    pub(super) fn finish(&mut self) -> Option<Vec<Change>> {
+    /// Ends an edit; whether anything changed.
+    pub(super) fn settle(&mut self) -> bool {
         for member in self.ejection.settle() {
             self.note_change(&member);
         }
-        if !std::mem::take(&mut self.is_changed) {
-            return None;
-        }
+        std::mem::take(&mut self.is_changed)
+    }
+
+    /// Tells the listeners what happened since the last time.
+    pub(super) fn tell_news(&mut self) -> Vec<Change> {
         let news = std::mem::take(&mut self.news);
         self.listeners.retain_mut(|listener| news.iter().all(|change| listener.tell(change)));
-        Some(news)
+        news
     }
 
     /// When the next of what is due is due.
@@ -99,7 +101,15 @@ impl Books {
         if self.ripe > 0 {
             return Some(Duration::ZERO);
         }
-        let due = self.queue.first_key_value().map(|((due, _), _)| due.since(now))?;
+        let mut first = Moment::NEVER;
+        for ((due, _), member) in &self.queue {
+            // None of the rest is earlier.
+            if *due >= first {
+                break;
+            }
+            first = first.min(member.health.serves_at().unwrap_or(Moment::NEVER));
+        }
+        let due = Some(first).filter(|first| *first != Moment::NEVER)?.since(now);
         // Its probe may be back long before its permit lapses.
         Some(if self.half_open > 0 { due.min(PROBE) } else { due })
     }
@@ -168,7 +178,7 @@ impl Books {
         let due = health.due();
         let is_ripe = health.on_probation().is_some() && due.is_some_and(|due| now.reached(due));
         self.ripe = self.ripe + usize::from(is_ripe) - usize::from(marks.set(RIPE, is_ripe));
-        if let Some(due) = due.filter(|_| !is_ripe) {
+        if let Some(due) = due.filter(|due| !is_ripe && *due != Moment::NEVER) {
             marks.queued.store(due.as_nanos(), Ordering::Relaxed);
             self.queue.insert((due, member.id), Arc::clone(member));
         }

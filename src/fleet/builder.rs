@@ -147,7 +147,7 @@ impl<S: Send + Sync + 'static, C: Clone + Send + Sync + 'static> FleetBuilder<S,
         let name = BackendName::checked(&name)?.0;
         let core = FleetCore::new(name, policy, limits.checked()?);
         let fleet = Fleet { shared: Arc::new(Shared::new(core, classifier)) };
-        let mut added: Vec<Option<Added<S>>> =
+        let mut added: Vec<Option<Added<S, C>>> =
             backends.into_iter().map(|backend| fleet.added(backend).map(Some)).collect::<Result<_, _>>()?;
         fleet.shared.core.edit(|books| {
             // Of a large fleet each member has few lines, the first ones too.

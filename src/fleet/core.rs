@@ -36,6 +36,7 @@ pub(crate) struct FleetCore {
     pub(crate) clock: Clock,
     /// What the circuit of each member goes by, if there are circuits.
     pub(super) policy: Option<Arc<Policy>>,
+    limits: EjectionLimits,
     version: AtomicU64,
     /// When the first of what is due is due; [`Moment::NEVER`] when nothing is.
     next_due: AtomicU64,
@@ -49,6 +50,7 @@ impl FleetCore {
             name,
             clock: Clock::start(),
             policy: policy.map(Arc::new),
+            limits,
             version: AtomicU64::new(1),
             next_due: AtomicU64::new(Moment::NEVER.as_nanos()),
             books: Mutex::new(Books::new(limits)),
@@ -84,12 +86,14 @@ impl FleetCore {
     }
 
     fn publish(&self, books: &mut Books) -> Option<Vec<Change>> {
-        let news = books.finish();
+        let is_changed = books.settle();
         self.next_due.store(books.next_due().as_nanos(), Ordering::Relaxed);
-        if news.is_some() {
-            self.version.fetch_add(1, Ordering::Release);
+        if !is_changed {
+            return None;
         }
-        news
+        // Before a word of it: what happens to those that listen is no matter of the fleet.
+        self.version.fetch_add(1, Ordering::Release);
+        Some(books.tell_news())
     }
 
     /// Notes a signal about a member: writes it and publishes it. False when it changes nothing.
@@ -124,6 +128,26 @@ impl FleetCore {
             return;
         }
         self.edit(|books| books.settle_due(now));
+    }
+
+    /// Whether only so many may be out.
+    pub(crate) fn has_limits(&self) -> bool {
+        !self.limits.is_off()
+    }
+
+    /// Notes circuits that have opened but for the note of it: one of them may have to serve. When this returns, what was
+    /// about to be noted is.
+    #[cold]
+    pub(crate) fn catch_up<'a>(&self, members: impl Iterator<Item = &'a Arc<MemberInfo>>) {
+        let is_out = |member: &&Arc<MemberInfo>| member.health.on_probation().is_some() && !member.health.is_exempt();
+        let out: Vec<_> = members.filter(is_out).collect();
+        if !out.is_empty() {
+            let now = self.clock.now();
+            self.edit(|books| {
+                let late = out.iter().filter(|member| member.opens_unnoted());
+                late.for_each(|member| books.refresh(member, false, now));
+            });
+        }
     }
 
     /// After how long a backend may be eligible that is not now, if any ever is by itself.

@@ -36,7 +36,7 @@ impl EjectionLimits {
         }
     }
 
-    fn is_off(self) -> bool {
+    pub(super) fn is_off(self) -> bool {
         self.max_ejected >= 1.0 && self.panic_below <= 0.0
     }
 }
@@ -68,18 +68,23 @@ impl Ejection {
         self.willing = self.willing + usize::from(is_willing) - usize::from(was_willing);
         let opened = &member.marks.opened;
         let before = opened.load(Ordering::Relaxed);
-        if before != 0 && (!is_out || reopened) {
-            self.ejected.remove(&before);
-            if self.exempt.remove(&before).is_some() {
+        if before == 0 && !is_out || before != 0 && is_out && !reopened {
+            return;
+        }
+        self.ejected.remove(&before);
+        let was_exempt = self.exempt.remove(&before).is_some();
+        if !is_out {
+            if was_exempt {
                 member.health.apply(Signal::Exempt(false));
             }
             opened.store(0, Ordering::Relaxed);
+            return;
         }
-        if is_out && opened.load(Ordering::Relaxed) == 0 {
-            self.openings += 1;
-            opened.store(self.openings, Ordering::Relaxed);
-            self.ejected.insert(self.openings, Arc::clone(member));
-        }
+        // One that opens again stays exempt meanwhile: requests must not find it out for a moment.
+        self.openings += 1;
+        opened.store(self.openings, Ordering::Relaxed);
+        let places = if was_exempt { &mut self.exempt } else { &mut self.ejected };
+        places.insert(self.openings, Arc::clone(member));
     }
 
     /// Exempts as many as the limits ask for, the latest to open. The backends whose exemption changed.

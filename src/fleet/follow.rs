@@ -67,16 +67,13 @@ impl<S: Send + Sync + 'static, C: Clone + Send + Sync + 'static> Fleet<S, C> {
                 .collect();
                 let core = &fleet.shared.core;
                 // What is given up is dropped outside the lock.
-                let _gone: Vec<_> = core.edit(|books| {
-                    let one = |(key, added)| match follow_one(&fleet, books, &mut names, key, added) {
-                        Ok(gone) => gone,
-                        Err(refused) => {
-                            telemetry::discovered_backend_refused(&refused);
-                            Gone::default()
-                        }
-                    };
-                    batch.into_iter().map(one).collect()
+                let gone: Vec<_> = core.edit(|books| {
+                    batch.into_iter().map(|(key, added)| follow_one(&fleet, books, &mut names, key, added)).collect()
                 });
+                gone.iter()
+                    .filter_map(|gone| gone.refused.as_ref())
+                    .for_each(|refused| telemetry::discovered_backend_refused(refused));
+                drop(gone);
                 if let Some(error) = failed {
                     return Err(error);
                 }
@@ -89,13 +86,12 @@ impl<S: Send + Sync + 'static, C: Clone + Send + Sync + 'static> Fleet<S, C> {
 /// Changes that are there at once are made at once: ten thousand backends are one new view, not ten thousand.
 const BATCH: usize = 1024;
 
-/// What a change gave up: services that were removed, or refused.
-struct Gone<S, C>(Vec<Entry<S, C>>, Option<Added<S>>);
-
-impl<S, C> Default for Gone<S, C> {
-    fn default() -> Self {
-        Self(Vec::new(), None)
-    }
+/// What a change gave up: a service that was removed, or one that was refused, and why.
+#[expect(dead_code, reason = "dropped outside the lock")]
+struct Gone<S, C> {
+    removed: Option<Entry<S, C>>,
+    added: Option<Added<S, C>>,
+    refused: Option<InvalidSetting>,
 }
 
 /// Makes one change of the discovery. Nothing to add removes the key.
@@ -104,31 +100,32 @@ fn follow_one<K: Hash + Eq, S: Send + Sync + 'static, C: Clone + Send + Sync + '
     books: &mut Books,
     names: &mut HashMap<K, BackendName>,
     key: K,
-    added: Option<Result<Added<S>, InvalidSetting>>,
-) -> Result<Gone<S, C>, InvalidSetting> {
-    let mut gone = Gone::default();
+    added: Option<Result<Added<S, C>, InvalidSetting>>,
+) -> Gone<S, C> {
     // A refused replacement leaves the present backend in place.
-    let mut added = added.transpose()?;
-    let Some(name) = added.as_ref().map(|added| added.settings.name.clone()) else {
-        if let Some(member) = names.remove(&key).and_then(|name| books.by_name.get(&name).cloned()) {
-            gone.0.extend(fleet.remove_member(books, &member));
-        }
-        return Ok(gone);
+    let (mut added, refused) = match added.transpose() {
+        Ok(added) => (added, None),
+        Err(refused) => (None, Some(refused)),
+    };
+    let Some(name) = added.as_ref().map(|added| added.name().clone()) else {
+        let name = if refused.is_none() { names.remove(&key) } else { None };
+        let member = name.and_then(|name| books.by_name.get(&name).cloned());
+        let removed = member.and_then(|member| fleet.remove_member(books, &member));
+        return Gone { removed, added, refused };
     };
     let known = names.get(&key).cloned();
     // The operator may have removed it meanwhile: then it comes back.
-    if known.as_ref() == Some(&name) && books.by_name.contains_key(&name) {
-        gone.0.extend(replace(fleet, books, &mut added)?);
-        return Ok(gone);
+    let done = if known.as_ref() == Some(&name) && books.by_name.contains_key(&name) {
+        replace(fleet, books, &mut added)
+    } else {
+        insert(fleet, books, &mut added).map(|()| {
+            names.insert(key, name.clone());
+            let before = known.filter(|known| *known != name).and_then(|known| books.by_name.get(&known).cloned());
+            before.and_then(|before| fleet.remove_member(books, &before))
+        })
+    };
+    match done {
+        Ok(removed) => Gone { removed, added, refused },
+        Err(refused) => Gone { removed: None, added, refused: Some(refused) },
     }
-    if let Err(refused) = insert(fleet, books, &mut added) {
-        telemetry::discovered_backend_refused(&refused);
-        gone.1 = added;
-        return Ok(gone);
-    }
-    if let Some(before) = known.filter(|known| *known != name).and_then(|known| books.by_name.get(&known).cloned()) {
-        gone.0.extend(fleet.remove_member(books, &before));
-    }
-    names.insert(key, name);
-    Ok(gone)
 }

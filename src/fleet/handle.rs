@@ -16,7 +16,7 @@ use super::{
 };
 use crate::{
     health::{Signal, Status},
-    name::BackendId,
+    name::{BackendId, BackendName},
     outcome::HttpClassifier,
     setting::InvalidSetting,
 };
@@ -30,11 +30,18 @@ pub struct Fleet<S, C = HttpClassifier> {
 }
 
 /// A member to be added.
-pub(super) struct Added<S> {
-    pub(super) settings: Settings,
-    pub(super) status: Status,
-    pub(super) service: S,
-    pub(super) key: Option<Key>,
+pub(super) struct Added<S, C> {
+    settings: Settings,
+    status: Status,
+    /// With a classifier of its own: it is copied before the lock, like all that is the caller's code.
+    parts: (S, C),
+    key: Option<Key>,
+}
+
+impl<S, C> Added<S, C> {
+    pub(super) fn name(&self) -> &BackendName {
+        &self.settings.name
+    }
 }
 
 impl<S: Send + Sync + 'static, C: Clone + Send + Sync + 'static> Fleet<S, C> {
@@ -146,20 +153,24 @@ impl<S: Send + Sync + 'static, C: Clone + Send + Sync + 'static> Fleet<S, C> {
     }
 
     /// Looks at a backend before it enters.
-    pub(super) fn added(&self, backend: Backend<S>) -> Result<Added<S>, InvalidSetting> {
+    pub(super) fn added(&self, backend: Backend<S>) -> Result<Added<S, C>, InvalidSetting> {
         let settings = backend.checked()?;
         let Backend { status, service, .. } = backend;
-        Ok(Added { settings, status, service, key: None })
+        Ok(self.made(settings, status, service, None))
+    }
+
+    pub(super) fn made(&self, settings: Settings, status: Status, service: S, key: Option<Key>) -> Added<S, C> {
+        Added { settings, status, parts: (service, self.shared.classifier.clone()), key }
     }
 
     /// Adds a member, in the place of another one if there is one. What is given up is to be dropped outside the lock.
     pub(super) fn put_member(
         &self,
         books: &mut Books,
-        added: Added<S>,
+        added: Added<S, C>,
         before: Option<&Arc<MemberInfo>>,
     ) -> Option<Entry<S, C>> {
-        let Added { settings, status, service, key } = added;
+        let Added { settings, status, parts, key } = added;
         let core = &self.shared.core;
         let now = core.clock.now();
         books.last_id += 1;
@@ -171,14 +182,14 @@ impl<S: Send + Sync + 'static, C: Clone + Send + Sync + 'static> Fleet<S, C> {
         let Some(before) = before else {
             let info = Arc::new(info);
             books.tell(Change::Inserted(name));
-            self.shared.own(Arc::clone(&info), service, key, lines);
+            self.shared.own(Arc::clone(&info), parts, key, lines);
             books.add(info, None, now);
             return None;
         };
         let info = Arc::new(info.at(before.position()));
         books.tell(Change::Replaced(name));
         let index = books.take_out(before, now);
-        self.shared.own(Arc::clone(&info), service, key, lines);
+        self.shared.own(Arc::clone(&info), parts, key, lines);
         books.add(info, index, now);
         self.shared.disown(before)
     }
@@ -204,7 +215,7 @@ impl<S: Send + Sync + 'static, C: Clone + Send + Sync + 'static> Fleet<S, C> {
 pub(super) fn insert<S: Send + Sync + 'static, C: Clone + Send + Sync + 'static>(
     fleet: &Fleet<S, C>,
     books: &mut Books,
-    added: &mut Option<Added<S>>,
+    added: &mut Option<Added<S, C>>,
 ) -> Result<(), InvalidSetting> {
     if let Some(refused) = added.as_ref().filter(|added| books.by_name.contains_key(&added.settings.name)) {
         return Err(InvalidSetting::taken(&refused.settings.name));
@@ -219,7 +230,7 @@ pub(super) fn insert<S: Send + Sync + 'static, C: Clone + Send + Sync + 'static>
 pub(super) fn replace<S: Send + Sync + 'static, C: Clone + Send + Sync + 'static>(
     fleet: &Fleet<S, C>,
     books: &mut Books,
-    added: &mut Option<Added<S>>,
+    added: &mut Option<Added<S, C>>,
 ) -> Result<Option<Entry<S, C>>, InvalidSetting> {
     let Some(name) = added.as_ref().map(|added| added.settings.name.clone()) else { return Ok(None) };
     let before = books.known(&name)?;

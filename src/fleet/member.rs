@@ -199,6 +199,11 @@ impl MemberInfo {
         self.health.circuit()
     }
 
+    /// Whether its circuit has opened, and the limits to that do not know yet.
+    pub(super) fn opens_unnoted(&self) -> bool {
+        self.marks.opened.load(Ordering::Relaxed) == 0 && self.health.on_probation().is_some()
+    }
+
     pub(super) fn publish(&self, publish: impl FnOnce(&dyn Publisher)) -> bool {
         let fleet = self.fleet.as_ref().and_then(Weak::upgrade);
         fleet.is_some_and(|fleet| {
@@ -212,6 +217,14 @@ impl MemberInfo {
         let watchers = self.watchers.get_or_init(Box::default);
         watchers.listeners.lock().unwrap_or_else(PoisonError::into_inner).push(sender);
         receiver
+    }
+
+    /// Ends the streams of transitions of a backend that is gone. The circuit of a lone breaker lives on in its handles.
+    pub(super) fn close(&self) {
+        if let Some(watchers) = self.watchers().filter(|_| self.fleet.is_some()) {
+            let listeners = std::mem::take(&mut *watchers.listeners.lock().unwrap_or_else(PoisonError::into_inner));
+            drop(listeners);
+        }
     }
 
     pub(super) fn watchers(&self) -> Option<&Watchers> {

@@ -4,9 +4,9 @@ use std::{collections::HashSet, sync::Arc};
 
 use super::{
     backend::Backend,
-    books::Books,
     handle::{Added, Fleet},
     member::{MemberInfo, Settings},
+    view::Key,
 };
 use crate::{name::BackendName, setting::InvalidSetting};
 
@@ -27,9 +27,9 @@ pub struct Reconciled {
 }
 
 /// What is to be done for one wanted backend.
-enum Step {
-    Keep(Arc<MemberInfo>),
-    Make,
+enum Step<K, S, C> {
+    Keep(Arc<MemberInfo>, Settings, Backend<K>),
+    Put(Added<S, C>),
 }
 
 impl<S: Send + Sync + 'static, C: Clone + Send + Sync + 'static> Fleet<S, C> {
@@ -76,16 +76,26 @@ impl<S: Send + Sync + 'static, C: Clone + Send + Sync + 'static> Fleet<S, C> {
             checked.push((backend, settings));
         }
         let core = &self.shared.core;
-        let steps: Vec<_> = {
+        let known: Vec<_> = {
             let books = core.books();
-            checked.iter().map(|(backend, settings)| self.step(&books, backend, settings)).collect()
+            let known = |settings: &Settings| {
+                let member = books.by_name.get(&settings.name)?;
+                Some((Arc::clone(member), self.shared.key(member.id)?))
+            };
+            checked.iter().map(|(_, settings)| known(settings)).collect()
         };
-        // Outside of the lock: this is the caller's code.
-        let services: Vec<_> = checked
-            .iter()
-            .zip(&steps)
-            .map(|((backend, _), step)| matches!(step, Step::Make).then(|| make(backend)))
-            .collect();
+        // Outside of the lock: keys and services are the caller's code.
+        let step = |((backend, settings), known): ((Backend<K>, Settings), Option<(_, Key)>)| match known {
+            Some((member, key)) if key.downcast_ref() == Some(backend.service()) => {
+                Step::Keep(member, settings, backend)
+            }
+            _ => {
+                let service = make(&backend);
+                let Backend { status, service: key, .. } = backend;
+                Step::Put(self.made(settings, status, service, Some(Arc::new(key))))
+            }
+        };
+        let steps: Vec<_> = checked.into_iter().zip(known).map(step).collect();
         let mut report = Reconciled::default();
         let gone = core.edit(|books| {
             let is_unwanted = |member: &&Arc<MemberInfo>| !names.contains(&member.name);
@@ -95,32 +105,28 @@ impl<S: Send + Sync + 'static, C: Clone + Send + Sync + 'static> Fleet<S, C> {
                 gone.extend(self.remove_member(books, &member));
                 report.removed.push(member.name.clone());
             }
-            for (((backend, settings), step), service) in checked.into_iter().zip(steps).zip(services) {
-                let name = settings.name.clone();
-                match (step, service) {
+            let mut kept = Vec::new();
+            for step in steps {
+                match step {
                     // One that was removed meanwhile stays out, as if that had come later.
-                    (Step::Keep(member), _) if books.update(&member, &settings) => report.updated.push(name),
-                    (Step::Keep(_), _) => report.unchanged += 1,
-                    (Step::Make, Some(service)) => {
+                    Step::Keep(member, settings, backend) => {
+                        kept.push(backend);
+                        match books.update(&member, &settings) {
+                            true => report.updated.push(settings.name),
+                            false => report.unchanged += 1,
+                        }
+                    }
+                    Step::Put(added) => {
+                        let name = added.name().clone();
                         let before = books.by_name.get(&name).cloned();
-                        let Backend { status, service: key, .. } = backend;
-                        let added = Added { settings, status, service, key: Some(Box::new(key)) };
                         gone.extend(self.put_member(books, added, before.as_ref()));
                         if before.is_some() { &mut report.replaced } else { &mut report.inserted }.push(name);
                     }
-                    (Step::Make, None) => {}
                 }
             }
-            gone
+            (gone, kept)
         });
         drop(gone);
         Ok(report)
-    }
-
-    fn step<K: PartialEq + 'static>(&self, books: &Books, backend: &Backend<K>, settings: &Settings) -> Step {
-        match books.by_name.get(&settings.name) {
-            Some(member) if self.shared.is_made_of(member.id, backend.service()) => Step::Keep(Arc::clone(member)),
-            _ => Step::Make,
-        }
     }
 }

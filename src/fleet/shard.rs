@@ -17,6 +17,13 @@ pub(crate) struct Member<S, C> {
     pub(crate) classifier: C,
 }
 
+/// With the last of its calls, what listens to its circuit has heard it all.
+impl<S, C> Drop for Member<S, C> {
+    fn drop(&mut self) {
+        self.info.close();
+    }
+}
+
 /// A member as one thread refers to it: references are counted, and calls in flight with them, on a line of that
 /// thread's own.
 #[repr(C)]

@@ -81,7 +81,8 @@ impl fmt::Debug for Switch {
     }
 }
 
-/// The transitions of one circuit. Ends when the circuit is gone.
+/// The transitions of one circuit. Ends with the circuit: that of a backend with the last call after its removal, that of
+/// a lone breaker with the last handle on it.
 #[derive(Debug)]
 #[must_use = "streams do nothing unless polled"]
 pub struct Transitions(mpsc::Receiver<Transition>);

@@ -37,7 +37,7 @@ pub(super) struct Entry<S, C> {
 }
 
 /// A key of any type that can be compared.
-pub(super) type Key = Box<dyn Any + Send + Sync>;
+pub(super) type Key = Arc<dyn Any + Send + Sync>;
 
 /// The references to one member, one for each thread or one for all. A view owns no member, so a door that is never
 /// polled again keeps none alive.
@@ -92,9 +92,9 @@ impl<S: Send + Sync + 'static, C: Clone + Send + Sync + 'static> Shared<S, C> {
     }
 
     /// Owns the service of a member that was put in the books.
-    pub(super) fn own(&self, info: Arc<MemberInfo>, service: S, key: Option<Key>, lines: usize) {
+    pub(super) fn own(&self, info: Arc<MemberInfo>, (service, classifier): (S, C), key: Option<Key>, lines: usize) {
         let id = info.id;
-        let member = Arc::new(Member { info, service, classifier: self.classifier.clone() });
+        let member = Arc::new(Member { info, service, classifier });
         let shards: Box<[_]> = (0..lines).map(|slot| Arc::new(Shard::new(Arc::clone(&member), slot))).collect();
         let weak = shards.iter().map(Arc::downgrade).collect();
         self.services().insert(id, Entry { shards, weak, key });
@@ -105,11 +105,9 @@ impl<S: Send + Sync + 'static, C: Clone + Send + Sync + 'static> Shared<S, C> {
         self.services().remove(&info.id)
     }
 
-    /// Whether the service of a member was made of this key.
-    pub(super) fn is_made_of<K: PartialEq + 'static>(&self, id: BackendId, key: &K) -> bool {
-        let services = self.services();
-        let known = services.get(&id).and_then(|entry| entry.key.as_ref()?.downcast_ref::<K>());
-        known.is_some_and(|known| known == key)
+    /// What the service of a member was made of.
+    pub(super) fn key(&self, id: BackendId) -> Option<Key> {
+        self.services().get(&id)?.key.clone()
     }
 
     fn services(&self) -> MutexGuard<'_, HashMap<BackendId, Entry<S, C>>> {
@@ -254,6 +252,11 @@ impl<S, C> Selection<S, C> {
     #[inline(always)]
     pub(crate) fn info(&self, row: u32) -> &Arc<MemberInfo> {
         &self.view.candidates[row as usize].0
+    }
+
+    /// What is known of all members.
+    pub(crate) fn infos(&self) -> impl Iterator<Item = &Arc<MemberInfo>> {
+        self.view.candidates.iter().map(|Candidate(info)| info)
     }
 
     /// The member in a row as this thread refers to it; none when it was removed just now.

@@ -156,6 +156,18 @@ impl Health {
         let probe = self.on_probation().map(Circuit::eligible_at).filter(|at| *at != Moment::NEVER);
         self.cools_until().or(probe)
     }
+
+    /// The moment from which on it may serve, if that comes by itself.
+    pub(crate) fn serves_at(&self) -> Option<Moment> {
+        let is_out = self.opinions() & !(EXEMPT | Opinion::Cooling as u64) != 0;
+        let opens_at = match self.circuit.as_ref().map(|circuit| (circuit, circuit.state(Moment::EPOCH))) {
+            Some((_, State::ForcedOpen)) => Moment::NEVER,
+            Some((circuit, State::Open | State::HalfOpen)) => circuit.eligible_at(),
+            _ => Moment::EPOCH,
+        };
+        let at = opens_at.max(self.cools_until().unwrap_or(Moment::EPOCH));
+        Some(at).filter(|at| !is_out && *at != Moment::NEVER)
+    }
 }
 
 #[cfg(all(test, not(fleet_loom)))]

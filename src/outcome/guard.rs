@@ -50,8 +50,12 @@ enum Stage {
     Good,
     /// The head is good, and counts with the commit. Dropped: cancelled.
     Uncommitted,
+    /// The end of the body decides, and not before the commit. Dropped: cancelled.
+    Awaited,
     /// Recorded as a success, which a failure of the body amends.
     Succeeded,
+    /// The same while foreign code runs. Dropped: it panicked.
+    Reading,
     /// Nothing can change any more.
     Recorded,
 }
@@ -73,7 +77,12 @@ impl<R: Record + ?Sized> Guard<R> {
     /// Runs a part of the call, which may panic.
     #[inline(always)]
     pub(crate) fn during<T>(&mut self, run: impl FnOnce() -> T) -> T {
-        let before = std::mem::replace(&mut self.stage, Stage::Polling);
+        let before = self.stage;
+        self.stage = match before {
+            Stage::Recorded => before,
+            Stage::Succeeded | Stage::Reading => Stage::Reading,
+            _ => Stage::Polling,
+        };
         let done = run();
         self.stage = before;
         done
@@ -84,9 +93,11 @@ impl<R: Record + ?Sized> Guard<R> {
     pub(crate) fn outcome(&mut self, outcome: &Outcome) {
         let (event, stage) = match self.stage {
             Stage::Recorded => return,
-            Stage::Succeeded if outcome.is_failure() => (Event::BodyFailed(outcome), Stage::Recorded),
-            Stage::Succeeded if outcome.is_success() => (Event::BodyEnded, Stage::Recorded),
-            Stage::Succeeded => return,
+            Stage::Succeeded | Stage::Reading => match outcome {
+                Outcome::Failure(_) => (Event::BodyFailed(outcome), Stage::Recorded),
+                Outcome::Success => (Event::BodyEnded, Stage::Recorded),
+                Outcome::Neutral => return,
+            },
             _ if outcome.is_success() => (Event::Outcome(outcome), Stage::Succeeded),
             _ => (Event::Outcome(outcome), Stage::Recorded),
         };
@@ -120,10 +131,11 @@ impl<R: Record + ?Sized> Guard<R> {
     fn abandon(&self) {
         let failure = FailureKind::Panic.into();
         let event = match self.stage {
-            Stage::Running | Stage::Uncommitted => Event::Cancelled,
+            Stage::Running | Stage::Uncommitted | Stage::Awaited => Event::Cancelled,
             Stage::Polling => Event::Outcome(&failure),
             Stage::Undecided => Event::Outcome(&Outcome::Neutral),
             Stage::Good => Event::Outcome(&Outcome::Success),
+            Stage::Reading => Event::BodyFailed(&failure),
             Stage::Succeeded | Stage::Recorded => return,
         };
         if let Some(to) = &self.to {
@@ -167,11 +179,16 @@ impl CallGuard {
         Self { guard: Guard { to: None, ticket: Ticket::VOID, stage: Stage::Recorded }, verdict: None }
     }
 
-    /// The same, of a call whose head is good and not to be recorded before its commit.
-    pub(crate) fn uncommitted<R: Record + 'static>(guard: Guard<R>) -> Self {
+    /// The same, of a call of which nothing good is to be recorded before its commit: not the head, or not the end, where
+    /// that decides.
+    pub(crate) fn uncommitted<R: Record + 'static>(guard: Guard<R>, is_at_end: bool) -> Self {
         let mut this = Self::new(guard);
-        this.guard.stage = Stage::Good;
+        this.guard.stage = if is_at_end { Stage::Awaited } else { Stage::Good };
         this
+    }
+
+    fn is_uncommitted(&self) -> bool {
+        matches!(self.guard.stage, Stage::Good | Stage::Uncommitted | Stage::Awaited)
     }
 
     /// The guard is held by the response: from now on a drop is a cancellation.
@@ -181,18 +198,42 @@ impl CallGuard {
         }
     }
 
-    /// The response is the answer: records the success of a good head, unless the body has decided already, or is to.
+    /// The response is the answer: records the success of a good head, and of a body that ended well meanwhile.
     pub(crate) fn commit(&mut self) {
         match self.guard.stage {
-            Stage::Uncommitted => self.guard.outcome(&Outcome::Success),
+            Stage::Good | Stage::Uncommitted => self.guard.outcome(&Outcome::Success),
+            Stage::Awaited => self.guard.stage = Stage::Running,
+            _ => {}
+        }
+        match self.verdict {
+            Some(Outcome::Success) => {
+                self.guard.outcome(&Outcome::Success);
+                self.end();
+            }
             _ => self.guard.hand_on(),
         }
+    }
+
+    /// The response is not the answer: records that, however well its body ended.
+    pub(crate) fn refuse(&mut self, failure: &Outcome) {
+        self.guard.outcome(failure);
+        if self.verdict.is_some() {
+            self.end();
+        }
+    }
+
+    /// Runs a part of the response, which may panic.
+    #[inline]
+    pub(crate) fn during<T>(&mut self, run: impl FnOnce() -> T) -> T {
+        self.guard.during(run)
     }
 
     /// Records what came of the call. The first outcome counts; after a success a failure counts too, in its place.
     pub fn outcome(&mut self, outcome: &Outcome) {
         self.verdict = Some(*outcome);
-        self.guard.outcome(outcome);
+        if !(self.is_uncommitted() && outcome.is_success()) {
+            self.guard.outcome(outcome);
+        }
     }
 
     /// What was recorded last, by what watches the body.
@@ -202,6 +243,10 @@ impl CallGuard {
 
     /// Ends the call: nothing of it is in flight any more. What was recorded can still be asked for.
     pub fn end(&mut self) {
+        if self.is_uncommitted() {
+            // Its commit ends it.
+            return;
+        }
         let to = self.guard.to.take();
         drop(Guard { to, ticket: self.guard.ticket, stage: self.guard.stage });
     }
@@ -316,7 +361,7 @@ mod tests {
     fn a_good_head_counts_with_its_commit_and_not_before() {
         let held = |after: &dyn Fn(&mut CallGuard)| {
             let seen = Arc::new(Seen::default());
-            let mut guard = CallGuard::uncommitted(Guard::begin(Arc::clone(&seen), Ticket::VOID));
+            let mut guard = CallGuard::uncommitted(Guard::begin(Arc::clone(&seen), Ticket::VOID), false);
             after(&mut guard);
             drop(guard);
             seen.outcomes()
@@ -334,6 +379,30 @@ mod tests {
             guard.commit();
         };
         assert_eq!(held(&refuse), [FailureKind::Timeout.into()], "one record, a failure");
+    }
+
+    // C32, C34
+    #[test]
+    fn a_body_that_ended_well_counts_with_its_commit_and_not_before() {
+        for is_at_end in [false, true] {
+            let ended = |after: &dyn Fn(&mut CallGuard)| {
+                let seen = Arc::new(Seen::default());
+                let mut guard = CallGuard::uncommitted(Guard::begin(Arc::clone(&seen), Ticket::VOID), is_at_end);
+                guard.outcome(&Outcome::Success);
+                guard.end();
+                guard.ride();
+                assert_eq!((seen.outcomes().len(), seen.is_idle()), (0, false));
+                after(&mut guard);
+                let is_over = seen.is_idle();
+                drop(guard);
+                assert!(seen.is_idle());
+                (seen.outcomes(), is_over)
+            };
+            let failure = Outcome::from(FailureKind::Custom("refused"));
+            assert_eq!(ended(&CallGuard::commit), (vec![Outcome::Success], true));
+            assert_eq!(ended(&|guard| guard.refuse(&failure)), (vec![failure], true));
+            assert_eq!(ended(&|_| {}), (vec![Outcome::Neutral], false), "a cancellation");
+        }
     }
 
     // C28, C37
@@ -354,6 +423,26 @@ mod tests {
         handed_on.commit();
         drop(handed_on);
         assert_eq!(*seen.0.lock().unwrap(), [true, false]);
+    }
+
+    // C34, C37
+    #[test]
+    fn a_panic_of_the_body_is_a_failure_once() {
+        let panicked = |before: &[Outcome]| {
+            let seen = Arc::new(Seen::default());
+            let mut guard = seen.guard();
+            before.iter().for_each(|outcome| guard.outcome(outcome));
+            let mut panic =
+                || std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| guard.during(|| panic!("boom"))));
+            assert!(panic().is_err() && panic().is_err());
+            drop(guard);
+            assert!(seen.is_idle());
+            seen.outcomes()
+        };
+        let panic = Outcome::from(FailureKind::Panic);
+        assert_eq!(panicked(&[]), [panic]);
+        assert_eq!(panicked(&[Outcome::Success]), [Outcome::Success, panic]);
+        assert_eq!(panicked(&[FailureKind::Body.into()]), [FailureKind::Body.into()]);
     }
 
     // C37

@@ -64,6 +64,8 @@ where
         if response.status() != StatusCode::SWITCHING_PROTOCOLS {
             return response.map(|body| Self::new(body, judge, guard));
         }
+        // The head is all that can be told of it.
+        guard.commit();
         guard.outcome(&Outcome::Success);
         let mut response = response.map(|inner| Self { inner, judge: None, guard: None });
         response.extensions_mut().insert(InFlight::new(guard));
@@ -94,7 +96,11 @@ where
 
     fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<B::Data>, BoxError>>> {
         let mut this = self.project();
-        Poll::Ready(match ready!(this.inner.as_mut().poll_frame(cx)) {
+        let frame = match this.guard {
+            Some(guard) => guard.during(|| this.inner.as_mut().poll_frame(cx)),
+            None => this.inner.as_mut().poll_frame(cx),
+        };
+        Poll::Ready(match ready!(frame) {
             Some(Ok(frame)) => {
                 if let Some(trailers) = frame.trailers_ref() {
                     end(this.judge, this.guard, Some(trailers));
