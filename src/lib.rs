@@ -15,7 +15,7 @@
 //! ```
 //!
 //! A [`Fleet`] is a handle on a set of [`Backend`]s, which may change while it serves. A door is a
-//! [`Service`](tower::Service) over a fleet: `Clone`, without a worker, a channel or a lock, so that axum, hyper and
+//! [`Service`](tower::Service) over a fleet: `Clone`, without a worker or a channel, so that axum, hyper and
 //! tonic take it as it is, and no `Buffer` is needed.
 //!
 //! | door | a request goes to | module |

@@ -44,6 +44,9 @@ pub(crate) struct Failed {
     pub(crate) outcome: Outcome,
 }
 
+/// What the caller gets of a response, and what its head says.
+type Head<W> = Result<(W, Outcome), Box<Failed>>;
+
 impl<F, N, S: Send + Sync, C: Send + Sync> Attempt<F, N, S, C> {
     /// Calls a ready instance.
     #[inline(always)]
@@ -67,7 +70,7 @@ impl<F, N, S: Send + Sync, C: Send + Sync> Attempt<F, N, S, C> {
         self: Pin<&mut Self>,
         cx: &mut Context<'_>,
         is_late: bool,
-    ) -> Poll<Result<(C::Watched, Outcome), Box<Failed>>>
+    ) -> Poll<Head<C::Watched>>
     where
         S: 'static,
         F: Future<Output = Result<R, E>>,

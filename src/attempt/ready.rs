@@ -16,7 +16,7 @@ use crate::{
     time::Moment,
 };
 
-/// An instance that is not ready yet. It keeps no removed backend alive, and is not in flight.
+/// An instance that is not ready yet, and not in flight. A door that waits keeps it until it looks again.
 pub(super) struct Pending<S, C> {
     pub(super) id: BackendId,
     pub(super) shard: Weak<Shard<S, C>>,

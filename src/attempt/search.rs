@@ -167,15 +167,8 @@ where
         Self::new(Arc::clone(&self.local))
     }
 
-    /// Whether the fleet has a backend beside this one that may be tried.
-    #[inline]
-    pub(crate) fn has_another_than(&self, id: BackendId) -> bool {
-        let selection = &self.local.selection;
-        let mut rows = selection.rows().iter().chain(selection.ripe());
-        rows.any(|row| selection.info(*row).id != id)
-    }
-
     /// Whether a further attempt could find a backend that is not to be skipped, beside this one.
+    #[inline]
     pub(crate) fn has_another(&self, skip: &Skip, beside: Option<BackendId>) -> bool {
         let selection = &self.local.selection;
         let mut rows = selection.rows().iter().chain(selection.ripe()).map(|row| selection.info(*row).id);

@@ -21,7 +21,7 @@ use crate::{
     health::Ticket,
     name::BackendId,
     outcome::{Classify, FailureKind, inspect},
-    pick::AnyStrategy,
+    pick::{AnyStrategy, SKIP_NONE},
     rng::Rng,
     time::Moment,
 };
@@ -147,7 +147,7 @@ where
         let attempts = self.settings().attempts_per_backend;
         let repeats = self.settings().mode != Mode::Race && attempts > 1;
         if self.ledger.attempts().is_empty() {
-            return !repeats && !self.search.has_another_than(id);
+            return !repeats && !self.search.has_another(&SKIP_NONE, Some(id));
         }
         let tries = self.count();
         let again = repeats && tries.counts.get(&id).copied().unwrap_or_default() + 1 < attempts;

@@ -33,7 +33,10 @@ pub enum Change {
     Missed(u64),
 }
 
-/// The changes of a fleet from now on, in their order. Ends with the fleet.
+/// The changes of a fleet from now on, as they were noted. Ends with the fleet.
+///
+/// Transitions of one circuit that two threads brought about may come in either order: their generations tell which was
+/// first.
 #[derive(Debug)]
 #[must_use = "streams do nothing unless polled"]
 pub struct Changes(mpsc::Receiver<Change>);

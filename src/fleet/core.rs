@@ -65,7 +65,7 @@ impl FleetCore {
     }
 
     pub(super) fn books(&self) -> MutexGuard<'_, Books> {
-        // No foreign code runs under the lock.
+        // No foreign code runs under the lock, but for the wakers of listeners and the keys of a discovery.
         self.books.lock().unwrap_or_else(PoisonError::into_inner)
     }
 

@@ -70,8 +70,8 @@ impl<S: Send + Sync + 'static, C: Clone + Send + Sync + 'static> Fleet<S, C> {
         Ok(())
     }
 
-    /// Takes a backend out: when this returns, no further request is sent there. Running ones finish, and the last one
-    /// frees it. False when there is no such backend.
+    /// Takes a backend out: when this returns, no further request is admitted there. Those that were, finish, and the last
+    /// one frees it. False when there is no such backend.
     pub fn remove(&self, name: &str) -> bool {
         let gone = self.shared.core.edit(|books| {
             let member = books.by_name.get(name).cloned()?;

@@ -39,8 +39,8 @@ pub(super) struct Entry<S, C> {
 /// A key of any type that can be compared.
 pub(super) type Key = Arc<dyn Any + Send + Sync>;
 
-/// The references to one member, one for each thread or one for all. A view owns no member, so a door that is never
-/// polled again keeps none alive.
+/// The references to one member, one for each thread or one for all. A view owns no service, so a door that is never
+/// polled again keeps none alive but what it holds.
 pub(crate) type Row<S, C> = Arc<[Weak<Shard<S, C>>]>;
 
 /// The members in the order in which tiers are asked, until members come or go.

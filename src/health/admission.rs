@@ -8,7 +8,8 @@ use super::{
     state::{State, Transition, Word},
 };
 
-/// Proof of an admission, to be handed to [`Circuit::record`](super::Circuit::record) exactly once.
+/// Proof of an admission, to be handed to [`Circuit::record`](super::Circuit::record) once, and once more where a body
+/// amends it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[must_use = "an admission that is not recorded keeps its permit until that times out"]
 pub(crate) struct Ticket {

@@ -141,7 +141,7 @@ impl<F> fmt::Debug for ClassifyFn<F> {
 mod tests {
     use std::{convert::Infallible, io, sync::Arc};
 
-    use super::{super::guard::seen::Seen, *};
+    use super::{super::call_guard::seen::Seen, *};
     use crate::outcome::FailureKind;
 
     fn error_of<C: Classify<(), u8, Call = ()>>(classifier: &C, error: impl Into<BoxError>) -> Outcome {

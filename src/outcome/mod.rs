@@ -54,6 +54,7 @@
 //! # let _ = classifier;
 //! ```
 
+mod call_guard;
 mod classify;
 mod clue;
 mod error;
@@ -61,10 +62,10 @@ mod failure;
 mod guard;
 mod http;
 
+pub use self::call_guard::{CallGuard, InFlight};
 pub use self::classify::{Classify, ClassifyFn, ErrorsOnly, Verdict, classify_fn};
 pub use self::error::inspect;
 pub use self::failure::{Failure, FailureKind, Outcome};
-pub use self::guard::{CallGuard, InFlight};
 pub(crate) use self::guard::{Event, Guard, Record};
 #[cfg(feature = "http")]
 pub(crate) use self::http::gateway_status;

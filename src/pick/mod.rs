@@ -10,8 +10,8 @@
 //! | [`Weighted`] | smooth weighted round robin: 3, 2, 1 gives `abacba` | one counter, one table look-up |
 //! | [`Primary`] | always the first | nothing |
 //!
-//! Counters are kept per thread: the order is exact for what one thread sends through a door and its clones, and no two
-//! threads write to the same memory.
+//! Counters are kept per thread: the order is exact for what one thread sends through a door and its clones, and up to
+//! 64 threads never write to the same memory.
 //!
 //! Chosen by type a strategy costs what its code costs; chosen by name at run time, [`StrategyName`] and [`AnyStrategy`]
 //! add one indirect call. A strategy of your own is a closure in [`pick_fn`], or an implementation of [`Strategy`]:

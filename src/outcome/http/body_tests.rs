@@ -9,7 +9,7 @@ use futures::stream;
 use http::HeaderValue;
 use http_body_util::{BodyExt, Empty, Full, StreamBody};
 
-use super::{super::super::guard::seen::Seen, *};
+use super::{super::super::call_guard::seen::Seen, *};
 use crate::outcome::FailureKind;
 
 /// Says what it was asked.

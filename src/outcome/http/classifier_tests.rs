@@ -6,7 +6,7 @@ use http::{HeaderValue, StatusCode, header};
 use http_body::Frame;
 use http_body_util::{BodyExt, Empty, Full, StreamBody};
 
-use super::{super::super::guard::seen::Seen, *};
+use super::{super::super::call_guard::seen::Seen, *};
 
 type Frames = Vec<io::Result<Frame<Bytes>>>;
 type Stream = StreamBody<stream::Iter<std::vec::IntoIter<io::Result<Frame<Bytes>>>>>;

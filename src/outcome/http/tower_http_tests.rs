@@ -9,7 +9,7 @@ use tower_http::classify::{
     GrpcErrorsAsFailures, NeverClassifyEos, ServerErrorsAsFailures, SharedClassifier, StatusInRangeAsFailures,
 };
 
-use super::{super::super::guard::seen::Seen, *};
+use super::{super::super::call_guard::seen::Seen, *};
 
 type Frames = Vec<io::Result<Frame<Bytes>>>;
 type Stream = StreamBody<stream::Iter<std::vec::IntoIter<io::Result<Frame<Bytes>>>>>;
