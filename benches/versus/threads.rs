@@ -19,6 +19,8 @@ const ROUNDS: u32 = 7;
 /// Prints a table: calls per second of one thread and of two, in millions, and their ratio.
 pub(crate) fn print() {
     println!("\n{:<44} {:<7} {:>10} {:>10} {:>7}", "threads", "door", "one, M/s", "two, M/s", "ratio");
+    // The second core may sleep.
+    rate(&BalanceLayer::round_robin().layer(plain()), 2, true);
     row("round robin", BalanceLayer::round_robin().layer(plain()));
     row("weighted", BalanceLayer::weighted().layer(plain()));
     row("shuffle", BalanceLayer::shuffle().layer(plain()));

@@ -21,7 +21,11 @@ pub(crate) struct Door<S, C, P: Strategy, X> {
 }
 
 /// One for each slot; made when a clone needs it.
-type Siblings<S, C, P, X> = Box<[Mutex<Option<Arc<Local<S, C, P, X>>>>]>;
+type Siblings<S, C, P, X> = Box<[OnceLock<Box<Sibling<S, C, P, X>>>]>;
+
+/// What the clones of one thread refer to, on lines that no other thread writes to.
+#[repr(align(128))]
+struct Sibling<S, C, P: Strategy, X>(Mutex<Option<Arc<Local<S, C, P, X>>>>);
 
 impl<S, C, P, X> Door<S, C, P, X>
 where
@@ -46,8 +50,9 @@ where
 
     #[inline(never)]
     fn sibling(&self, slot: usize) -> Arc<Local<S, C, P, X>> {
-        let siblings = self.siblings.get_or_init(|| (0..SLOTS).map(|_| Mutex::default()).collect());
-        let mut sibling = siblings[slot].lock().unwrap_or_else(PoisonError::into_inner);
+        let siblings = self.siblings.get_or_init(|| (0..SLOTS).map(|_| OnceLock::new()).collect());
+        let Sibling(sibling) = &**siblings[slot].get_or_init(|| Box::new(Sibling(Mutex::default())));
+        let mut sibling = sibling.lock().unwrap_or_else(PoisonError::into_inner);
         match &*sibling {
             Some(local) if local.is_current() => Arc::clone(local),
             _ => Arc::clone(sibling.insert(self.search.local().at(slot))),

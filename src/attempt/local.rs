@@ -30,7 +30,8 @@ struct Choice<S, C, P: Strategy> {
 }
 
 /// The choice of one version as one thread refers to it. Held by the doors of that thread, and by the requests that may
-/// need another backend.
+/// need another backend: apart from other memory, since each of them counts a reference.
+#[repr(align(128))]
 pub(crate) struct Local<S, C, P: Strategy, X> {
     pub(crate) core: Arc<FleetCore>,
     pub(crate) selection: Arc<Selection<S, C>>,

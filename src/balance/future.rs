@@ -30,9 +30,8 @@ pin_project! {
     {
         #[pin]
         state: State<S, P, C, Req>,
-        // Of the attempt; set once the call was pending, if it has a limit.
-        #[pin]
-        timer: Option<Sleep>,
+        // Of the attempt; set once the call was pending, if it has a limit. Boxed, since a future is moved more often.
+        timer: Option<Pin<Box<Sleep>>>,
     }
 }
 
@@ -77,7 +76,7 @@ where
         Self { state: State::Searching { door: Box::new(door), request: Some(request) }, timer: None }
     }
 
-    #[inline]
+    #[inline(always)]
     pub(super) fn calling(attempt: Attempt<S::Future, C::Call, S, C>) -> Self {
         Self { state: State::calling(attempt), timer: None }
     }
@@ -92,7 +91,7 @@ where
 {
     type Output = Result<C::Watched, Error>;
 
-    #[inline]
+    #[inline(always)]
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let mut this = self.project();
         loop {
@@ -103,12 +102,8 @@ where
                         Poll::Ready(Err(failed)) => Poll::Ready(Err(failed.into())),
                         Poll::Pending => {
                             if let Some(limit) = *limit {
-                                if this.timer.is_none() {
-                                    this.timer.set(Some(tokio::time::sleep(limit)));
-                                }
-                                if let Some(timer) = this.timer.as_pin_mut() {
-                                    ready!(timer.poll(cx));
-                                }
+                                let timer = this.timer.get_or_insert_with(|| Box::pin(tokio::time::sleep(limit)));
+                                ready!(timer.as_mut().poll(cx));
                                 return Poll::Ready(Err(attempt.time_out(limit).into()));
                             }
                             Poll::Pending

@@ -48,7 +48,7 @@ where
 
     /// Pending while every eligible backend is. Never an error: with no eligible backend it is `call` that fails, since
     /// an error here would end a `Buffer` for good.
-    #[inline]
+    #[inline(always)]
     fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
         if !self.held.as_ref().is_some_and(Ready::is_valid) {
             self.held = None;
@@ -57,7 +57,7 @@ where
         Poll::Ready(Ok(()))
     }
 
-    #[inline]
+    #[inline(always)]
     fn call(&mut self, request: Req) -> ResponseFuture<S, P, C, Req> {
         let Some(ready) = self.held.take() else { return self.search(request) };
         match ready.pass() {
@@ -104,7 +104,7 @@ where
     P: Strategy,
     C: Clone + Send + Sync + 'static,
 {
-    #[inline]
+    #[inline(always)]
     fn clone(&self) -> Self {
         Self { door: self.door.clone(), held: None }
     }

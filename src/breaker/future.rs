@@ -30,7 +30,7 @@ where
     S: Service<Req>,
     C: Classify<Req, S::Response>,
 {
-    #[inline]
+    #[inline(always)]
     pub(super) fn admitted(attempt: Attempt<S::Future, C::Call, (), C>) -> Self {
         Self { attempt: Some(attempt), rejected: None }
     }
@@ -49,7 +49,7 @@ where
 {
     type Output = Result<C::Watched, BoxError>;
 
-    #[inline]
+    #[inline(always)]
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let this = self.project();
         match this.attempt.as_pin_mut() {

@@ -105,13 +105,13 @@ where
         Switch::new(Arc::clone(self.info())).expect("a breaker has a circuit")
     }
 
-    #[inline]
+    #[inline(always)]
     fn info(&self) -> &Arc<MemberInfo> {
         self.member.here().info()
     }
 
     /// May a call be admitted now? Takes no permit.
-    #[inline]
+    #[inline(always)]
     fn would_admit(&self) -> bool {
         let info = self.info();
         info.circuit().is_some_and(|circuit| circuit.serves() || circuit.would_admit(|| info.clock.now()))
@@ -182,7 +182,7 @@ where
     type Error = BoxError;
     type Future = ResponseFuture<S, C, Req>;
 
-    #[inline]
+    #[inline(always)]
     fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), BoxError>> {
         if self.mode == Mode::Reject {
             // A call that will be rejected need not wait for a service that is not called.
@@ -207,7 +207,7 @@ where
         Poll::Ready(ready)
     }
 
-    #[inline]
+    #[inline(always)]
     fn call(&mut self, request: Req) -> ResponseFuture<S, C, Req> {
         if self.is_ready
             && self.admitted.is_none()

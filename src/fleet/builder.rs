@@ -144,7 +144,7 @@ impl<S: Send + Sync + 'static, C: Clone + Send + Sync + 'static> FleetBuilder<S,
     pub fn build(self) -> Result<Fleet<S, C>, InvalidSetting> {
         let Self { name, backends, classifier, policy, limits, refused, .. } = self;
         refused.map_or(Ok(()), Err)?;
-        let name = BackendName::checked(&name)?.0;
+        BackendName::checked(&name)?;
         let core = FleetCore::new(name, policy, limits.checked()?);
         let fleet = Fleet { shared: Arc::new(Shared::new(core, classifier)) };
         let mut added: Vec<Option<Added<S, C>>> =

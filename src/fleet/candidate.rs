@@ -112,7 +112,7 @@ impl Candidate {
 impl Candidate {
     /// A candidate of no fleet, for the tests of the strategies.
     pub(crate) fn alone(id: u64, weight: u32) -> Self {
-        let name = BackendName(format!("backend-{id}").into());
+        let name = BackendName::lossy(&format!("backend-{id}"));
         let weight = NonZeroU32::new(weight).expect("a weight");
         let settings = super::member::Settings { name, weight, priority: 0, timeout: None };
         Self(Arc::new(MemberInfo::new(BackendId(id), settings, None, 1, crate::time::Clock::start(), None)))

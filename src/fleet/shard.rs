@@ -38,7 +38,7 @@ pub(crate) struct Shard<S, C> {
 
 impl<S, C> Shard<S, C> {
     pub(crate) fn new(member: Arc<Member<S, C>>, slot: usize) -> Self {
-        let name = if slot == SHARED { member.info.name.clone() } else { BackendName(Arc::from(&*member.info.name)) };
+        let name = if slot == SHARED { member.info.name.clone() } else { member.info.name.apart() };
         Self { member, name, slot, _apart: [0; 8] }
     }
 

@@ -39,7 +39,7 @@ fn heard(changes: &mut Changes) -> Vec<Change> {
 }
 
 fn name(name: &str) -> BackendName {
-    BackendName(name.into())
+    BackendName::checked(&name.into()).unwrap()
 }
 
 fn empty() -> Numbers {
