@@ -21,11 +21,11 @@ pub(crate) struct Door<S, C, P: Strategy, X> {
 }
 
 /// One for each slot; made when a clone needs it.
-type Siblings<S, C, P, X> = Box<[OnceLock<Box<Sibling<S, C, P, X>>>]>;
+type Siblings<S, C, P, X> = Box<[OnceLock<Box<Sibling<Local<S, C, P, X>>>>]>;
 
 /// What the clones of one thread refer to, on lines that no other thread writes to.
 #[repr(align(128))]
-struct Sibling<S, C, P: Strategy, X>(Mutex<Option<Arc<Local<S, C, P, X>>>>);
+struct Sibling<T>(Mutex<Option<Arc<T>>>);
 
 impl<S, C, P, X> Door<S, C, P, X>
 where

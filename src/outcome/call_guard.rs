@@ -74,9 +74,9 @@ impl CallGuard {
         }
     }
 
-    /// Runs a part of the response, which may panic.
+    /// Runs a part of the response, such as a poll of its body: a panic in it is a failure of the call, once.
     #[inline]
-    pub(crate) fn during<T>(&mut self, run: impl FnOnce() -> T) -> T {
+    pub fn during<T>(&mut self, run: impl FnOnce() -> T) -> T {
         self.guard.during(run)
     }
 
