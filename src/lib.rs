@@ -101,7 +101,7 @@ mod wake;
 pub use crate::config::Config;
 #[doc(inline)]
 pub use crate::{
-    attempt::TimedOut,
+    attempt::{TimeLimit, TimedOut},
     balance::{Balance, BalanceLayer},
     breaker::{CircuitBreaker, CircuitBreakerLayer},
     failover::{Failover, FailoverLayer},

@@ -8,7 +8,7 @@ use pin_project_lite::pin_project;
 use tower::BoxError;
 use tower_service::Service;
 
-use super::TimedOut;
+use super::{TimeLimit, TimedOut};
 use crate::{
     fleet::Shard,
     name::BackendName,
@@ -138,7 +138,7 @@ impl<F, N, S: Send + Sync, C: Send + Sync> Attempt<F, N, S, C> {
     pub(crate) fn time_out(self: Pin<&mut Self>, limit: Duration) -> TimedOut {
         let mut guard = self.project().guard.take().expect("a call that runs has its guard");
         guard.outcome(&FailureKind::Timeout.into());
-        TimedOut::new(guard.to().expect("a guard of a call has its member").name.clone(), limit)
+        TimedOut::new(guard.to().expect("a guard of a call has its member").name.clone(), limit, TimeLimit::Backend)
     }
 }
 

@@ -15,7 +15,7 @@ mod round;
 mod search;
 mod timeout;
 
-pub use self::timeout::TimedOut;
+pub use self::timeout::{TimeLimit, TimedOut};
 pub(crate) use self::{
     call::{Attempt, Failed},
     door::Door,

@@ -167,7 +167,7 @@ impl fmt::Display for Error {
             }
             ErrorKind::NotReady { backend, .. } => write!(f, "backend `{backend}` is not ready"),
             ErrorKind::Timeout { backend, timeout } => {
-                write!(f, "backend `{backend}` did not answer within {timeout:?}")
+                write!(f, "backend `{backend}` did not answer within {timeout:?}, its timeout")
             }
             ErrorKind::Failed { backend, .. } => write!(f, "backend `{backend}` failed"),
         }

@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use super::{Mode, Stopped, settings::Settings};
-use crate::{outcome::Outcome, rng::Rng, time::Moment};
+use crate::{attempt::TimeLimit, outcome::Outcome, rng::Rng, time::Moment};
 
 /// The plan of one request.
 #[derive(Debug)]
@@ -116,16 +116,15 @@ impl Plan {
         None
     }
 
-    /// How long an attempt may take: its patience, or its share of the time that is left. `true` when the patience is
-    /// what bounds it.
+    /// How long an attempt may take: its patience, or its share of the time that is left.
     pub(super) fn limit(
         &self,
         settings: &Settings,
-        patience: Option<Duration>,
+        patience: Option<(Duration, TimeLimit)>,
         now: Moment,
         is_last: bool,
         may_follow: bool,
-    ) -> Option<(Duration, bool)> {
+    ) -> Option<(Duration, TimeLimit)> {
         let left = self.ends.map(|ends| ends.since(now));
         let beside_others = match settings.mode {
             Mode::Race => self.races,
@@ -133,11 +132,11 @@ impl Plan {
             Mode::Hedged(_) => may_follow,
         };
         match (patience, left) {
-            (patience, None) => patience.map(|patience| (patience, true)),
-            (Some(patience), Some(left)) if patience < left => Some((patience, true)),
+            (patience, None) => patience,
+            (Some(patience), Some(left)) if patience.0 < left => Some(patience),
             // With others to come after it, it may take half of what is left, so that there is time for them.
-            (_, Some(left)) if !is_last && !beside_others => Some((left / 2, false)),
-            (_, Some(left)) => Some((left, false)),
+            (_, Some(left)) if !is_last && !beside_others => Some((left / 2, TimeLimit::Request)),
+            (_, Some(left)) => Some((left, TimeLimit::Request)),
         }
     }
 
@@ -246,10 +245,12 @@ mod tests {
     fn an_attempt_leaves_time_for_those_after_it() {
         let (settings, plan) = (settings(Mode::Sequential), Plan::new(Some(at(10))));
         let secs = Duration::from_secs;
-        assert_eq!(plan.limit(&settings, Some(secs(3)), at(0), false, true), Some((secs(3), true)));
-        assert_eq!(plan.limit(&settings, Some(secs(30)), at(0), false, true), Some((secs(5), false)));
-        assert_eq!(plan.limit(&settings, Some(secs(30)), at(0), true, true), Some((secs(10), false)));
-        assert_eq!(Plan::new(None).limit(&settings, Some(secs(30)), at(0), true, true), Some((secs(30), true)));
+        let [short, long] = [3, 30].map(|time| Some((secs(time), TimeLimit::Backend)));
+        let share = |time| Some((secs(time), TimeLimit::Request));
+        assert_eq!(plan.limit(&settings, short, at(0), false, true), short);
+        assert_eq!(plan.limit(&settings, long, at(0), false, true), share(5));
+        assert_eq!(plan.limit(&settings, long, at(0), true, true), share(10));
+        assert_eq!(Plan::new(None).limit(&settings, long, at(0), true, true), long);
     }
 
     use super::super::Backoff;

@@ -11,12 +11,12 @@ use tower_service::Service;
 use super::{
     Attempted, Commit, Ending, Ledger, Mode, Stopped,
     plan::Plan,
-    running::{Limit, Peek, Running},
+    running::{Peek, Running},
     settings::{Run, Settings},
     tries::Tries,
 };
 use crate::{
-    attempt::{Ready, ReadySearch, Refusal},
+    attempt::{Ready, ReadySearch, Refusal, TimeLimit},
     body::Replay,
     health::Ticket,
     name::BackendId,
@@ -86,12 +86,12 @@ where
     pub(super) fn enter(&mut self, ready: Ready<S, C>, ticket: Ticket, now: Moment) -> Option<Running<S, H, C, Req>> {
         let (name, id) = (ready.shard().name.clone(), ready.shard().info().id);
         let is_last = self.is_last_try(id);
-        let patience = ready.shard().info().timeout().or(self.settings().timeout);
+        let own = ready.shard().info().timeout().map(|time| (time, TimeLimit::Backend));
+        let patience = own.or(self.settings().timeout.map(|time| (time, TimeLimit::Attempt)));
         let admitted = ready.enter(ticket);
         let request = self.copy(is_last)?;
         let (may_follow, line) = (self.kept.is_some() && self.may_repeat(), self.ledger.attempts().len());
         let limit = self.plan.limit(self.settings(), patience, now, is_last, may_follow);
-        let limit = limit.map(|(time, is_patience)| Limit { time, is_patience });
         let (ending, took) = (Ending::Dropped, Duration::ZERO);
         self.ledger.lines.push(Attempted { backend: name, ending, took, id });
         self.plan.started(&self.search.local().extra.settings, now, may_follow);

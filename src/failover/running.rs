@@ -13,7 +13,7 @@ use tower_service::Service;
 
 use super::{Commit, settings::Run};
 use crate::{
-    attempt::{Attempt, TimedOut},
+    attempt::{Attempt, TimeLimit, TimedOut},
     body::Replay,
     name::BackendName,
     outcome::{Classify, FailureKind, Outcome},
@@ -49,7 +49,7 @@ pin_project! {
         // Its line in the ledger.
         line: usize,
         began: Moment,
-        limit: Option<Limit>,
+        limit: Option<(Duration, TimeLimit)>,
         #[pin]
         stage: Stage<Call<S, H, C, Req>, Peek<S, H, C, Req>>,
     }
@@ -65,14 +65,6 @@ pin_project! {
         // For nothing: the backend panicked when it was called.
         Panicked,
     }
-}
-
-/// How long an attempt may take.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Limit {
-    pub(super) time: Duration,
-    /// It is what was set for attempts, rather than a share of a deadline: running out of it is a failure of the backend.
-    pub(super) is_patience: bool,
 }
 
 /// What an attempt came to.
@@ -101,7 +93,7 @@ where
     pub(super) fn begin(
         line: usize,
         began: Moment,
-        limit: Option<Limit>,
+        limit: Option<(Duration, TimeLimit)>,
         call: impl FnOnce() -> Call<S, H, C, Req>,
     ) -> Self {
         // Called at once, as a ready service is, and it may panic at once.
@@ -121,7 +113,7 @@ where
 
     /// When it has to be over.
     pub(super) fn deadline(&self) -> Option<Moment> {
-        self.limit.map(|limit| self.began.after(limit.time))
+        self.limit.map(|(time, _)| self.began.after(time))
     }
 
     /// Ready when the response is the answer, or has turned out not to be. A backend that panics is one failed attempt.
@@ -165,11 +157,11 @@ where
     /// Ends it for good, when its time is up.
     pub(super) fn time_out(mut self: Pin<&mut Self>, backend: BackendName, run: &Run<H>) -> Finish<Peek<S, H, C, Req>> {
         let (line, began) = (self.line, self.began);
-        let Limit { time, is_patience } = self.limit.unwrap_or(Limit { time: Duration::ZERO, is_patience: false });
-        if is_patience {
+        let (time, limit) = self.limit.unwrap_or((Duration::ZERO, TimeLimit::Request));
+        if limit != TimeLimit::Request {
             self.as_mut().record(run, &FailureKind::Timeout.into());
         }
-        let error = TimedOut::new(backend, time);
+        let error = TimedOut::new(backend, time, limit);
         Finish { line, began, end: End::Error(Some(error.into()), FailureKind::Timeout.into()) }
     }
 

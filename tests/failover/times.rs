@@ -5,7 +5,7 @@ use std::{num::NonZeroU32, time::Duration};
 use tokio::time::Instant;
 use tower::{Service, ServiceExt};
 use tower_fleet::{
-    CircuitBreakerLayer, FailoverLayer, Fleet, State, TimedOut,
+    CircuitBreakerLayer, FailoverLayer, Fleet, State, TimeLimit, TimedOut,
     failover::{Backoff, Budget, CommitPoint, ErrorKind, Mode, Stopped},
 };
 use tower_layer::Layer;
@@ -44,6 +44,27 @@ async fn a_backend_may_have_a_timeout_of_its_own() {
     let began = Instant::now();
     assert_eq!(told(ask(&layer, &fleet, get()).await).await.1, "b");
     assert_took(began, 30 * 60 * 1_000);
+}
+
+// C50, C62
+#[tokio::test(start_paused = true)]
+async fn the_error_of_a_timeout_names_the_limit_that_ran_out() {
+    let (fleet, [a, b]) = fleet();
+    a.usually(hang());
+    b.usually(hang());
+    let limited = async |layer: FailoverLayer<tower_fleet::failover::Http>, own: Option<Duration>| {
+        for name in ["a", "b"] {
+            fleet.set_timeout(name, own).unwrap();
+        }
+        let source = ask(&layer, &fleet, get()).await.unwrap_err().into_source().unwrap();
+        let TimedOut { timeout, limit, .. } = source.downcast_ref::<TimedOut>().unwrap();
+        assert!(source.to_string().contains(&format!("within {timeout:?}, ")), "{source}");
+        (*timeout, *limit)
+    };
+    let layer = || sequential().timeout(secs(2)).deadline(secs(10));
+    assert_eq!(limited(layer(), Some(secs(3))).await, (secs(3), TimeLimit::Backend));
+    assert_eq!(limited(layer(), None).await, (secs(2), TimeLimit::Attempt));
+    assert_eq!(limited(layer(), Some(secs(30))).await, (secs(5), TimeLimit::Request));
 }
 
 // C50
