@@ -85,37 +85,50 @@ pub(crate) fn lines() -> usize {
 #[repr(align(64))]
 pub(crate) struct Line<T>(pub(crate) T);
 
-/// A number with one line per slot, or fewer: then the slots beyond write to the shared line.
+/// A number with one line per slot, or fewer: then the slots beyond write to the shared line. Of one line it is no more
+/// than a number.
 #[derive(Debug)]
-pub(crate) struct Lines(Box<[Line<AtomicU64>]>);
+pub(crate) enum Lines {
+    One(AtomicU64),
+    Each(Box<[Line<AtomicU64>]>),
+}
 
 impl Lines {
     pub(crate) fn new(lines: usize) -> Self {
-        Self((0..lines.max(1)).map(|_| Line::default()).collect())
+        match lines {
+            0 | 1 => Self::One(AtomicU64::new(0)),
+            _ => Self::Each((0..lines).map(|_| Line::default()).collect()),
+        }
     }
 
     /// The number of this slot, which has no other writer; none where threads share one.
     #[inline(always)]
     pub(crate) fn own(&self, slot: usize) -> Option<&AtomicU64> {
-        if slot == SHARED { None } else { self.0.get(slot).map(|Line(number)| number) }
+        match self {
+            Self::Each(lines) if slot != SHARED => lines.get(slot).map(|Line(number)| number),
+            _ => None,
+        }
+    }
+
+    fn shared(&self) -> &AtomicU64 {
+        match self {
+            Self::One(number) => number,
+            Self::Each(lines) => &lines[SHARED].0,
+        }
     }
 
     /// Changes the number of this slot. `change` may be asked several times on the shared line, where threads race.
     #[inline(always)]
     pub(crate) fn update<T>(&self, slot: usize, mut change: impl FnMut(u64) -> (u64, T)) -> T {
-        match self.0.get(slot) {
-            Some(Line(number)) if slot != SHARED => {
-                let (after, told) = change(number.load(Ordering::Relaxed));
-                number.store(after, Ordering::Relaxed);
-                told
-            }
-            _ => self.update_shared(change),
-        }
+        let Some(number) = self.own(slot) else { return self.update_shared(change) };
+        let (after, told) = change(number.load(Ordering::Relaxed));
+        number.store(after, Ordering::Relaxed);
+        told
     }
 
     #[inline(never)]
     fn update_shared<T>(&self, mut change: impl FnMut(u64) -> (u64, T)) -> T {
-        let Line(number) = &self.0[SHARED];
+        let number = self.shared();
         let mut before = number.load(Ordering::Relaxed);
         loop {
             let (after, told) = change(before);
@@ -129,26 +142,30 @@ impl Lines {
     /// Adds to the number of this slot; wraps, so that adding `u64::MAX` takes one away.
     #[inline(always)]
     pub(crate) fn add(&self, slot: usize, more: u64) {
-        match self.0.get(slot) {
+        match self.own(slot) {
             // Release, so that a reader which sees a call ended sees what the call did.
-            Some(Line(number)) if slot != SHARED => {
-                number.store(number.load(Ordering::Relaxed).wrapping_add(more), Ordering::Release);
-            }
-            _ => {
-                self.0[SHARED].0.fetch_add(more, Ordering::Release);
-            }
+            Some(number) => number.store(number.load(Ordering::Relaxed).wrapping_add(more), Ordering::Release),
+            None => drop(self.shared().fetch_add(more, Ordering::Release)),
         }
     }
 
     /// The sum over all threads; wraps.
     pub(crate) fn sum(&self) -> u64 {
-        self.0.iter().fold(0, |sum, Line(number)| sum.wrapping_add(number.load(Ordering::Acquire)))
+        match self {
+            Self::One(number) => number.load(Ordering::Acquire),
+            Self::Each(lines) => {
+                lines.iter().fold(0, |sum, Line(number)| sum.wrapping_add(number.load(Ordering::Acquire)))
+            }
+        }
     }
 
     /// The same numbers, changed, on lines of their own.
     pub(crate) fn map(&self, change: impl Fn(u64) -> u64) -> Self {
-        let changed = |Line(number): &Line<AtomicU64>| Line(AtomicU64::new(change(number.load(Ordering::Relaxed))));
-        Self(self.0.iter().map(changed).collect())
+        let changed = |number: &AtomicU64| AtomicU64::new(change(number.load(Ordering::Relaxed)));
+        match self {
+            Self::One(number) => Self::One(changed(number)),
+            Self::Each(lines) => Self::Each(lines.iter().map(|Line(number)| Line(changed(number))).collect()),
+        }
     }
 }
 
@@ -204,17 +221,19 @@ mod tests {
     // C3: single writers lose nothing, and nor does the shared line.
     #[test]
     fn a_number_is_exact_over_more_threads_than_lines() {
-        let numbers = Lines::new(3);
-        let start = Barrier::new(16);
-        thread::scope(|scope| {
-            for _ in 0..16 {
-                scope.spawn(|| {
-                    start.wait();
-                    (0..10_000).for_each(|_| numbers.add(slot(), 1));
-                });
-            }
-        });
-        assert_eq!(numbers.sum(), 160_000);
+        for lines in [1, 3] {
+            let numbers = Lines::new(lines);
+            let start = Barrier::new(16);
+            thread::scope(|scope| {
+                for _ in 0..16 {
+                    scope.spawn(|| {
+                        start.wait();
+                        (0..10_000).for_each(|_| numbers.add(slot(), 1));
+                    });
+                }
+            });
+            assert_eq!(numbers.sum(), 160_000);
+        }
     }
 
     #[test]

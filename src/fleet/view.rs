@@ -41,7 +41,30 @@ pub(super) type Key = Arc<dyn Any + Send + Sync>;
 
 /// The references to one member, one for each thread or one for all. A view owns no service, so a door that is never
 /// polled again keeps none alive but what it holds.
-pub(crate) type Row<S, C> = Arc<[Weak<Shard<S, C>>]>;
+enum Row<S, C> {
+    One(Weak<Shard<S, C>>),
+    Each(Arc<[Weak<Shard<S, C>>]>),
+}
+
+impl<S, C> Row<S, C> {
+    /// That of a slot.
+    #[inline(always)]
+    fn at(&self, slot: usize) -> &Weak<Shard<S, C>> {
+        match self {
+            Self::One(shard) => shard,
+            Self::Each(shards) => shards.get(slot).unwrap_or(&shards[shard::SHARED]),
+        }
+    }
+}
+
+impl<S, C> Clone for Row<S, C> {
+    fn clone(&self) -> Self {
+        match self {
+            Self::One(shard) => Self::One(Weak::clone(shard)),
+            Self::Each(shards) => Self::Each(Arc::clone(shards)),
+        }
+    }
+}
 
 /// The members in the order in which tiers are asked, until members come or go.
 struct View<S, C> {
@@ -96,7 +119,10 @@ impl<S: Send + Sync + 'static, C: Clone + Send + Sync + 'static> Shared<S, C> {
         let id = info.id;
         let member = Arc::new(Member { info, service, classifier });
         let shards: Box<[_]> = (0..lines).map(|slot| Arc::new(Shard::new(Arc::clone(&member), slot))).collect();
-        let weak = shards.iter().map(Arc::downgrade).collect();
+        let weak = match &*shards {
+            [shard] => Row::One(Arc::downgrade(shard)),
+            _ => Row::Each(shards.iter().map(Arc::downgrade).collect()),
+        };
         self.services().insert(id, Entry { shards, weak, key });
     }
 
@@ -161,7 +187,7 @@ impl<S: Send + Sync + 'static, C: Clone + Send + Sync + 'static> Shared<S, C> {
         let services = self.services();
         let mut view = View {
             membership: books.membership,
-            rows: members.iter().map(|member| Arc::clone(&services[&member.id].weak)).collect(),
+            rows: members.iter().map(|member| services[&member.id].weak.clone()).collect(),
             candidates: members.iter().map(|member| Candidate(Arc::clone(member))).collect(),
             ends: Box::default(),
         };
@@ -225,10 +251,7 @@ impl<S, C> Selection<S, C> {
 
     /// The eligible members of the first tier as this thread refers to them; none of a large fleet.
     pub(crate) fn near(&self, slot: usize) -> Box<[Weak<Shard<S, C>>]> {
-        let reference = |row: &u32| {
-            let shards = &self.view.rows[*row as usize];
-            Weak::clone(shards.get(slot).unwrap_or(&shards[shard::SHARED]))
-        };
+        let reference = |row: &u32| Weak::clone(self.view.rows[*row as usize].at(slot));
         if self.view.rows.len() > SPREAD { Box::default() } else { self.first_rows().iter().map(reference).collect() }
     }
 
@@ -262,8 +285,7 @@ impl<S, C> Selection<S, C> {
     /// The member in a row as this thread refers to it; none when it was removed just now.
     #[inline(always)]
     pub(crate) fn shard(&self, row: u32, slot: usize) -> Option<Arc<Shard<S, C>>> {
-        let shards = &self.view.rows[row as usize];
-        shards.get(slot).or_else(|| shards.first())?.upgrade()
+        self.view.rows[row as usize].at(slot).upgrade()
     }
 
     /// The row of a member, if it is eligible.
