@@ -100,7 +100,7 @@ pub enum Ending {
     Dropped,
 }
 
-/// Why no further attempt was made, when there was somebody left to try.
+/// Why no further attempt was made, when there was a backend left to try.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Stopped {

@@ -47,7 +47,7 @@ impl<S: Send + Sync + 'static, C: Clone + Send + Sync + 'static> Fleet<S, C> {
     ///
     /// ```
     /// # use tower_fleet::{Backend, Fleet};
-    /// # #[derive(Clone)] struct Client(#[allow(dead_code)] String);
+    /// # #[derive(Clone)] struct Client(String);
     /// let fleet = Fleet::plain().build()?;
     /// let wanted = |addresses: &[&str]| {
     ///     let backends = addresses.iter().map(|address| Backend::new(*address, address.to_string()));

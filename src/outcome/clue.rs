@@ -2,7 +2,7 @@
 
 use super::{FailureKind, Outcome};
 
-/// What a chain says, and who said it.
+/// What a chain of errors says, and which of them said it.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(in crate::outcome) struct Finding {
     pub(in crate::outcome) outcome: Outcome,

@@ -148,7 +148,7 @@ impl<B: Default, J> Default for WatchedBody<B, J> {
     }
 }
 
-/// Without the body inside: what it holds is nobody's business.
+/// Without the body inside: what it holds is not for logs.
 impl<B, J> fmt::Debug for WatchedBody<B, J> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("WatchedBody").field("watched", &self.judge.is_some()).finish_non_exhaustive()

@@ -28,8 +28,8 @@ impl HttpClassifier {
     /// | UNAVAILABLE | failure | a 503 |
     /// | DEADLINE_EXCEEDED | failure | a 504 |
     /// | RESOURCE_EXHAUSTED | failure | a 429 |
-    /// | CANCELLED | neutral | somebody left |
-    /// | UNIMPLEMENTED | success | who asks for a method nobody has (reflection) would cool the whole fleet |
+    /// | CANCELLED | neutral | the caller left |
+    /// | UNIMPLEMENTED | success | requests for a method that no backend has (reflection) would cool the whole fleet |
     /// | ABORTED, FAILED_PRECONDITION | success | the state of the data, the same everywhere |
     /// | the others | success | the caller's mistakes, a 4xx elsewhere |
     ///
@@ -94,7 +94,7 @@ impl ClassifyEnd for HttpEnd {
         if !self.owes_status {
             return Outcome::Success;
         }
-        // A stream that ends without its status was cut by somebody on the way.
+        // A stream that ends without its status was cut on its way.
         trailers.and_then(|trailers| grpc::outcome(trailers, self.grpc)).unwrap_or(FailureKind::Body.into())
     }
 
