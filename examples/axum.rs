@@ -1,4 +1,4 @@
-//! An axum application in front of three replicas: what has no route of its own goes to them, the first of which fails.
+//! An axum application in front of three replicas: a request without a route of its own is sent to them. The first fails.
 //!
 //! `cargo run --example axum` starts everything, sends itself a few requests, and shows which replica answered.
 
@@ -18,29 +18,26 @@ use hyper_util::{
 use tokio::net::TcpListener;
 use tower::{BoxError, Service, ServiceBuilder, ServiceExt};
 use tower_fleet::{
-    Backend, CircuitBreakerLayer, FailoverLayer, Fleet,
-    body::ReplayBody,
-    failover::{self, Mode},
-    shape::{Shape, ShapeLayer},
+    Backend, CircuitPolicy, FailoverLayer, Fleet, Mode, ReplayBody, UpstreamLayer, failover, upstream::Upstream,
 };
 
 /// A client that sends to one origin.
-type Upstream = Shape<Client<HttpConnector, ReplayBody<Body>>>;
+type Replica = Upstream<Client<HttpConnector, ReplayBody<Body>>>;
 
 /// What the application's own routes work with.
 #[derive(Clone)]
 struct App {
-    fleet: Fleet<Upstream>,
+    fleet: Fleet<Replica>,
 }
 
 #[tokio::main]
 async fn main() -> Result<(), BoxError> {
     let client = Client::builder(TokioExecutor::new()).build_http();
-    let mut fleet = Fleet::builder().circuit_breaker(CircuitBreakerLayer::new().consecutive(2));
+    let mut fleet = Fleet::builder().circuit_breaker(CircuitPolicy::new().consecutive(2));
     for (name, answer) in [("red", Err(StatusCode::SERVICE_UNAVAILABLE)), ("green", Ok("green")), ("blue", Ok("blue"))]
     {
         let address = serve(Router::new().fallback(move || async move { answer })).await?;
-        let origin = ShapeLayer::new().origin(&format!("http://{address}"))?;
+        let origin = UpstreamLayer::new().origin(&format!("http://{address}"))?;
         fleet = fleet.backend(Backend::new(name, client.clone()).layer(origin));
     }
     let fleet = fleet.build()?;
@@ -48,13 +45,13 @@ async fn main() -> Result<(), BoxError> {
     // The door is Clone, so the router takes it as it is; axum wants errors to be responses.
     let dependable = ServiceBuilder::new()
         .layer(HandleErrorLayer::new(|error| async move { respond(&error) }))
-        .layer(FailoverLayer::new().mode(Mode::Sequential))
+        .layer(FailoverLayer::builder().mode(Mode::Sequential).build()?)
         .service(fleet.clone());
     let app = Router::new().route("/backends", get(backends)).fallback_service(dependable);
     let front = serve(app.with_state(App { fleet: fleet.clone() })).await?;
 
     for _ in 0..3 {
-        assert_eq!(ask(&front, "/hello").await?, (StatusCode::OK, "green".into()), "red fails, and green answers");
+        assert_eq!(ask(&front, "/hello").await?, (StatusCode::OK, "green".into()), "red fails, green answers");
     }
     println!("{}", ask(&front, "/backends").await?.1);
 
@@ -66,7 +63,7 @@ async fn main() -> Result<(), BoxError> {
     if status == StatusCode::SERVICE_UNAVAILABLE { Ok(()) } else { Err("a backend answered that was drained".into()) }
 }
 
-/// A route of the application: how its backends are.
+/// A route of the application: the state of its backends.
 async fn backends(State(App { fleet }): State<App>) -> String {
     fleet
         .snapshot()
@@ -75,7 +72,7 @@ async fn backends(State(App { fleet }): State<App>) -> String {
         .collect()
 }
 
-/// What a client is told when there is no response to pass on.
+/// The response to a client when there is no response of a backend to pass on.
 fn respond(error: &failover::Error) -> Response {
     let mut response = (error.status(), error.to_string()).into_response();
     if let Some(wait) = error.retry_after() {

@@ -2,7 +2,7 @@
 //!
 //! `cargo run --example plain` puts a failover on both of them, and then a breaker around one alone.
 //!
-//! Requests are `Clone` and errors are failures: that is all that `FailoverLayer::plain()` and `ErrorsOnly` ask for.
+//! Requests are `Clone` and errors are failures: that is all that the `plain` constructors need.
 
 use std::{collections::HashMap, io, net::SocketAddr};
 
@@ -13,8 +13,7 @@ use tokio::{
 };
 use tower::{BoxError, Service, ServiceBuilder, ServiceExt, service_fn};
 use tower_fleet::{
-    Backend, CircuitBreakerLayer, FailoverLayer, Fleet, State, breaker::CircuitOpen, failover::Mode,
-    outcome::ErrorsOnly,
+    Backend, CircuitBreakerLayer, CircuitPolicy, CircuitState, FailoverLayer, Fleet, Mode, breaker::CircuitOpen,
 };
 
 #[derive(Clone)]
@@ -33,13 +32,14 @@ async fn main() -> Result<(), BoxError> {
         client(address).oneshot(Put("sky", "blue")).await?;
     }
 
-    let breaker = CircuitBreakerLayer::with_classifier(ErrorsOnly).consecutive(2);
+    let policy = CircuitPolicy::new().consecutive(2);
     let fleet = Fleet::plain()
         .backend(Backend::new("near", client(near)).priority(10))
         .backend(Backend::new("far", client(far)))
-        .circuit_breaker(breaker.clone())
+        .circuit_breaker(policy.clone())
         .build()?;
-    let store = ServiceBuilder::new().layer(FailoverLayer::plain().mode(Mode::Sequential)).service(fleet.clone());
+    let failover = FailoverLayer::plain().mode(Mode::Sequential).build()?;
+    let store = ServiceBuilder::new().layer(failover).service(fleet.clone());
     println!("sky is {}", store.clone().oneshot(Get("sky")).await?);
 
     near_server.abort();
@@ -51,11 +51,12 @@ async fn main() -> Result<(), BoxError> {
         println!("{} is {}", backend.name, backend.state);
     }
 
-    // Alone around any service: after two failures its callers are told at once.
-    let guarded = ServiceBuilder::new().layer(breaker.name("near")).service(client(near));
+    // Alone around any service: after two failures calls are rejected at once.
+    let breaker = CircuitBreakerLayer::plain(policy)?.name("near")?;
+    let guarded = ServiceBuilder::new().layer(breaker).service(client(near));
     let switch = guarded.switch();
     for tried in [true, true, false] {
-        let error = BoxError::from(guarded.clone().oneshot(Get("sky")).await.expect_err("nobody listens there"));
+        let error = BoxError::from(guarded.clone().oneshot(Get("sky")).await.expect_err("nothing listens there"));
         println!("alone: {error}");
         if error.is::<CircuitOpen>() == tried {
             return Err("the breaker is not where it should be".into());
@@ -63,10 +64,10 @@ async fn main() -> Result<(), BoxError> {
     }
 
     let (_, _near_server) = start(near).await?;
-    switch.hasten(); // In half a minute it would be probed anyway.
+    switch.probe_now(); // Without this it is probed after 30 seconds.
     println!("alone, {}: {}", switch.state(), guarded.oneshot(Put("sky", "grey")).await?);
     println!("alone, {}", switch.state());
-    if switch.state() == State::Closed { Ok(()) } else { Err("a good probe closes it".into()) }
+    if switch.state() == CircuitState::Closed { Ok(()) } else { Err("a good probe closes it".into()) }
 }
 
 /// The client: any service will do.

@@ -1,6 +1,6 @@
-//! reqwest as the client: two providers with paths and keys of their own, the first of which says 429.
+//! reqwest as the client: two providers with paths and keys of their own, the first of which answers 429.
 //!
-//! `cargo run --example reqwest` posts a question, and prints who was tried and who served.
+//! `cargo run --example reqwest` posts a question, and prints which providers were tried and which one served.
 //!
 //! reqwest converts its requests, responses and bodies from and to those of the `http` crate. So one small service around
 //! its client is all that it takes to have statuses, `Retry-After`, replayed bodies and ledgers as with any other.
@@ -11,17 +11,13 @@ use axum::Router;
 use http::{HeaderMap, Request, Response, StatusCode, Uri};
 use reqwest::{Body, Client};
 use tokio::net::TcpListener;
-use tower::{BoxError, ServiceBuilder, ServiceExt, service_fn};
-use tower_fleet::{
-    Backend, CircuitBreakerLayer, FailoverLayer, Fleet,
-    body::ReplayBody,
-    failover::{Ledger, Mode},
-    shape::ShapeLayer,
-};
+use tower::{BoxError, ServiceBuilder, service_fn};
+use tower_fleet::{Backend, CircuitPolicy, FailoverLayer, Fleet, Ledger, Mode, ReplayBody, UpstreamLayer};
 
 #[tokio::main]
 async fn main() -> Result<(), BoxError> {
-    // What is set here holds for all backends. A timeout is the backend's own: one of reqwest's would be an error like any.
+    // Settings of the client apply to all backends. Timeouts are set on the backends: one of reqwest's would look like any
+    // other error.
     let client = Client::builder().no_proxy().build()?;
     let send = service_fn(move |request: Request<ReplayBody<Body>>| {
         let client = client.clone();
@@ -33,14 +29,15 @@ async fn main() -> Result<(), BoxError> {
 
     let first = provider(StatusCode::TOO_MANY_REQUESTS).await?;
     let second = provider(StatusCode::OK).await?;
-    let first = ShapeLayer::new().origin(&format!("{first}/v1"))?.bearer("one-key")?;
-    let second = ShapeLayer::new().origin(&format!("{second}/openai"))?.secret("api-key", "another")?;
+    let first = UpstreamLayer::new().origin(&format!("{first}/v1"))?.bearer("one-key")?;
+    let second = UpstreamLayer::new().origin(&format!("{second}/openai"))?.secret("api-key", "another")?;
     let fleet = Fleet::builder()
-        .circuit_breaker(CircuitBreakerLayer::new())
+        .circuit_breaker(CircuitPolicy::new())
         .backend(Backend::new("first", send.clone()).layer(first).priority(10))
         .backend(Backend::new("second", send).layer(second).timeout(Duration::from_secs(30)))
         .build()?;
-    let dependable = ServiceBuilder::new().layer(FailoverLayer::new().mode(Mode::Sequential)).service(fleet);
+    let failover = FailoverLayer::builder().mode(Mode::Sequential).build()?;
+    let dependable = ServiceBuilder::new().layer(failover).service(fleet);
 
     let request = Request::post("/chat").body(Body::from("why is the sky blue?"))?;
     // Back to reqwest's response, for its `text`, `json` and `bytes_stream`.
@@ -52,7 +49,7 @@ async fn main() -> Result<(), BoxError> {
     if status == StatusCode::OK { Ok(()) } else { Err("the request was lost".into()) }
 }
 
-/// A server that answers with this status, and says what it was asked. Returns its origin.
+/// A server that answers with this status, and with what it received. Returns its origin.
 async fn provider(status: StatusCode) -> std::io::Result<String> {
     let answer = move |uri: Uri, headers: HeaderMap, question: String| async move {
         let keys = ["authorization", "api-key"].map(|name| format!("{name}: {:?}", headers.get(name)));

@@ -4,9 +4,9 @@
 //!
 //! | | around each backend | around the door |
 //! |---|---|---|
-//! | limit | who is full lets another serve | so many requests in all |
-//! | timeout | one attempt: then another backend gets its turn | the request, whatever is left to try |
-//! | retry | the same backend again, before another is asked | everybody again, when all have failed |
+//! | limit | a full backend lets another one serve | so many requests in all |
+//! | timeout | one attempt: then the next backend is tried | the whole request, with all its attempts |
+//! | retry | the same backend again, before another one is tried | all backends again, when all have failed |
 
 use std::{
     fmt::Display,
@@ -24,22 +24,22 @@ use tower::{
     timeout::TimeoutLayer,
     util::BoxCloneSyncService,
 };
-use tower_fleet::{Backend, FailoverLayer, Fleet, failover::Mode};
+use tower_fleet::{Backend, FailoverLayer, Fleet, Mode};
 
 type Replica = BoxCloneSyncService<(), String, BoxError>;
 
 #[tokio::main]
 async fn main() -> Result<(), BoxError> {
-    let failover = FailoverLayer::plain().mode(Mode::Sequential);
+    let failover = FailoverLayer::plain().mode(Mode::Sequential).build()?;
     let (patience, again) = (TimeoutLayer::new(Duration::from_millis(50)), RetryLayer::new(Again { left: 1 }));
 
-    // A full one is not ready, which is no failure: the door takes the other.
+    // A full backend is not ready, which is not a failure: the door selects the other one.
     let fleet =
         Fleet::plain().backends(slow("a", "b", 20).map(|one| one.layer(ConcurrencyLimitLayer::new(1)))).build()?;
     let door = ServiceBuilder::new().layer(failover.clone()).service(fleet);
     show("one at a time each", ask(door, 2).await, "a, b")?;
 
-    // Here it waits its turn, or is sent away: that is `load_shed`'s choice.
+    // Here a request waits for its turn or, with `load_shed`, is rejected.
     let fleet = Fleet::plain().backends(slow("a", "b", 20)).build()?;
     let door = ServiceBuilder::new().load_shed().concurrency_limit(1).layer(failover.clone()).service(fleet);
     show("one at a time in all", ask(door, 2).await, "a, service overloaded")?;
@@ -49,23 +49,23 @@ async fn main() -> Result<(), BoxError> {
     let door = ServiceBuilder::new().layer(failover.clone()).service(fleet);
     show("50 ms each", ask(door, 1).await, "b")?;
 
-    // The caller's patience: it ends everything, and says nothing of a backend.
+    // The caller's timeout: it ends the whole request, and is not a failure of a backend.
     let fleet = Fleet::plain().backends(slow("hangs", "b", 5_000)).build()?;
     let door = ServiceBuilder::new().layer(patience).layer(failover.clone()).service(fleet);
     show("50 ms in all", ask(door, 1).await, "request timed out")?;
 
-    // A hiccup stays between the backend and its door.
+    // One failure of a backend is retried at this backend, and the door does not see it.
     let fleet = Fleet::plain().backends(hiccup().map(|one| one.layer(again.clone()))).build()?;
     let door = ServiceBuilder::new().layer(failover.clone()).service(fleet);
     show("once more each", ask(door, 1).await, "a, a again")?;
 
-    // The door went on to the other, before it was asked itself once more.
+    // The door tries the other backend first; then the whole request is retried.
     let fleet = Fleet::plain().backends(hiccup()).build()?;
     let door = ServiceBuilder::new().layer(again).layer(failover).service(fleet);
     show("once more in all", ask(door, 1).await, "a, b, a again")
 }
 
-/// The first takes so many milliseconds, the other one none.
+/// The first takes that many milliseconds, the other one none.
 fn slow(first: &'static str, other: &'static str, millis: u64) -> [Backend<Replica>; 2] {
     [(first, millis), (other, 0)].map(|(name, millis)| {
         let service = service_fn(move |()| async move {
@@ -76,7 +76,7 @@ fn slow(first: &'static str, other: &'static str, millis: u64) -> [Backend<Repli
     })
 }
 
-/// Each fails when it is asked first. Then it tells who was asked until now.
+/// Each fails its first call. A later one answers with the names of all backends that were called so far.
 fn hiccup() -> [Backend<Replica>; 2] {
     let asked = Arc::new(Mutex::new(Vec::new()));
     ["a", "b"].map(|name| {
@@ -91,7 +91,7 @@ fn hiccup() -> [Backend<Replica>; 2] {
     })
 }
 
-/// Retries errors so often.
+/// Retries an error that many times.
 #[derive(Clone)]
 struct Again {
     left: u32,
@@ -111,7 +111,7 @@ impl<Res, E> Policy<(), Res, E> for Again {
     }
 }
 
-/// What came of so many requests at once.
+/// The results of that many requests at once.
 async fn ask<S>(door: S, requests: usize) -> String
 where
     S: Service<(), Response = String, Error: Display> + Clone,

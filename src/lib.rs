@@ -1,77 +1,130 @@
 //! Many backends, one dependable [`tower::Service`].
 //!
-//! ```text
-//!   Fleet                    raw services, one classifier; every change is one new version
-//!    near ─┐
-//!     far ─┤ selection ─► Pick   which is next: one index, no lock, no allocation
-//!   spare ─┘  ▲            │
-//!             │            ▼
-//!  request ───┼──► door ─► ready? ──► attempt: permit, call, one verdict ──► response, and in its body the guard
-//!             │              │           │                                             │
-//!             │              │           ├ Failover: trips? then further attempts      │ end: in flight −1,
-//!             │              │           └ Balance: one backend per request            │ late failure
-//!             │              └ pending: the others of the tier                         │
-//!             └── Health: circuit, operator, cool-down ◄───────────────────────────────┘
-//! ```
+//! A [`Fleet`] is a handle on a set of named [`Backend`]s, which may change while it serves. A door is a [`Service`] over a
+//! fleet: `Clone + Send + Sync`, without a worker task or a queue, so that axum, hyper and tonic take it as it is.
 //!
-//! A [`Fleet`] is a handle on a set of [`Backend`]s, which may change while it serves. A door is a
-//! [`Service`](tower::Service) over a fleet: `Clone`, without a worker or a channel, so that axum, hyper and
-//! tonic take it as it is, and no `Buffer` is needed.
+//! ```text
+//!                    ┌──────────────────────────── Fleet ───────────────────────────┐
+//! request ─► door ──►│ eligible backends ─► strategy ─► ready? ─► attempt ──► client │──► response
+//!            │       │   ▲ circuit, cool-down, operator             │ permit, timer  │
+//!            │       └───┴──────────────── outcome ◄────────────────┘ classification ┘
+//!            ├ Balance         one backend per request
+//!            └ Failover        the primary; when it fails, the others race it, follow it, or hedge it
+//! ```
 //!
 //! | door | a request goes to | module |
 //! |---|---|---|
 //! | [`Balance`] | one eligible backend that is ready | [`balance`] |
-//! | [`Failover`] | the primary, and to others when it fails | [`failover`] |
+//! | [`Failover`] | the primary, and to other backends when it fails | [`failover`] |
 //! | [`CircuitBreaker`] | its one service, while that is well | [`breaker`] |
 //!
+//! # A complete program
+//!
 //! ```
-//! # #[cfg(feature = "http")] {
-//! # use std::time::Duration;
-//! # use bytes::Bytes;
-//! # use http::{Request, Response};
-//! # use http_body_util::Full;
-//! # use tower_fleet::{Backend, BalanceLayer, CircuitBreakerLayer, FailoverLayer, Fleet, body::ReplayBody, failover::Ledger};
-//! # use tower::{ServiceBuilder, ServiceExt, service_fn};
-//! # tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap().block_on(async {
-//! # let client = || service_fn(|_: Request<ReplayBody<Full<Bytes>>>| async {
-//! #     Ok::<_, std::convert::Infallible>(Response::new(Full::new(Bytes::new())))
-//! # });
-//! # let (openai, azure, spare) = (client(), client(), client());
-//! # let request = Request::new(Full::<Bytes>::default());
-//! let fleet = Fleet::builder()
-//!     .backend(Backend::new("openai", openai).priority(10))
-//!     .backend(Backend::new("azure", azure).timeout(Duration::from_secs(30)))
-//!     .circuit_breaker(CircuitBreakerLayer::new().failures(5).within(Duration::from_secs(60)))
-//!     .build()?;
+//! # #[cfg(feature = "http")]
+//! # mod program {
+//! use std::time::Duration;
 //!
-//! // The primary, and on trouble everybody at once.
-//! let dependable = ServiceBuilder::new().layer(FailoverLayer::new()).service(fleet.clone());
-//! let response = dependable.oneshot(request).await?;
-//! println!("{}", response.extensions().get::<Ledger>().unwrap());
+//! use bytes::Bytes;
+//! use http::{Request, Response, StatusCode};
+//! use http_body_util::Full;
+//! use tower::{BoxError, ServiceBuilder, util::BoxCloneSyncService};
+//! use tower_fleet::{Backend, CircuitPolicy, Failover, FailoverLayer, Fleet, Ledger, ReplayBody};
 //!
-//! // While it serves.
-//! fleet.insert(Backend::new("spare", spare).priority(-1))?;
-//! fleet.drain("openai");
-//! for backend in fleet.snapshot() {
-//!     println!("{} {} {} {} in flight", backend.name, backend.status, backend.state, backend.in_flight);
+//! /// The client of a backend. Its requests may be sent again, hence the `ReplayBody`.
+//! type Client = BoxCloneSyncService<Request<ReplayBody<Full<Bytes>>>, Response<Full<Bytes>>, BoxError>;
+//!
+//! /// The state of an application: doors and fleets are cheap to clone.
+//! #[derive(Clone)]
+//! struct App {
+//!     door: Failover<Client>,
+//!     fleet: Fleet<Client>,
 //! }
-//! # Ok::<_, Box<dyn std::error::Error>>(())
-//! # }).unwrap();
+//!
+//! /// Stands in for a client of hyper, reqwest or tonic: a backend that answers with this status.
+//! fn client(status: StatusCode) -> Client {
+//!     BoxCloneSyncService::new(tower::service_fn(move |_request| async move {
+//!         let mut response = Response::new(Full::from("hello"));
+//!         *response.status_mut() = status;
+//!         Ok(response)
+//!     }))
+//! }
+//!
+//! #[tokio::main]
+//! # pub
+//! async fn main() -> Result<(), BoxError> {
+//!     let fleet = Fleet::builder()
+//!         .backend(Backend::new("openai", client(StatusCode::TOO_MANY_REQUESTS)).priority(10))
+//!         .backend(Backend::new("azure", client(StatusCode::OK)).timeout(Duration::from_secs(30)))
+//!         .circuit_breaker(CircuitPolicy::new().failures(5).within(Duration::from_secs(60)))
+//!         .build()?;
+//!     let door = ServiceBuilder::new().layer(FailoverLayer::new()).service(fleet.clone());
+//!     let app = App { door, fleet };
+//!
+//!     // The primary answers 429, so both race, and the first good response wins.
+//!     let response = app.door.clone().oneshot(Request::new(Full::default())).await?;
+//!     let ledger = response.extensions().get::<Ledger>().expect("every response has one");
+//!     assert_eq!(ledger.served().unwrap(), "azure");
+//!     println!("{ledger}"); // `openai`: status 429 (0.1ms); `openai` dropped (0.0ms); `azure` served (0.1ms)
+//!
+//!     // The fleet changes while it serves.
+//!     app.fleet.insert(Backend::new("spare", client(StatusCode::OK)).priority(-1))?;
+//!     app.fleet.drain("openai");
+//!     for backend in app.fleet.snapshot() {
+//!         println!("{} {} {} {} in flight", backend.name, backend.status, backend.state, backend.in_flight);
+//!     }
+//!     Ok(())
+//! }
 //! # }
+//! # #[cfg(feature = "http")]
+//! # program::main().unwrap();
 //! ```
 //!
-//! A strategy chooses the backend: see [`pick`]. The [`fleet`] decides which may be chosen. A classifier tells how a call
-//! ended: see [`outcome`]. [`body`] sends a request again, `shape` adapts it to one backend, and `config` reads a whole
-//! fleet and its door from a file.
+//! **A `POST` may be sent twice.** By default a failed request is sent to another backend whatever its method is; a hedge,
+//! which is sent although nothing has failed, is sent for idempotent methods only. Both are settings:
+//! [`retry_methods`](failover::FailoverBuilder::retry_methods), [`hedge_methods`](failover::FailoverBuilder::hedge_methods).
 //!
-//! What a user writes into a struct is short, with circuits or without: `Fleet<Client>`, `Failover<Client>`,
-//! `Balance<Client, Weighted>`.
+//! # Where things are
 //!
-//! # Features
+//! | module | what it holds |
+//! |---|---|
+//! | [`fleet`] | the backends, their health, and every change of them |
+//! | [`pick`] | strategies: which of the eligible backends is the next |
+//! | [`outcome`] | what a call came to: success, failure, neutral |
+//! | [`body`] | request bodies that several attempts may read |
+//! | `upstream` (`http`) | origin, headers and credentials per backend |
+//! | `config` (`serde`) | a whole fleet from a file |
+//! | [`guide`] | choosing, migrating, compile errors, performance |
 //!
-//! `http` (default): statuses, gRPC, `Retry-After`, bodies that are watched, replayed and shaped.
+//! # Cancellation
 //!
-//! `serde` (with `http`): a whole fleet from TOML, JSON or any other format of serde, in `config`.
+//! Dropping the future of a door ends all its attempts, returns their permits, and records them as cancelled, which is
+//! neutral for a circuit unless the call was already slow. No door spawns a task. Dropping a response body ends its call.
+//!
+//! # Events
+//!
+//! With `tracing`, target `tower_fleet`:
+//!
+//! | level | message | fields |
+//! |---|---|---|
+//! | `INFO` | `circuit changed state` | `backend`, `from`, `to` |
+//! | `INFO` | `fleet changed` | `change` |
+//! | `WARN` | `discovered backend rejected` | `error` |
+//! | `ERROR` | `strategy panicked; backends are selected at random until the next change` | `fleet` |
+//!
+//! The same as streams: [`Fleet::changes`], [`Switch::transitions`](fleet::Switch::transitions).
+//!
+//! # Features and requirements
+//!
+//! | feature | adds |
+//! |---|---|
+//! | `http` (default) | statuses, gRPC, `Retry-After`, bodies that are watched and replayed, `upstream` |
+//! | `serde` (with `http`) | `config`: a whole fleet from TOML, JSON or any other format of serde |
+//!
+//! Rust 1.88. Timeouts, deadlines and the waiting for a circuit use tokio's timers, so a door is polled inside of a tokio
+//! runtime with time enabled; without such a setting, any executor does.
+//!
+//! [`Service`]: tower::Service
 #![forbid(unsafe_code)]
 #![warn(missing_docs)]
 
@@ -89,11 +142,11 @@ pub mod outcome;
 pub mod pick;
 mod rng;
 mod setting;
-#[cfg(feature = "http")]
-pub mod shape;
 mod shard;
 mod telemetry;
 mod time;
+#[cfg(feature = "http")]
+pub mod upstream;
 mod wake;
 
 #[cfg(feature = "serde")]
@@ -104,12 +157,37 @@ pub use crate::{
     attempt::{TimeLimit, TimedOut},
     balance::{Balance, BalanceLayer},
     breaker::{CircuitBreaker, CircuitBreakerLayer},
-    failover::{Failover, FailoverLayer},
+    failover::{Failover, FailoverLayer, Ledger, Mode},
     fleet::{Backend, Fleet},
-    health::{State, Status, Transition},
+    health::{AdminStatus, CircuitPolicy, CircuitState, Transition},
+    pick::{Primary, RoundRobin, Shuffle, Weighted},
+    setting::InvalidSetting,
+};
+#[cfg(feature = "http")]
+#[doc(inline)]
+pub use crate::{
+    body::{ReplayBody, ReplayLayer},
+    upstream::UpstreamLayer,
 };
 
-/// The example of the README, which is to run too.
+#[cfg(all(any(doc, doctest), feature = "http"))]
+pub mod guide {
+    //! Longer texts: the files of `docs/`.
+
+    #[doc = include_str!("../docs/choosing.md")]
+    pub mod choosing {}
+
+    #[doc = include_str!("../docs/migrating.md")]
+    pub mod migrating {}
+
+    #[doc = include_str!("../docs/compile-errors.md")]
+    pub mod compile_errors {}
+
+    #[doc = include_str!("../docs/performance.md")]
+    pub mod performance {}
+}
+
+/// The README, whose examples are compiled too.
 #[cfg(all(doctest, feature = "serde"))]
 #[doc = include_str!("../README.md")]
 struct Readme;

@@ -1,4 +1,4 @@
-//! How a backend is called, and which one it is.
+//! The name and the id of a backend.
 
 use std::{
     borrow::Borrow,
@@ -9,43 +9,60 @@ use std::{
     sync::Arc,
 };
 
-use crate::setting::{Field, InvalidSetting};
+use crate::setting::InvalidSetting;
 
 /// The name of a backend: unique in its fleet, cheap to clone, safe to show.
+///
+/// It has 1 to 128 bytes of ASCII letters, digits and `-_.:/[]`, so it can be put into headers, logs, metrics and pages
+/// without escaping. It derefs to `str` and compares with one.
+///
+/// ```
+/// # use tower_fleet::{Backend, Fleet};
+/// let fleet = Fleet::plain().backend(Backend::new("eu-1", ())).build()?;
+/// assert_eq!(fleet.snapshot()[0].name, "eu-1");
+/// # Ok::<_, tower_fleet::InvalidSetting>(())
+/// ```
 #[derive(Clone)]
 pub struct BackendName(Arc<str>);
 
 impl BackendName {
-    const LONGEST: usize = 128;
+    const MAX_LEN: usize = 128;
 
-    /// Refuses what is not safe to show everywhere.
+    /// Checks a name that the caller chose.
+    ///
+    /// # Errors
+    ///
+    /// A name that is empty, too long, or not safe to show.
     pub(crate) fn checked(name: &Arc<str>) -> Result<Self, InvalidSetting> {
         if name.is_empty() {
-            Err(InvalidSetting::new("", Field::Name, "", "must not be empty"))
-        } else if name.len() > Self::LONGEST {
-            Err(InvalidSetting::new("", Field::Name, name, "must have at most 128 bytes"))
+            Err(InvalidSetting::of_name("", "must not be empty"))
+        } else if name.len() > Self::MAX_LEN {
+            Err(InvalidSetting::of_name(name, "must have at most 128 bytes"))
         } else if !name.bytes().all(Self::is_safe) {
-            Err(InvalidSetting::new("", Field::Name, name, "may hold ASCII letters, digits and -_.:/[] only"))
+            Err(InvalidSetting::of_name(name, "may hold ASCII letters, digits and -_.:/[] only"))
         } else {
             Ok(Self(Arc::clone(name)))
         }
     }
 
-    /// The same name where no other memory is near, for one thread to count its references: filled up to the longest,
-    /// and its length behind.
-    pub(crate) fn apart(&self) -> Self {
-        let len = char::from(u8::try_from(self.len()).expect("it is at most the longest"));
-        if self.len() < Self::LONGEST {
-            Self(format!("{:<1$}{len}", &**self, Self::LONGEST).into())
+    /// Copies the name into an allocation of its own, so that one thread counts its references on cache lines that no
+    /// other thread writes to.
+    ///
+    /// The text is padded to `MAX_LEN` bytes, and its length follows in one more byte.
+    pub(crate) fn padded(&self) -> Self {
+        let len = char::from(u8::try_from(self.len()).expect("a name is at most MAX_LEN bytes long"));
+        if self.len() < Self::MAX_LEN {
+            Self(format!("{:<1$}{len}", &**self, Self::MAX_LEN).into())
         } else {
             self.clone()
         }
     }
 
-    /// A name as near to this as one may be: for keys that come with requests.
+    /// Converts any text to a name that is safe to show: unsafe bytes become `_`, and a long text is cut off. For keys
+    /// that come with requests.
     pub(crate) fn lossy(name: &str) -> Self {
         let safe = |byte: u8| if Self::is_safe(byte) { char::from(byte) } else { '_' };
-        Self(name.bytes().take(Self::LONGEST).map(safe).collect::<String>().into())
+        Self(name.bytes().take(Self::MAX_LEN).map(safe).collect::<String>().into())
     }
 
     fn is_safe(byte: u8) -> bool {
@@ -57,7 +74,7 @@ impl Deref for BackendName {
     type Target = str;
 
     fn deref(&self) -> &str {
-        match self.0.as_bytes().get(Self::LONGEST) {
+        match self.0.as_bytes().get(Self::MAX_LEN) {
             Some(len) => &self.0[..usize::from(*len)],
             None => &self.0,
         }
@@ -90,7 +107,7 @@ impl Hash for BackendName {
     }
 }
 
-/// Equal and hashed as its text.
+/// A name is equal to its text and has the same hash.
 impl Borrow<str> for BackendName {
     fn borrow(&self) -> &str {
         self
@@ -121,7 +138,7 @@ impl fmt::Debug for BackendName {
     }
 }
 
-/// Which backend: a name may be given again, an id never is.
+/// The id of a backend in its fleet. A name may be used again for another backend; an id never is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct BackendId(pub(crate) u64);
 
@@ -130,13 +147,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_name_apart_is_the_same_name() {
+    fn a_padded_name_equals_the_original() {
         for len in [1, 2, 10, 127, 128] {
             let name = BackendName::lossy(&"a".repeat(len));
-            let apart = name.apart();
-            assert_eq!((apart.len(), &apart, apart.apart()), (len, &name, name.clone()));
-            assert_eq!((apart.to_string(), format!("{apart:?}")), (name.to_string(), format!("{name:?}")));
-            assert!(std::collections::HashSet::from([name]).contains(&*apart));
+            let padded = name.padded();
+            assert_eq!((padded.len(), &padded, padded.padded()), (len, &name, name.clone()));
+            assert_eq!((padded.to_string(), format!("{padded:?}")), (name.to_string(), format!("{name:?}")));
+            assert!(std::collections::HashSet::from([name]).contains(&*padded));
         }
     }
 }

@@ -1,10 +1,11 @@
-//! Chance, as an argument.
+//! The random number generator that doors pass to their strategies.
 
-/// A small source of random numbers, one for each door, so that chance is an argument and costs no look-up.
+/// A SplitMix64 random number generator. Not for secrets.
 ///
-/// Not for secrets: SplitMix64, seeded from the process's random state when the first number is drawn.
+/// Each door owns one and passes it down, so strategies stay pure and no thread-local is read per request. It is seeded
+/// from the process's random state when the first number is drawn.
 #[derive(Debug, Default)]
-pub struct Rng(Option<u64>);
+pub(crate) struct Rng(Option<u64>);
 
 impl Rng {
     #[inline(always)]
@@ -12,30 +13,32 @@ impl Rng {
         Self(None)
     }
 
-    /// The same numbers for the same seed, for tests.
-    pub fn seeded(seed: u64) -> Self {
+    /// Creates a generator that yields the same numbers for the same seed.
+    #[cfg(test)]
+    pub(crate) fn seeded(seed: u64) -> Self {
         Self(Some(seed))
     }
 
-    /// The next number.
+    /// Returns the next number.
     #[inline]
-    pub fn next_u64(&mut self) -> u64 {
+    pub(crate) fn next_u64(&mut self) -> u64 {
         let state = self.0.unwrap_or_else(|| fastrand::u64(..));
         self.0 = Some(state.wrapping_add(GOLDEN));
         mix(state)
     }
 
-    /// A number below `bound`; 0 when there is none.
+    /// Returns a number below `bound`, or 0 if `bound` is 0.
     #[inline]
-    pub fn below(&mut self, bound: usize) -> usize {
+    pub(crate) fn below(&mut self, bound: usize) -> usize {
         // The bias is below bound / 2^64.
         ((u128::from(self.next_u64()) * bound as u128) >> 64) as usize
     }
 }
 
+/// 2^64 divided by the golden ratio: the increment of SplitMix64.
 pub(crate) const GOLDEN: u64 = 0x9E37_79B9_7F4A_7C15;
 
-/// The finaliser of SplitMix64: every bit of the input moves half the bits of the output.
+/// The finaliser of SplitMix64: each bit of the input changes about half of the bits of the output.
 #[inline]
 pub(crate) fn mix(mut x: u64) -> u64 {
     x = x.wrapping_add(GOLDEN);
@@ -49,7 +52,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_number_below_the_bound_comes_up_and_no_other() {
+    fn numbers_below_the_bound_are_equally_likely() {
         let mut rng = Rng::seeded(7);
         let mut seen = [0; 6];
         (0..6_000).for_each(|_| seen[rng.below(6)] += 1);

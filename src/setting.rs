@@ -1,70 +1,101 @@
-//! The one error for a value that makes no sense.
+//! The one error for an invalid setting.
 
-use std::{error::Error, fmt};
+use std::{borrow::Cow, error::Error, fmt};
 
-/// A value that a fleet does not take. The fleet is as it was before.
+/// The error for an invalid setting: names the setting, its value, and what the value must be.
+///
+/// Returned by builders, and by the methods that change a fleet. The builder then returns no layer or fleet, and the
+/// fleet stays as it was.
+///
+/// ```
+/// # use std::time::Duration;
+/// # use tower_fleet::FailoverLayer;
+/// let error = FailoverLayer::plain().deadline(Duration::ZERO).build().unwrap_err();
+/// assert_eq!(error.field(), "deadline");
+/// assert_eq!(error.to_string(), "failover: deadline 0ns must be longer than zero");
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
-#[non_exhaustive]
 pub struct InvalidSetting {
-    /// The backend it was meant for; empty where the name itself is at fault, or a setting of the whole fleet.
-    pub backend: String,
-    /// What was to be set.
-    pub field: Field,
-    /// The value, made safe to print.
-    pub value: String,
-    reason: String,
-}
-
-/// A setting of a backend.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-#[non_exhaustive]
-pub enum Field {
-    /// [`Backend::new`](crate::Backend::new).
-    Name,
-    /// [`Backend::weight`](crate::Backend::weight).
-    Weight,
-    /// [`Backend::timeout`](crate::Backend::timeout).
-    Timeout,
-    /// A setting of the whole fleet, by its name.
-    Fleet(&'static str),
+    part: &'static str,
+    backend: Option<String>,
+    field: Cow<'static, str>,
+    value: String,
+    reason: Cow<'static, str>,
 }
 
 impl InvalidSetting {
-    pub(crate) fn new(backend: &str, field: Field, value: &str, reason: &str) -> Self {
-        // A refused name may be anything at all: hostile, or a megabyte long.
-        let value = value.escape_debug().take(160).collect();
-        Self { backend: backend.to_owned(), field, value, reason: reason.to_owned() }
+    /// An invalid setting of one part of the crate, such as `failover`.
+    pub(crate) fn of(
+        part: &'static str,
+        field: &'static str,
+        value: impl fmt::Display,
+        reason: impl Into<Cow<'static, str>>,
+    ) -> Self {
+        Self { part, backend: None, field: field.into(), value: printable(value), reason: reason.into() }
     }
 
-    /// A setting of the whole fleet.
-    pub(crate) fn setting(field: &'static str, value: &str, reason: &str) -> Self {
-        Self::new("", Field::Fleet(field), value, reason)
+    /// An invalid setting of one backend. Its name was checked before, so it is safe to show.
+    pub(crate) fn of_backend(
+        backend: &str,
+        field: &'static str,
+        value: impl fmt::Display,
+        reason: &'static str,
+    ) -> Self {
+        Self { backend: Some(backend.to_owned()), ..Self::of("", field, value, reason) }
     }
 
-    /// What is wrong with the value, to be said after it: `must be at least 1`.
+    /// An invalid name of a backend.
+    pub(crate) fn of_name(name: &str, reason: &'static str) -> Self {
+        Self::of("", "name", format_args!("`{name}`"), reason)
+    }
+
+    /// An invalid name of a fleet. The rules are those of a backend's name, and so is `error`.
+    pub(crate) fn of_fleet_name(error: &Self) -> Self {
+        Self { part: "fleet", ..error.clone() }
+    }
+
+    /// An invalid setting whose value is not shown, since it may be a secret.
+    #[cfg(feature = "http")]
+    pub(crate) fn without_value(part: &'static str, field: &'static str, reason: &'static str) -> Self {
+        Self::of(part, field, "", reason)
+    }
+
+    /// Returns the backend of the setting. `None` for the name of a backend, and for a setting of a fleet or a layer.
+    pub fn backend(&self) -> Option<&str> {
+        self.backend.as_deref()
+    }
+
+    /// Returns the name of the setting, which is that of its method or key: `weight`, `backoff.base`.
+    pub fn field(&self) -> &str {
+        &self.field
+    }
+
+    /// Returns the invalid value, escaped and cut to 160 characters. Empty if it may be a secret.
+    pub fn value(&self) -> &str {
+        &self.value
+    }
+
+    /// Returns what the value must be, such as `must be at least 1`.
     pub fn reason(&self) -> &str {
         &self.reason
     }
+}
 
-    pub(crate) fn taken(name: &str) -> Self {
-        Self::new(name, Field::Name, name, "is taken already")
-    }
-
-    pub(crate) fn unknown(name: &str) -> Self {
-        Self::new("", Field::Name, name, "names no backend of this fleet")
-    }
+/// Makes a value safe to print: it may be hostile, or a megabyte long.
+fn printable(value: impl fmt::Display) -> String {
+    value.to_string().escape_debug().take(160).collect()
 }
 
 impl fmt::Display for InvalidSetting {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { backend, field, value, reason } = self;
-        match field {
-            Field::Name => write!(f, "backend name `{value}` {reason}"),
-            Field::Weight => write!(f, "backend `{backend}`: weight {value} {reason}"),
-            Field::Fleet(field) if value.is_empty() => write!(f, "{field} {reason}"),
-            Field::Fleet(field) => write!(f, "{field} {value} {reason}"),
-            Field::Timeout => write!(f, "backend `{backend}`: timeout {value} {reason}"),
+        let Self { part, backend, field, value, reason } = self;
+        match backend {
+            Some(backend) => write!(f, "backend `{backend}`: ")?,
+            None if part.is_empty() => f.write_str(if field == "name" { "backend " } else { "" })?,
+            None => write!(f, "{part}: ")?,
         }
+        let space = if value.is_empty() { "" } else { " " };
+        write!(f, "{field} {value}{space}{reason}")
     }
 }
 

@@ -1,9 +1,9 @@
-//! Which line of memory a thread writes to.
+//! Values with one copy per thread, so that no two threads write to the same cache line.
 //!
-//! Numbers that every request writes (rotation, references, calls in flight) are kept once per thread, so that no line
-//! of memory travels between cores. A thread leases one of [`SLOTS`] slots for as long as it runs. Slot [`SHARED`] is
-//! for all threads beyond them: its numbers are written by atomic read-modify-write, those of the others, which have a
-//! single writer, by a load and a store.
+//! Values that every request writes (rotations, reference counts, calls in flight) have one copy per thread. A thread
+//! leases one of [`SLOTS`] slots for as long as it runs. Its slot has a single writer, so it is written with a load and
+//! a store. The threads that found no free slot use slot [`SHARED`], which is written with atomic read-modify-write
+//! operations.
 
 use std::{
     cell::Cell,
@@ -14,13 +14,13 @@ use std::{
     thread,
 };
 
-/// How many slots there are, the shared one included.
+/// The number of slots, [`SHARED`] included.
 pub(crate) const SLOTS: usize = 64;
 
-/// The slot of threads that have none of their own.
+/// The slot of all threads without one of their own.
 pub(crate) const SHARED: usize = 0;
 
-/// One bit per slot that is leased.
+/// One bit per leased slot.
 static LEASED: AtomicU64 = AtomicU64::new(1 << SHARED);
 
 thread_local! {
@@ -30,7 +30,7 @@ thread_local! {
 
 const UNKNOWN: u8 = u8::MAX;
 
-/// The slot of this thread.
+/// Returns the slot of this thread.
 #[inline(always)]
 pub(crate) fn slot() -> usize {
     match SLOT.get() {
@@ -41,19 +41,20 @@ pub(crate) fn slot() -> usize {
 
 #[cold]
 fn assign() -> usize {
-    // Without a lease when the thread is ending.
+    // While the thread ends, its lease cannot be accessed any more.
     let slot = LEASE.try_with(|Lease(slot)| *slot).unwrap_or(SHARED);
     SLOT.set(slot as u8);
     slot
 }
 
+/// The lease of a slot, for as long as the thread runs.
 struct Lease(usize);
 
 impl Lease {
-    /// The lowest free slot: the first threads of a process have the lowest ones.
+    /// Takes the lowest free slot. A counter with fewer lines than slots thus has one for each of the first threads.
     fn take() -> Self {
         let lowest = |leased: u64| (leased != u64::MAX).then(|| leased | (leased + 1));
-        // Acquire: what the slot's last thread wrote is seen.
+        // Acquire: the writes of the slot's last thread are visible.
         match LEASED.fetch_update(Ordering::AcqRel, Ordering::Relaxed, lowest) {
             Ok(leased) => Self(leased.trailing_ones() as usize),
             Err(_) => Self(SHARED),
@@ -63,7 +64,7 @@ impl Lease {
 
 impl Drop for Lease {
     fn drop(&mut self) {
-        // What runs on this thread after this has no slot of its own.
+        // Code that still runs on this thread uses the shared slot.
         SLOT.set(SHARED as u8);
         if self.0 != SHARED {
             LEASED.fetch_and(!(1 << self.0), Ordering::Release);
@@ -71,59 +72,60 @@ impl Drop for Lease {
     }
 }
 
-/// How many lines a number is worth that has one line per thread: enough for every core and a few threads more.
-pub(crate) fn lines() -> usize {
-    static LINES: OnceLock<usize> = OnceLock::new();
-    *LINES.get_or_init(|| {
+/// Returns how many cache lines a per-thread counter gets by default: one per core, and a few more.
+pub(crate) fn line_count() -> usize {
+    static COUNT: OnceLock<usize> = OnceLock::new();
+    *COUNT.get_or_init(|| {
         let cores = thread::available_parallelism().map_or(4, usize::from);
         (cores + 2).next_power_of_two().clamp(4, SLOTS)
     })
 }
 
-/// A value on a line of memory of its own.
+/// A value on a cache line of its own.
 #[derive(Debug, Default)]
 #[repr(align(64))]
 pub(crate) struct Line<T>(pub(crate) T);
 
-/// A number with one line per slot, or fewer: then the slots beyond write to the shared line. Of one line it is no more
-/// than a number.
+/// A `u64` per thread: one cache line per slot, or fewer. The slots without a line write to that of [`SHARED`].
 #[derive(Debug)]
-pub(crate) enum Lines {
-    One(AtomicU64),
-    Each(Box<[Line<AtomicU64>]>),
+pub(crate) enum PerThreadU64 {
+    /// One number for all threads.
+    Single(AtomicU64),
+    PerSlot(Box<[Line<AtomicU64>]>),
 }
 
-impl Lines {
+impl PerThreadU64 {
     pub(crate) fn new(lines: usize) -> Self {
         match lines {
-            0 | 1 => Self::One(AtomicU64::new(0)),
-            _ => Self::Each((0..lines).map(|_| Line::default()).collect()),
+            0 | 1 => Self::Single(AtomicU64::new(0)),
+            _ => Self::PerSlot((0..lines).map(|_| Line::default()).collect()),
         }
     }
 
-    /// The number of this slot, which has no other writer; none where threads share one.
+    /// Returns the number of this slot, which has no other writer. `None` if the slot writes to the shared number.
     #[inline(always)]
     pub(crate) fn own(&self, slot: usize) -> Option<&AtomicU64> {
         match self {
-            Self::Each(lines) if slot != SHARED => lines.get(slot).map(|Line(number)| number),
+            Self::PerSlot(lines) if slot != SHARED => lines.get(slot).map(|Line(number)| number),
             _ => None,
         }
     }
 
     fn shared(&self) -> &AtomicU64 {
         match self {
-            Self::One(number) => number,
-            Self::Each(lines) => &lines[SHARED].0,
+            Self::Single(number) => number,
+            Self::PerSlot(lines) => &lines[SHARED].0,
         }
     }
 
-    /// Changes the number of this slot. `change` may be asked several times on the shared line, where threads race.
+    /// Changes the number of this slot, and returns the second part of `change`'s result. On the shared number `change`
+    /// may run several times, since threads race.
     #[inline(always)]
     pub(crate) fn update<T>(&self, slot: usize, mut change: impl FnMut(u64) -> (u64, T)) -> T {
         let Some(number) = self.own(slot) else { return self.update_shared(change) };
-        let (after, told) = change(number.load(Ordering::Relaxed));
+        let (after, result) = change(number.load(Ordering::Relaxed));
         number.store(after, Ordering::Relaxed);
-        told
+        result
     }
 
     #[inline(never)]
@@ -131,58 +133,58 @@ impl Lines {
         let number = self.shared();
         let mut before = number.load(Ordering::Relaxed);
         loop {
-            let (after, told) = change(before);
+            let (after, result) = change(before);
             match number.compare_exchange_weak(before, after, Ordering::Relaxed, Ordering::Relaxed) {
-                Ok(_) => return told,
+                Ok(_) => return result,
                 Err(now) => before = now,
             }
         }
     }
 
-    /// Adds to the number of this slot; wraps, so that adding `u64::MAX` takes one away.
+    /// Adds to the number of this slot. Wraps, so adding `u64::MAX` subtracts one.
     #[inline(always)]
-    pub(crate) fn add(&self, slot: usize, more: u64) {
+    pub(crate) fn add(&self, slot: usize, amount: u64) {
         match self.own(slot) {
-            // Release, so that a reader which sees a call ended sees what the call did.
-            Some(number) => number.store(number.load(Ordering::Relaxed).wrapping_add(more), Ordering::Release),
-            None => drop(self.shared().fetch_add(more, Ordering::Release)),
+            // Release: a reader that sees the end of a call also sees its effects.
+            Some(number) => number.store(number.load(Ordering::Relaxed).wrapping_add(amount), Ordering::Release),
+            None => drop(self.shared().fetch_add(amount, Ordering::Release)),
         }
     }
 
-    /// The sum over all threads; wraps.
+    /// Returns the sum over all threads. Wraps.
     pub(crate) fn sum(&self) -> u64 {
         match self {
-            Self::One(number) => number.load(Ordering::Acquire),
-            Self::Each(lines) => {
+            Self::Single(number) => number.load(Ordering::Acquire),
+            Self::PerSlot(lines) => {
                 lines.iter().fold(0, |sum, Line(number)| sum.wrapping_add(number.load(Ordering::Acquire)))
             }
         }
     }
 
-    /// The same numbers, changed, on lines of their own.
+    /// Returns a copy with each number changed.
     pub(crate) fn map(&self, change: impl Fn(u64) -> u64) -> Self {
         let changed = |number: &AtomicU64| AtomicU64::new(change(number.load(Ordering::Relaxed)));
         match self {
-            Self::One(number) => Self::One(changed(number)),
-            Self::Each(lines) => Self::Each(lines.iter().map(|Line(number)| Line(changed(number))).collect()),
+            Self::Single(number) => Self::Single(changed(number)),
+            Self::PerSlot(lines) => Self::PerSlot(lines.iter().map(|Line(number)| Line(changed(number))).collect()),
         }
     }
 }
 
-/// Something of which each thread has its own copy.
+/// A value with one copy per thread.
 pub(crate) trait PerThread {
-    /// The slot this copy is for.
+    /// Returns the slot of this copy.
     fn slot(&self) -> usize;
 
-    /// The copy for another slot.
+    /// Makes the copy for another slot.
     fn sibling(&self, slot: usize) -> Arc<Self>;
 }
 
-/// A reference whose clones are counted on a line of the thread that makes them.
+/// A reference to the copy of the current thread. Each thread counts its clones on its own copy.
 #[derive(Debug)]
 pub(crate) struct Spread<T> {
     home: Arc<T>,
-    /// Made when another thread first uses or clones this one.
+    /// The copies of other threads, made when such a thread first uses or clones this reference.
     siblings: OnceLock<Box<[OnceLock<Arc<T>>]>>,
 }
 
@@ -191,7 +193,7 @@ impl<T: PerThread> Spread<T> {
         Self { home, siblings: OnceLock::new() }
     }
 
-    /// The copy of this thread.
+    /// Returns the copy of this thread.
     #[inline]
     pub(crate) fn here(&self) -> &Arc<T> {
         let slot = slot();
@@ -218,11 +220,11 @@ mod tests {
 
     use super::*;
 
-    // C3: single writers lose nothing, and nor does the shared line.
+    // C3
     #[test]
-    fn a_number_is_exact_over_more_threads_than_lines() {
+    fn the_sum_is_exact_with_more_threads_than_lines() {
         for lines in [1, 3] {
-            let numbers = Lines::new(lines);
+            let numbers = PerThreadU64::new(lines);
             let start = Barrier::new(16);
             thread::scope(|scope| {
                 for _ in 0..16 {
@@ -237,7 +239,7 @@ mod tests {
     }
 
     #[test]
-    fn threads_that_run_at_once_have_slots_of_their_own() {
+    fn concurrent_threads_have_different_slots() {
         let start = Barrier::new(8);
         let slots = thread::scope(|scope| {
             let slot = || {
@@ -247,7 +249,7 @@ mod tests {
                 slot
             };
             let threads: Vec<_> = (0..8).map(|_| scope.spawn(slot)).collect();
-            threads.into_iter().map(|thread| thread.join().expect("a slot")).collect::<Vec<_>>()
+            threads.into_iter().map(|thread| thread.join().expect("the thread returns its slot")).collect::<Vec<_>>()
         });
         let own: std::collections::HashSet<_> = slots.iter().filter(|slot| **slot != SHARED).collect();
         assert_eq!(own.len(), slots.iter().filter(|slot| **slot != SHARED).count(), "{slots:?}");

@@ -1,23 +1,27 @@
-//! One function per event: the only place that knows how events are told.
+//! The `tracing` events of the crate, one function per event.
 
 use std::fmt;
 
-/// A fleet has changed.
+/// The backends of a fleet, or the settings of one, changed.
 pub(crate) fn fleet_changed(change: &dyn fmt::Debug) {
     tracing::info!(target: "tower_fleet", ?change, "fleet changed");
 }
 
-/// Discovery found a backend that the fleet does not take.
-pub(crate) fn discovered_backend_refused(refused: &dyn fmt::Display) {
-    tracing::warn!(target: "tower_fleet", error = %refused, "discovered backend left out");
+/// The fleet rejected a backend that discovery found.
+pub(crate) fn discovered_backend_rejected(error: &dyn fmt::Display) {
+    tracing::warn!(target: "tower_fleet", %error, "discovered backend rejected");
 }
 
-/// A circuit went from one state to another.
-pub(crate) fn circuit_moved(backend: &str, from: &dyn fmt::Debug, to: &dyn fmt::Debug) {
-    tracing::info!(target: "tower_fleet", backend, ?from, ?to, "circuit moved");
+/// A circuit changed its state.
+pub(crate) fn circuit_changed(backend: &str, from: &dyn fmt::Debug, to: &dyn fmt::Debug) {
+    tracing::info!(target: "tower_fleet", backend, ?from, ?to, "circuit changed state");
 }
 
-/// A strategy panicked while it was made for a changed set.
+/// The code of a strategy panicked while it made the pick for a changed set.
 pub(crate) fn strategy_panicked(fleet: &str) {
-    tracing::error!(target: "tower_fleet", fleet, "strategy panicked; backends are chosen by chance until the next change");
+    tracing::error!(
+        target: "tower_fleet",
+        fleet,
+        "strategy panicked; backends are selected at random until the next change"
+    );
 }

@@ -1,3 +1,5 @@
+//! The wakers of tasks that wait for a backend to become eligible.
+
 use std::{
     panic::{AssertUnwindSafe, catch_unwind, resume_unwind},
     sync::{Arc, Mutex, PoisonError, Weak},
@@ -5,32 +7,33 @@ use std::{
 
 use futures::task::AtomicWaker;
 
-/// Tasks that wait for somebody to become eligible: every backend was pending, or a circuit was open. Woken when
-/// something changed, they look again.
+/// The wakers of tasks that found every backend pending, or a circuit open. All are woken at each change, and search
+/// again.
 #[derive(Default)]
 pub(crate) struct Waiters(Mutex<Vec<Weak<AtomicWaker>>>);
 
 impl Waiters {
-    /// A place to wait: kept as long as the task waits, forgotten when it is dropped.
+    /// Adds a waker. The task owns it and registers itself in it; dropping it removes it.
     pub(crate) fn join(&self) -> Arc<AtomicWaker> {
-        let place = Arc::new(AtomicWaker::new());
-        let mut places = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if places.len() == places.capacity() {
-            // Before it would grow, so that those who left cost no memory.
-            places.retain(|place| place.strong_count() > 0);
+        let waker = Arc::new(AtomicWaker::new());
+        let mut wakers = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if wakers.len() == wakers.capacity() {
+            // Before the list grows, so that dropped wakers take up no memory.
+            wakers.retain(|waker| waker.strong_count() > 0);
         }
-        places.push(Arc::downgrade(&place));
-        place
+        wakers.push(Arc::downgrade(&waker));
+        waker
     }
 
+    /// Wakes all tasks.
     pub(crate) fn wake(&self) {
-        let mut places = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        places.retain(|place| place.strong_count() > 0);
-        let waiting: Vec<_> = places.iter().filter_map(Weak::upgrade).collect();
-        drop(places);
-        // Outside the lock: a waker may drop the task, and what it held may wake others. One that panics is not to keep
-        // the rest asleep.
-        let woken = waiting.iter().map(|place| catch_unwind(AssertUnwindSafe(|| place.wake())));
+        let mut wakers = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        wakers.retain(|waker| waker.strong_count() > 0);
+        let waiting: Vec<_> = wakers.iter().filter_map(Weak::upgrade).collect();
+        drop(wakers);
+        // Outside the lock: a waker may drop its task, and with it guards that wake others. A waker that panics must
+        // not keep the others from being woken.
+        let woken = waiting.iter().map(|waker| catch_unwind(AssertUnwindSafe(|| waker.wake())));
         if let Some(panic) = woken.filter_map(Result::err).reduce(|first, _| first) {
             resume_unwind(panic);
         }

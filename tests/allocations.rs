@@ -11,8 +11,8 @@ use std::{
 use allocation_counter::measure;
 use tower::{Layer, Service};
 use tower_fleet::{
-    Backend, BalanceLayer, CircuitBreakerLayer, FailoverLayer, Fleet,
-    failover::Mode,
+    Backend, BalanceLayer, CircuitPolicy, FailoverLayer, Fleet, Mode,
+    breaker::Rate,
     fleet::FleetBuilder,
     outcome::ErrorsOnly,
     pick::{AnyStrategy, Primary, RoundRobin, Shuffle, Strategy, StrategyName, Weighted, pick_fn},
@@ -84,7 +84,7 @@ fn a_request_allocates_nothing_whatever_the_strategy() {
     assert_allocates_nothing("shuffle", Shuffle::new());
     assert_allocates_nothing("weighted", Weighted);
     assert_allocates_nothing("primary", Primary);
-    assert_allocates_nothing("closure", pick_fn(|candidates, cx| cx.rng().below(candidates.len())));
+    assert_allocates_nothing("closure", pick_fn(|candidates, cx| cx.random_below(candidates.len())));
 }
 
 // C12
@@ -110,7 +110,7 @@ fn a_request_allocates_nothing_in_a_spread_order() {
 fn assert_failover_allocates_nothing(name: &str, builder: FleetBuilder<Unit, ErrorsOnly>) {
     let fleet = builder.build().expect("good backends");
     for mode in [Mode::Race, Mode::Sequential, Mode::Hedged(Duration::from_secs(1))] {
-        let mut door = FailoverLayer::plain().mode(mode).timeout(Duration::from_secs(60)).layer(fleet.clone());
+        let mut door = FailoverLayer::plain().mode(mode).build().expect("good values").layer(fleet.clone());
         request(&mut door);
         let kept = measure(|| (0..REQUESTS).for_each(|_| request(&mut door)));
         assert_eq!(kept.count_total, 0, "{name}, {mode:?}, door kept");
@@ -128,13 +128,12 @@ fn a_failover_whose_request_goes_well_allocates_nothing() {
             timeout.into_iter().fold(backend, Backend::timeout)
         })
     };
-    let breaker = || CircuitBreakerLayer::with_classifier(ErrorsOnly);
     let limit = Some(Duration::from_secs(30));
     assert_failover_allocates_nothing("plain", Fleet::plain().backends(backends(None)));
-    let guarded = || Fleet::plain().circuit_breaker(breaker());
+    let guarded = || Fleet::plain().circuit_breaker(CircuitPolicy::new());
     assert_failover_allocates_nothing("breakers", guarded().backends(backends(None)));
     assert_failover_allocates_nothing("breakers and a timeout", guarded().backends(backends(limit)));
-    let timed = breaker().slow_calls(0.5, Duration::from_secs(1), Duration::from_secs(60), 10);
+    let timed = CircuitPolicy::new().slow_calls(Duration::from_secs(1), Rate::new(0.5).minimum_calls(10));
     assert_failover_allocates_nothing(
         "breakers that time calls",
         Fleet::plain().circuit_breaker(timed).backends(backends(limit)),
@@ -148,8 +147,8 @@ fn a_backend_of_a_large_fleet_takes_less_than_a_kibibyte() {
     let mut kept = None;
     let measured = measure(|| {
         let backends = (0..BACKENDS).map(|index| Backend::new(format!("backend-{index}"), Unit));
-        let layer = CircuitBreakerLayer::with_classifier(ErrorsOnly);
-        let fleet = Fleet::plain().circuit_breaker(layer).backends(backends).build().expect("good backends");
+        let fleet =
+            Fleet::plain().circuit_breaker(CircuitPolicy::new()).backends(backends).build().expect("good backends");
         let mut door = BalanceLayer::weighted().layer(fleet.clone());
         (0..REQUESTS).for_each(|_| request(&mut door));
         kept = Some((fleet, door));
@@ -170,7 +169,7 @@ mod failover {
     use tower_fleet::{
         Failover,
         body::ReplayBody,
-        failover::{Ending, Http, Ledger},
+        failover::{Ending, FailoverBuilder, Ledger},
     };
 
     use super::*;
@@ -237,7 +236,7 @@ mod failover {
     /// What several attempts share of a body that is not empty.
     const BODY: u64 = 1;
 
-    // C13, C25: without a runtime, so that a timer could not be made: none is, unless a timeout is set.
+    // C13, C25: without a runtime, so that a timer could not be made: none is made for a response that comes at once.
     #[test]
     fn a_request_that_goes_well_costs_one_copy_of_its_head_and_the_ledger() {
         let head = head_by_hand();
@@ -246,7 +245,7 @@ mod failover {
             for backends in [3, 100] {
                 let fleet = (0..backends).map(|index| Backend::new(format!("b{index}"), Web));
                 let fleet = Fleet::builder().backends(fleet).build().expect("good backends");
-                let mut door = FailoverLayer::new().mode(mode).layer(fleet);
+                let mut door = FailoverLayer::builder().mode(mode).build().unwrap().layer(fleet);
                 ask(&mut door, "");
                 assert_eq!(ask(&mut door, ""), head + LEDGER, "{mode:?}, {backends} backends, no body");
                 assert_eq!(ask(&mut door, "{}"), head + LEDGER + BODY, "{mode:?}, {backends} backends, a body");
@@ -282,9 +281,10 @@ mod failover {
         }
     }
 
-    fn wait_for_silence(layer: FailoverLayer<Http>) {
+    fn wait_for_silence(builder: FailoverBuilder) {
         let backends = ["a", "b"].map(|name| Backend::new(name, Silent));
-        let mut door = layer.layer(Fleet::builder().backends(backends).build().expect("good backends"));
+        let fleet = Fleet::builder().backends(backends).build().expect("good backends");
+        let mut door = builder.build().expect("good values").layer(fleet);
         let mut cx = Context::from_waker(Waker::noop());
         assert!(matches!(Service::<Request<Body>>::poll_ready(&mut door, &mut cx), Poll::Ready(Ok(()))));
         assert!(pin!(door.call(request(""))).poll(&mut cx).is_pending());
@@ -292,12 +292,13 @@ mod failover {
 
     // C50: a timer outside of a runtime is a panic.
     #[test]
-    fn a_request_that_waits_has_no_timer_unless_a_timeout_is_set() {
-        wait_for_silence(FailoverLayer::new());
-        wait_for_silence(FailoverLayer::new().mode(Mode::Sequential));
-        let with = FailoverLayer::new().timeout(Duration::from_secs(1));
-        let timer = catch_unwind(AssertUnwindSafe(|| wait_for_silence(with)));
-        assert!(timer.is_err(), "this one has");
+    fn a_request_that_waits_has_no_timer_where_the_timeout_is_switched_off() {
+        wait_for_silence(FailoverLayer::builder().timeout(None));
+        wait_for_silence(FailoverLayer::builder().mode(Mode::Sequential).timeout(None));
+        for with in [FailoverLayer::builder(), FailoverLayer::builder().timeout(Duration::from_secs(1))] {
+            let timer = catch_unwind(AssertUnwindSafe(|| wait_for_silence(with)));
+            assert!(timer.is_err(), "this one has");
+        }
     }
 }
 

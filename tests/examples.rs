@@ -15,7 +15,16 @@ const EXAMPLES: &[(&str, &[&str])] = &[
     ("axum", &["red is healthy, open\ngreen is healthy, closed\n", "without green: blue\n", "without blue: 503 "]),
     ("hyper", &["200 OK by \"c\": /c/echo got message 2\n", "got message 6\n", "b is open\n"]),
     // C30
-    ("tonic", &["`us`: grpc status 14 (", "`asia` served (", "eu is closed\nus is open\nasia is closed\n"]),
+    (
+        "tonic",
+        &[
+            "`us`: grpc status 14 (",
+            "`asia` served (",
+            "eu is closed\nus is open\nasia is closed\n",
+            "without backends: ",
+            "The service is currently unavailable",
+        ],
+    ),
     // C24
     (
         "reqwest",

@@ -20,7 +20,8 @@ use futures::{
 };
 use tower::{BoxError, Layer, Service, ServiceExt, discover};
 use tower_fleet::{
-    Backend, Balance, BalanceLayer, CircuitBreakerLayer, FailoverLayer, Fleet, State, Status,
+    AdminStatus, Backend, Balance, BalanceLayer, CircuitBreakerLayer, CircuitPolicy, CircuitState, FailoverLayer,
+    Fleet,
     balance::ErrorKind,
     failover::Mode,
     outcome::{CallGuard, Classify, ErrorsOnly, Outcome, Verdict, inspect},
@@ -81,13 +82,8 @@ const fn secs(secs: u64) -> Duration {
 }
 
 /// Opens at one failure, and keeps a permit that is not given back for an hour.
-fn circuit() -> CircuitBreakerLayer<ErrorsOnly> {
-    circuit_of(ErrorsOnly)
-}
-
-fn circuit_of<C>(classifier: C) -> CircuitBreakerLayer<C> {
-    let layer = CircuitBreakerLayer::with_classifier(classifier);
-    layer.consecutive(1).open_for(secs(1)).probe_timeout(secs(3600))
+fn circuit() -> CircuitPolicy {
+    CircuitPolicy::new().consecutive(1).open_for(secs(1)).probe_timeout(secs(3600))
 }
 
 /// Opens the circuit of a backend, and lets its time pass.
@@ -138,13 +134,13 @@ async fn a_probe_that_panics_when_asked_is_a_failed_probe() {
     let fleet = Fleet::plain().circuit_breaker(circuit());
     let fleet = fleet.backend(Backend::new("good", Site::ok("good"))).backend(Backend::new("bad", bad));
     let fleet = fleet.build().unwrap();
-    let failover = FailoverLayer::plain().layer(fleet.clone());
+    let failover = FailoverLayer::plain().build().unwrap().layer(fleet.clone());
     is_due(&fleet, "bad").await;
     for _ in 0..20 {
         assert_eq!(door(&fleet).oneshot(()).await.unwrap(), "good");
         assert_eq!(failover.clone().oneshot(()).await.unwrap(), "good");
     }
-    assert_eq!((asked.load(SeqCst), fleet.switch("bad").unwrap().state()), (1, State::Open));
+    assert_eq!((asked.load(SeqCst), fleet.switch("bad").unwrap().state()), (1, CircuitState::Open));
     fleet.drain("good");
     is_due(&fleet, "bad").await;
     let error = door(&fleet).oneshot(()).await.unwrap_err();
@@ -154,7 +150,7 @@ async fn a_probe_that_panics_when_asked_is_a_failed_probe() {
 // C42
 #[test]
 fn a_backend_that_may_not_be_out_serves_while_its_circuit_opens_again_and_again() {
-    let fleet = Fleet::plain().circuit_breaker(circuit().open_for(secs(30))).most_ejected(0.0);
+    let fleet = Fleet::plain().circuit_breaker(circuit().open_for(secs(30))).max_ejected(0.0);
     let fleet = fleet.backend(Backend::new("a", Site::ok("a"))).build().unwrap();
     let switch = fleet.switch("a").unwrap();
     let is_over = AtomicBool::new(false);
@@ -162,7 +158,7 @@ fn a_backend_that_may_not_be_out_serves_while_its_circuit_opens_again_and_again(
         scope.spawn(|| {
             while !is_over.load(SeqCst) {
                 switch.trip();
-                switch.hasten();
+                switch.probe_now();
                 switch.trip();
                 switch.reset();
             }
@@ -279,9 +275,9 @@ fn a_classifier_may_use_the_fleet_when_it_is_copied() {
 #[tokio::test(start_paused = true)]
 async fn a_classifier_that_panics_keeps_no_permit() {
     let watcher = Watcher::new();
-    let fleet = Fleet::plain().circuit_breaker(circuit_of(watcher.clone()));
+    let fleet = Fleet::plain().classify(watcher.clone()).circuit_breaker(circuit());
     let fleet = fleet.backend(Backend::new("a", Site::ok("a"))).build().unwrap();
-    let alone = circuit_of(watcher.clone()).layer(Site::ok("a"));
+    let alone = CircuitBreakerLayer::plain(circuit()).unwrap().classify(watcher.clone()).layer(Site::ok("a"));
     is_due(&fleet, "a").await;
     alone.switch().trip();
     tokio::time::advance(secs(2)).await;
@@ -309,7 +305,7 @@ async fn a_request_that_panics_when_copied_keeps_no_permit() {
     let fleet = Fleet::plain().circuit_breaker(circuit());
     let fleet = fleet.backend(Backend::new("a", Site::ok("a"))).backend(Backend::new("b", Site::ok("b")));
     let fleet = fleet.build().unwrap();
-    let failover = FailoverLayer::plain().layer(fleet.clone());
+    let failover = FailoverLayer::plain().build().unwrap().layer(fleet.clone());
     let request = Uncopied(Arc::default());
     is_due(&fleet, "a").await;
     request.0.store(true, SeqCst);
@@ -317,7 +313,7 @@ async fn a_request_that_panics_when_copied_keeps_no_permit() {
     assert!(panics(failover.clone().oneshot(sent)).await);
     request.0.store(false, SeqCst);
     assert_eq!(failover.oneshot(request).await.unwrap(), "a");
-    assert_eq!(fleet.switch("a").unwrap().state(), State::Closed);
+    assert_eq!(fleet.switch("a").unwrap().state(), CircuitState::Closed);
 }
 
 #[test]
@@ -391,7 +387,7 @@ async fn an_attempt_that_panics_when_dropped_takes_no_answer_away() {
             .backend(Backend::new("b", Site::ok("b")))
             .build()
             .unwrap();
-        let failover = FailoverLayer::plain().mode(mode).layer(fleet.clone());
+        let failover = FailoverLayer::plain().mode(mode).build().unwrap().layer(fleet.clone());
         assert_eq!(failover.oneshot(()).await.unwrap(), "b", "{mode:?}");
         assert!(fleet.snapshot().iter().all(|backend| backend.in_flight == 0));
     }
@@ -428,7 +424,7 @@ async fn a_further_attempt_sees_what_changed_meanwhile() {
         .backend(Backend::new("c", Site::ok("c")))
         .build()
         .unwrap();
-    let failover = FailoverLayer::plain().mode(Mode::Sequential).layer(fleet.clone());
+    let failover = FailoverLayer::plain().mode(Mode::Sequential).build().unwrap().layer(fleet.clone());
     fleet.drain("b");
     let change = async |change: &dyn Fn() -> bool| {
         let later = async {
@@ -438,7 +434,7 @@ async fn a_further_attempt_sees_what_changed_meanwhile() {
         tokio::join!(failover.clone().oneshot(()), later).0.unwrap()
     };
     assert_eq!(change(&|| true).await, "c");
-    assert_eq!(change(&|| fleet.set_status("b", Status::Healthy)).await, "b");
+    assert_eq!(change(&|| fleet.set_status("b", AdminStatus::Healthy)).await, "b");
     fleet.insert(Backend::new("d", Site::ok("d")).priority(1)).unwrap();
     assert_eq!(change(&|| fleet.remove("b")).await, "d");
 }
@@ -483,11 +479,11 @@ async fn a_last_backend_that_is_due_and_exempt_gets_all_the_time_that_is_left() 
         }
         .boxed()
     });
-    let fleet = Fleet::plain().circuit_breaker(circuit()).most_ejected(0.0);
+    let fleet = Fleet::plain().circuit_breaker(circuit()).max_ejected(0.0);
     let fleet = fleet.backend(Backend::new("a", Site::fails_after(Duration::ZERO)).priority(1));
     let fleet: Plain = fleet.backend(Backend::new("b", slow)).build().unwrap();
     is_due(&fleet, "b").await;
-    let failover = FailoverLayer::plain().mode(Mode::Sequential).deadline(secs(10)).layer(fleet);
+    let failover = FailoverLayer::plain().mode(Mode::Sequential).deadline(secs(10)).build().unwrap().layer(fleet);
     assert_eq!(failover.oneshot(()).await.unwrap(), "b");
 }
 
@@ -582,10 +578,10 @@ mod http {
 
     fn fleet(backends: &[(&str, &[Option<&'static str>])], is_at_end: bool) -> Fleet<Web> {
         let classifier = HttpClassifier::new().success_at_end(is_at_end);
-        let rule = CircuitBreakerLayer::with_classifier(classifier).failures(1).open_for(secs(30));
+        let policy = CircuitPolicy::new().failures(1).open_for(secs(30));
         let backends = backends.iter().zip((0..).map(|index: i32| -index));
         let backends = backends.map(|((name, body), tier)| Backend::new(*name, Web(body.to_vec())).priority(tier));
-        Fleet::builder().circuit_breaker(rule).backends(backends).build().unwrap()
+        Fleet::builder().classify(classifier).circuit_breaker(policy).backends(backends).build().unwrap()
     }
 
     fn request() -> Request<Empty<Bytes>> {
@@ -600,7 +596,7 @@ mod http {
             let answer = BalanceLayer::round_robin().layer(fleet.clone()).oneshot(request()).await.unwrap();
             assert!(panics(answer.into_body().collect()).await);
             assert_eq!(fleet.snapshot()[0].in_flight, 0);
-            assert_eq!(fleet.switch("a").unwrap().state(), State::Open, "success at end: {is_at_end}");
+            assert_eq!(fleet.switch("a").unwrap().state(), CircuitState::Open, "success at end: {is_at_end}");
         }
     }
 
@@ -615,11 +611,12 @@ mod http {
         for is_at_end in [false, true] {
             for body in [&[Some("bad")] as &[_], &[Some("b"), Some("ad")]] {
                 let fleet = fleet(&[("bad", body), ("good", &[Some("good")])], is_at_end);
-                let failover = FailoverLayer::new().mode(Mode::Sequential).commit(CommitPoint::prelude(1024, refuse));
-                let answer = failover.layer(fleet.clone()).oneshot(request()).await.unwrap();
+                let failover =
+                    FailoverLayer::builder().mode(Mode::Sequential).commit(CommitPoint::prelude(1024, refuse));
+                let answer = failover.build().unwrap().layer(fleet.clone()).oneshot(request()).await.unwrap();
                 assert_eq!(answer.into_body().collect().await.unwrap().to_bytes(), "good", "{body:?} {is_at_end}");
                 let states = ["bad", "good"].map(|name| fleet.switch(name).unwrap().state());
-                assert_eq!(states, [State::Open, State::Closed], "{body:?} {is_at_end}");
+                assert_eq!(states, [CircuitState::Open, CircuitState::Closed], "{body:?} {is_at_end}");
                 assert!(fleet.snapshot().iter().all(|backend| backend.in_flight == 0));
             }
         }
@@ -629,10 +626,10 @@ mod http {
     #[tokio::test(start_paused = true)]
     async fn a_predicate_that_panics_is_no_failure_of_the_backend() {
         let fleet = fleet(&[("a", &[Some("x")])], false);
-        let failover = FailoverLayer::new().commit(CommitPoint::prelude(9, |_| panic!("in the predicate")));
-        let answer = failover.layer(fleet.clone()).oneshot(request()).await;
+        let failover = FailoverLayer::builder().commit(CommitPoint::prelude(9, |_| panic!("in the predicate")));
+        let answer = failover.build().unwrap().layer(fleet.clone()).oneshot(request()).await;
         assert!(answer.is_err());
         let backend = &fleet.snapshot()[0];
-        assert_eq!((backend.in_flight, backend.state), (0, State::Closed));
+        assert_eq!((backend.in_flight, backend.state), (0, CircuitState::Closed));
     }
 }

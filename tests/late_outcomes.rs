@@ -21,11 +21,11 @@ use http::{Request, Response, StatusCode};
 use http_body::Frame;
 use http_body_util::{BodyExt, StreamBody, combinators::UnsyncBoxBody};
 use tokio::task::JoinHandle;
-use tower::{Layer, Service, ServiceExt};
+use tower::{Layer, Service};
 use tower_fleet::{
-    Backend, CircuitBreakerLayer, FailoverLayer, Fleet, State,
-    body::ReplayBody,
-    failover::{CommitPoint, Mode},
+    Backend, CircuitPolicy, CircuitState, FailoverLayer, Fleet, Mode, ReplayBody,
+    breaker::Rate,
+    failover::{CommitPoint, FailoverBuilder},
 };
 
 type Body = UnsyncBoxBody<Bytes, io::Error>;
@@ -104,8 +104,8 @@ fn request() -> Request<Body> {
 }
 
 /// One failure opens it for ten seconds.
-fn breaker() -> CircuitBreakerLayer {
-    CircuitBreakerLayer::new().consecutive(1).open_for(secs(10))
+fn policy() -> CircuitPolicy {
+    CircuitPolicy::new().consecutive(1).open_for(secs(10))
 }
 
 struct Scene {
@@ -118,21 +118,21 @@ impl Scene {
     /// The backend `site`, and a spare one below it that is always good.
     fn new(
         does: impl IntoIterator<Item = Does>,
-        breaker: CircuitBreakerLayer,
-        layer: FailoverLayer,
+        policy: CircuitPolicy,
+        failover: FailoverBuilder,
         backend: impl FnOnce(Backend<Site>) -> Backend<Site>,
     ) -> Self {
         let site = Site::new(does);
         let fleet = Fleet::builder()
-            .circuit_breaker(breaker)
+            .circuit_breaker(policy)
             .backend(backend(Backend::new("site", site.clone()).priority(1)))
             .backend(Backend::new("spare", Site::new([])))
             .build()
             .unwrap();
-        Self { door: layer.layer(fleet.clone()), fleet, site }
+        Self { door: failover.build().unwrap().layer(fleet.clone()), fleet, site }
     }
 
-    fn state(&self) -> State {
+    fn state(&self) -> CircuitState {
         self.fleet.snapshot()[0].state
     }
 
@@ -155,9 +155,9 @@ impl Scene {
     async fn begin(&self) -> JoinHandle<()> {
         let late = self.ask();
         self.pass(1).await;
-        assert_eq!((self.state(), self.site.calls()), (State::Closed, 1));
+        assert_eq!((self.state(), self.site.calls()), (CircuitState::Closed, 1));
         self.ask().await.unwrap();
-        assert_eq!((self.state(), self.site.calls()), (State::Open, 2), "the second call fails");
+        assert_eq!((self.state(), self.site.calls()), (CircuitState::Open, 2), "the second call fails");
         self.pass(10).await;
         late
     }
@@ -172,65 +172,65 @@ async fn settle() {
 /// Runs the late call into a circuit that has closed again, and into one that is half-open.
 async fn changes_nothing(
     late: Does,
-    breaker: impl Fn() -> CircuitBreakerLayer,
-    layer: impl Fn() -> FailoverLayer,
+    policy: impl Fn() -> CircuitPolicy,
+    failover: impl Fn() -> FailoverBuilder,
     backend: impl Fn(Backend<Site>) -> Backend<Site>,
 ) {
-    let scene = Scene::new([late, Does::Fails, Does::Good], breaker(), layer(), &backend);
+    let scene = Scene::new([late, Does::Fails, Does::Good], policy(), failover(), &backend);
     let call = scene.begin().await;
     scene.ask().await.unwrap();
-    assert_eq!((scene.state(), scene.site.calls()), (State::Closed, 3), "{late:?}: the probe was good");
+    assert_eq!((scene.state(), scene.site.calls()), (CircuitState::Closed, 3), "{late:?}: the probe was good");
     scene.pass(100).await;
-    assert_eq!(scene.state(), State::Closed, "{late:?}: its late end opened a circuit that had closed again");
+    assert_eq!(scene.state(), CircuitState::Closed, "{late:?}: its late end opened a circuit that had closed again");
     call.abort();
 
-    let scene = Scene::new([late, Does::Fails, Does::Hangs], breaker(), layer(), &backend);
+    let scene = Scene::new([late, Does::Fails, Does::Hangs], policy(), failover(), &backend);
     let call = scene.begin().await;
     let probe = scene.ask();
     settle().await;
-    assert_eq!((scene.state(), scene.site.calls()), (State::HalfOpen, 3), "{late:?}: the probe runs");
+    assert_eq!((scene.state(), scene.site.calls()), (CircuitState::HalfOpen, 3), "{late:?}: the probe runs");
     // The late call ends before the probe does.
     scene.pass(19).await;
-    assert_eq!(scene.state(), State::HalfOpen, "{late:?}: its late end opened a circuit that was half-open");
+    assert_eq!(scene.state(), CircuitState::HalfOpen, "{late:?}: its late end opened a circuit that was half-open");
     call.abort();
     probe.abort();
 }
 
-fn sequential() -> FailoverLayer {
-    FailoverLayer::new().mode(Mode::Sequential)
+fn sequential() -> FailoverBuilder {
+    FailoverLayer::builder().mode(Mode::Sequential)
 }
 
 // C39
 #[tokio::test(start_paused = true)]
 async fn a_timeout_of_the_door_that_comes_late_changes_nothing() {
-    changes_nothing(Does::Hangs, breaker, || sequential().timeout(secs(20)), |backend| backend).await;
+    changes_nothing(Does::Hangs, policy, || sequential().timeout(secs(20)), |backend| backend).await;
 }
 
 // C39
 #[tokio::test(start_paused = true)]
 async fn a_timeout_of_the_backend_that_comes_late_changes_nothing() {
-    changes_nothing(Does::Hangs, breaker, sequential, |backend| backend.timeout(secs(20))).await;
+    changes_nothing(Does::Hangs, policy, sequential, |backend| backend.timeout(secs(20))).await;
 }
 
 // C39
 #[tokio::test(start_paused = true)]
 async fn a_race_that_ends_late_changes_nothing() {
-    let layer = || FailoverLayer::new().timeout(secs(20));
-    changes_nothing(Does::Hangs, breaker, layer, |backend| backend).await;
+    let layer = || FailoverLayer::builder().timeout(secs(20));
+    changes_nothing(Does::Hangs, policy, layer, |backend| backend).await;
 }
 
 // C37, C39
 #[tokio::test(start_paused = true)]
 async fn a_slow_loser_of_a_hedge_that_is_cancelled_late_changes_nothing() {
-    let slow = || breaker().slow_calls(0.01, secs(2), secs(60), 1);
-    let layer = || FailoverLayer::new().mode(Mode::Hedged(secs(20)));
+    let slow = || policy().slow_calls(secs(2), Rate::new(0.01).window(secs(60)).minimum_calls(1));
+    let layer = || FailoverLayer::builder().mode(Mode::Hedged(secs(20)));
     changes_nothing(Does::Hangs, slow, layer, |backend| backend).await;
 }
 
 // C34, C39
 #[tokio::test(start_paused = true)]
 async fn a_body_that_breaks_late_behind_its_head_changes_nothing() {
-    changes_nothing(Does::Breaks(25), breaker, sequential, |backend| backend).await;
+    changes_nothing(Does::Breaks(25), policy, sequential, |backend| backend).await;
 }
 
 // C32, C39
@@ -240,13 +240,13 @@ async fn a_body_that_stalls_late_before_the_commit_changes_nothing() {
         let point = CommitPoint::prelude(1024, |_| tower_fleet::failover::Decision::Wait);
         sequential().commit(point).timeout(secs(20))
     };
-    changes_nothing(Does::Stalls, breaker, accept_nothing, |backend| backend).await;
+    changes_nothing(Does::Stalls, policy, accept_nothing, |backend| backend).await;
 }
 
 // C34: in the generation of its call, each of these is a failure.
 #[tokio::test(start_paused = true)]
 async fn what_comes_in_time_counts() {
-    let cases: [(Does, FailoverLayer); 3] = [
+    let cases: [(Does, FailoverBuilder); 3] = [
         (Does::Hangs, sequential().timeout(secs(20))),
         (Does::Breaks(5), sequential()),
         (
@@ -257,10 +257,10 @@ async fn what_comes_in_time_counts() {
         ),
     ];
     for (does, layer) in cases {
-        let scene = Scene::new([does], breaker(), layer, |backend| backend);
+        let scene = Scene::new([does], policy(), layer, |backend| backend);
         let call = scene.ask();
         scene.pass(21).await;
-        assert_ne!(scene.state(), State::Closed, "{does:?}");
+        assert_ne!(scene.state(), CircuitState::Closed, "{does:?}");
         call.abort();
     }
 }

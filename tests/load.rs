@@ -22,8 +22,7 @@ use http_body_util::{BodyExt, StreamBody, combinators::UnsyncBoxBody};
 use tokio_test::{assert_pending, task};
 use tower::{Layer, Service, ServiceExt};
 use tower_fleet::{
-    Backend, BalanceLayer, CircuitBreakerLayer, FailoverLayer, Fleet, body::ReplayBody, failover::Mode,
-    outcome::InFlight,
+    Backend, BalanceLayer, CircuitPolicy, FailoverLayer, Fleet, body::ReplayBody, failover::Mode, outcome::InFlight,
 };
 
 type Body = UnsyncBoxBody<Bytes, io::Error>;
@@ -101,7 +100,7 @@ fn replayable() -> Request<ReplayBody<Body>> {
 
 fn fleet<const N: usize>(sites: [&Site; N]) -> Fleet<Site> {
     let backends = sites.into_iter().zip(["a", "b", "c"]).map(|(site, name)| Backend::new(name, site.clone()));
-    Fleet::builder().circuit_breaker(CircuitBreakerLayer::new()).backends(backends).build().unwrap()
+    Fleet::builder().circuit_breaker(CircuitPolicy::new()).backends(backends).build().unwrap()
 }
 
 fn in_flight(fleet: &Fleet<Site>) -> Vec<usize> {
@@ -168,7 +167,8 @@ async fn cancelled_calls_leave_nothing_in_flight() {
     drop(balanced);
     assert_eq!(in_flight(&fleet), [0, 0, 0]);
 
-    let hedged = FailoverLayer::new().mode(Mode::Hedged(Duration::from_secs(1))).layer(fleet.clone());
+    let hedged =
+        FailoverLayer::builder().mode(Mode::Hedged(Duration::from_secs(1))).build().unwrap().layer(fleet.clone());
     let mut hedged = task::spawn(hedged.oneshot(request()));
     assert_pending!(hedged.poll());
     for running in [[1, 1, 0], [1, 1, 1]] {
@@ -201,7 +201,7 @@ async fn a_panic_leaves_nothing_in_flight_and_counts_once() {
             assert!(panicked.is_err(), "the panic goes on its way");
             assert_eq!(in_flight(&fleet), [0]);
             let state = fleet.snapshot()[0].state;
-            assert_eq!(state == tower_fleet::State::Open, failures == 5, "after {failures}: {state}");
+            assert_eq!(state == tower_fleet::CircuitState::Open, failures == 5, "after {failures}: {state}");
         }
     }
 }

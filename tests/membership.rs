@@ -15,7 +15,7 @@ use std::{
 use tokio::task::JoinHandle;
 use tower::{Layer, Service};
 use tower_fleet::{
-    Backend, Balance, BalanceLayer, Fleet, Status,
+    AdminStatus, Backend, Balance, BalanceLayer, Fleet,
     balance::ErrorKind,
     outcome::ErrorsOnly,
     pick::{Primary, RoundRobin, Shuffle, Strategy, Weighted, pick_fn},
@@ -193,14 +193,17 @@ impl Operator {
             7 => assert_eq!(self.fleet.set_priority(&name, self.rng.i32(0..=1)), present),
             8..=9 => {
                 let draining = self.rng.bool();
-                let set =
-                    if draining { self.fleet.drain(&name) } else { self.fleet.set_status(&name, Status::Degraded) };
+                let set = if draining {
+                    self.fleet.drain(&name)
+                } else {
+                    self.fleet.set_status(&name, AdminStatus::Degraded)
+                };
                 assert_eq!(set, present);
                 self.present.get(&index).inspect(|token| self.world.clock.is_out(token));
             }
             10..=14 => {
                 self.present.get(&index).inspect(|token| token.out_since.store(0, SeqCst));
-                assert_eq!(self.fleet.set_status(&name, Status::Healthy), present);
+                assert_eq!(self.fleet.set_status(&name, AdminStatus::Healthy), present);
             }
             _ if self.rng.u32(..50) == 0 => {
                 let all_leave = self.rng.bool();
@@ -236,7 +239,7 @@ async fn nothing_is_lost_misdirected_or_kept_while_everything_changes() {
     running.extend(traffic(&world, &fleet, Shuffle::new()));
     running.extend(traffic(&world, &fleet, Weighted));
     running.extend(traffic(&world, &fleet, Primary));
-    running.extend(traffic(&world, &fleet, pick_fn(|candidates, cx| cx.rng().below(candidates.len()))));
+    running.extend(traffic(&world, &fleet, pick_fn(|candidates, cx| cx.random_below(candidates.len()))));
     // A door may hold one instance, its request another, and the answer is looked at.
     let in_use = 3 * running.len();
 

@@ -14,7 +14,7 @@ use http_body::{Body, Frame, SizeHint};
 use http_body_util::Full;
 use tower::{Layer, Service, service_fn};
 use tower_fleet::{
-    CircuitBreakerLayer, State,
+    CircuitBreakerLayer, CircuitPolicy, CircuitState,
     outcome::{BoxError, Classify, HttpClassifier, Outcome, Verdict},
 };
 
@@ -44,7 +44,8 @@ where
 {
     let echo = service_fn(|response: Response<B>| ready(Ok::<_, Infallible>(response)));
     // Opened by the first failure.
-    let mut guarded = CircuitBreakerLayer::new().consecutive(1).layer(echo);
+    let mut guarded =
+        CircuitBreakerLayer::with_policy(CircuitPolicy::new().consecutive(1)).expect("good values").layer(echo);
     let mut cx = Context::from_waker(Waker::noop());
     let counted = allocation_counter::measure(|| {
         let classifier = HttpClassifier::new();
@@ -58,7 +59,7 @@ where
             assert!(frame.is_ok());
         }
     });
-    assert_eq!(guarded.switch().state(), State::Closed);
+    assert_eq!(guarded.switch().state(), CircuitState::Closed);
     counted.count_total
 }
 

@@ -13,11 +13,9 @@ use std::{
 
 use futures::{FutureExt, StreamExt, future::BoxFuture};
 use tokio_test::{assert_pending, task};
-use tower::{Layer, Service, ServiceExt};
+use tower::{Layer, Service};
 use tower_fleet::{
-    Backend, BalanceLayer, CircuitBreakerLayer, Fleet, State, Status,
-    balance::ErrorKind,
-    fleet::{Change, Field},
+    AdminStatus, Backend, BalanceLayer, CircuitPolicy, CircuitState, Fleet, balance::ErrorKind, fleet::Change,
     outcome::ErrorsOnly,
 };
 
@@ -60,8 +58,7 @@ impl Maker {
 }
 
 fn fleet() -> Fleet<Client, ErrorsOnly> {
-    let breaker = CircuitBreakerLayer::with_classifier(ErrorsOnly);
-    Fleet::plain().circuit_breaker(breaker).build().unwrap()
+    Fleet::plain().circuit_breaker(CircuitPolicy::new()).build().unwrap()
 }
 
 fn wanted(keys: &[(&'static str, &'static str)]) -> Vec<Backend<&'static str>> {
@@ -112,11 +109,11 @@ async fn what_stays_keeps_its_health_and_the_word_of_the_operator() {
     apply(wanted(&[("a", "1"), ("b", "2")]));
     fleet.switch("a").unwrap().trip();
     fleet.drain("b");
-    apply(vec![Backend::new("a", "1").weight(3), Backend::new("b", "2").status(Status::Healthy)]);
+    apply(vec![Backend::new("a", "1").weight(3), Backend::new("b", "2").status(AdminStatus::Healthy)]);
     let after = fleet.snapshot();
-    assert_eq!((after[0].state, after[1].status), (State::Open, Status::Draining));
+    assert_eq!((after[0].state, after[1].status), (CircuitState::Open, AdminStatus::Draining));
     apply(wanted(&[("a", "other"), ("b", "2")]));
-    assert_eq!(fleet.snapshot()[0].state, State::Closed, "another service is believed nothing of");
+    assert_eq!(fleet.snapshot()[0].state, CircuitState::Closed, "another service is believed nothing of");
 }
 
 // C63, C64
@@ -126,14 +123,14 @@ async fn a_refused_set_changes_nothing() {
     fleet.reconcile(wanted(&[("a", "1"), ("b", "2")]), |backend| maker.make(backend)).unwrap();
     let (before, _) = (fleet.snapshot(), maker.made());
     let bad = [
-        (vec![Backend::new("c", "3"), Backend::new("b c", "2")], Field::Name, "b c"),
-        (vec![Backend::new("c", "3"), Backend::new("b", "2").weight(0)], Field::Weight, "0"),
-        (vec![Backend::new("c", "3"), Backend::new("b", "2").timeout(Duration::ZERO)], Field::Timeout, "0 s"),
-        (vec![Backend::new("c", "3"), Backend::new("c", "4")], Field::Name, "c"),
+        (vec![Backend::new("c", "3"), Backend::new("b c", "2")], None, "name", "`b c`"),
+        (vec![Backend::new("c", "3"), Backend::new("b", "2").weight(0)], Some("b"), "weight", "0"),
+        (vec![Backend::new("c", "3"), Backend::new("b", "2").timeout(Duration::ZERO)], Some("b"), "timeout", "0 s"),
+        (vec![Backend::new("c", "3"), Backend::new("c", "4")], None, "name", "`c`"),
     ];
-    for (set, field, value) in bad {
+    for (set, backend, field, value) in bad {
         let refused = fleet.reconcile(set, |backend| maker.make(backend)).unwrap_err();
-        assert_eq!((refused.field, refused.value.as_str()), (field, value), "{refused}");
+        assert_eq!((refused.backend(), refused.field(), refused.value()), (backend, field, value), "{refused}");
         assert_eq!((fleet.snapshot(), maker.made()), (before.clone(), 0), "{refused}");
     }
 }
@@ -210,7 +207,7 @@ async fn a_backend_that_cools_down_is_left_alone_until_then() {
     fleet.drain("a");
     tokio::time::advance(Duration::from_millis(10_001)).await;
     assert!(ask().await.is_err(), "its end does not undo the operator's word");
-    fleet.set_status("a", Status::Healthy);
+    fleet.set_status("a", AdminStatus::Healthy);
     assert_eq!(ask().await.unwrap(), "1");
     assert_eq!(fleet.snapshot()[0].cools_for, None);
     assert_eq!(fleet.snapshot()[1].cools_for, Some(Duration::from_millis(9_999)));

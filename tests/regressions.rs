@@ -4,7 +4,6 @@
 use std::{
     future::{Ready, ready},
     io,
-    num::NonZeroU32,
     sync::{
         Arc, Mutex,
         atomic::{AtomicBool, AtomicUsize, Ordering},
@@ -14,14 +13,13 @@ use std::{
 };
 
 use tokio_test::{assert_pending, task};
-use tower::{Layer, Service, ServiceExt, util::BoxCloneSyncService};
+use tower::{BoxError, Layer, Service, util::BoxCloneSyncService};
 use tower_fleet::{
-    Backend, BalanceLayer, CircuitBreakerLayer, FailoverLayer, Fleet, State,
+    Backend, BalanceLayer, CircuitPolicy, CircuitState, FailoverLayer, Fleet,
     balance::ErrorKind,
     body::Once,
     failover::{Backoff, Budget, Mode, Plain},
-    fleet::Field,
-    outcome::{ErrorsOnly, Failure, FailureKind, inspect},
+    outcome::{ErrorsOnly, Failure, FailureKind, Outcome, classify_fn, inspect},
     pick::{Candidates, Pick, PickContext, Strategy},
 };
 
@@ -75,9 +73,9 @@ impl Service<()> for Told {
 // C10, C40
 #[tokio::test(start_paused = true)]
 async fn who_waits_for_a_pending_backend_sees_that_another_may_be_probed() {
-    let breaker = CircuitBreakerLayer::with_classifier(ErrorsOnly).open_for(Duration::from_secs(1));
+    let policy = CircuitPolicy::new().open_for(Duration::from_secs(1));
     let fleet = Fleet::plain()
-        .circuit_breaker(breaker)
+        .circuit_breaker(policy)
         .backend(Backend::new("pending", Told::new(false)))
         .backend(Backend::new("open", Told::new(true)))
         .build()
@@ -88,7 +86,7 @@ async fn who_waits_for_a_pending_backend_sees_that_another_may_be_probed() {
     tokio::time::advance(Duration::from_millis(1_001)).await;
     assert!(call.is_woken(), "its time is up");
     assert!(call.poll().is_ready());
-    assert_eq!(fleet.snapshot()[1].state, State::Closed);
+    assert_eq!(fleet.snapshot()[1].state, CircuitState::Closed);
 }
 
 // C11
@@ -162,19 +160,21 @@ async fn what_balance_says_means_something_to_a_breaker_further_out() {
 }
 
 // C62, C63
-#[test]
-fn a_fleet_has_one_classifier() {
-    let breaker = || CircuitBreakerLayer::with_classifier(ErrorsOnly);
-    let builder = || Fleet::plain().backend(Backend::new("a", Told::new(true)));
-    for (refused, reason) in [
-        (builder().circuit_breaker(breaker()).classify(ErrorsOnly).build(), "beside `circuit_breaker`"),
-        (builder().classify(ErrorsOnly).circuit_breaker(breaker()).build(), "beside `circuit_breaker`"),
-        (builder().classify(ErrorsOnly).classify(ErrorsOnly).build(), "twice"),
-    ] {
-        let refused = refused.unwrap_err();
-        assert_eq!(refused.field, Field::Fleet("classify"));
-        assert!(refused.to_string().contains(reason), "{refused}");
-    }
+#[tokio::test]
+async fn the_last_classifier_of_a_fleet_counts_for_its_circuits() {
+    let neutral = || classify_fn(|_: Result<&(), &BoxError>| Outcome::Neutral);
+    let mut failing = Told::new(true);
+    failing.fails = true;
+    let backend = || Backend::new("a", failing.clone());
+    let policy = || CircuitPolicy::new().consecutive(1);
+    let failures = Fleet::plain().classify(neutral()).circuit_breaker(policy()).classify(ErrorsOnly);
+    let failures = failures.backend(backend()).build().unwrap();
+    BalanceLayer::round_robin().layer(failures.clone()).oneshot(()).await.unwrap_err();
+    assert_eq!(failures.snapshot()[0].state, CircuitState::Open);
+    let none = Fleet::plain().classify(ErrorsOnly).circuit_breaker(policy()).classify(neutral());
+    let none = none.backend(backend()).build().unwrap();
+    BalanceLayer::round_robin().layer(none.clone()).oneshot(()).await.unwrap_err();
+    assert_eq!(none.snapshot()[0].state, CircuitState::Closed);
 }
 
 // C10, C11
@@ -188,7 +188,7 @@ async fn a_further_attempt_goes_to_whoever_is_ready_first() {
         for (name, service) in [("failing", &failing), ("busy", &busy), ("late", &late)] {
             fleet.insert(Backend::new(name, service.clone())).unwrap();
         }
-        let mut call = task::spawn(FailoverLayer::plain().mode(mode).layer(fleet.clone()).oneshot(()));
+        let mut call = task::spawn(FailoverLayer::plain().mode(mode).build().unwrap().layer(fleet.clone()).oneshot(()));
         assert_pending!(call.poll());
         assert!(!call.is_woken(), "{mode:?}: nothing to do but wait");
         late.get_ready();
@@ -197,7 +197,7 @@ async fn a_further_attempt_goes_to_whoever_is_ready_first() {
 
         // And when those who are waited for leave, there is nothing to wait for.
         late.ready.0.store(false, Ordering::SeqCst);
-        let mut call = task::spawn(FailoverLayer::plain().mode(mode).layer(fleet.clone()).oneshot(()));
+        let mut call = task::spawn(FailoverLayer::plain().mode(mode).build().unwrap().layer(fleet.clone()).oneshot(()));
         assert_pending!(call.poll());
         fleet.remove("busy");
         fleet.remove("late");
@@ -216,7 +216,7 @@ async fn a_race_of_a_thousand_asks_everybody() {
         for name in 0..1_000 {
             fleet.insert(Backend::new(name.to_string(), failing.clone())).unwrap();
         }
-        let error = FailoverLayer::plain().mode(mode).layer(fleet).oneshot(()).await.unwrap_err();
+        let error = FailoverLayer::plain().mode(mode).build().unwrap().layer(fleet).oneshot(()).await.unwrap_err();
         assert_eq!(error.ledger().attempts().len(), attempts, "{mode:?}");
     }
 }
@@ -235,7 +235,7 @@ async fn what_one_backend_asks_for_holds_up_no_other() {
         .unwrap();
     let layer = FailoverLayer::plain().mode(Mode::Sequential).backoff(Backoff::default());
     let began = tokio::time::Instant::now();
-    layer.deadline(Duration::from_secs(30)).layer(fleet).oneshot(()).await.unwrap();
+    layer.deadline(Duration::from_secs(30)).build().unwrap().layer(fleet).oneshot(()).await.unwrap();
     assert!(began.elapsed() <= Duration::from_secs(3), "the backoff's two seconds and a bit, in paused time");
 }
 
@@ -247,11 +247,11 @@ async fn a_request_that_cannot_be_sent_again_costs_no_coin() {
     let fleet = Fleet::plain().build().unwrap();
     fleet.insert(Backend::new("failing", failing)).unwrap();
     fleet.insert(Backend::new("good", Told::new(true))).unwrap();
-    let budget = Budget::new(0.0, NonZeroU32::MIN);
-    let once = FailoverLayer::with_terms(Plain::new(Once)).mode(Mode::Sequential).budget(budget.clone());
-    assert!(once.layer(fleet.clone()).oneshot(()).await.is_err());
+    let budget = Budget::new(0.0).reserve(1);
+    let once = FailoverLayer::with_protocol(Plain::new(Once)).mode(Mode::Sequential).budget(budget.clone());
+    assert!(once.build().unwrap().layer(fleet.clone()).oneshot(()).await.is_err());
     let again = FailoverLayer::plain().mode(Mode::Sequential).budget(budget);
-    again.layer(fleet).oneshot(()).await.unwrap();
+    again.build().unwrap().layer(fleet).oneshot(()).await.unwrap();
 }
 
 /// Panics when it is asked whether it is ready.
@@ -279,5 +279,5 @@ async fn a_backend_that_panics_before_it_is_called_is_not_the_callers_end() {
     let fleet = Fleet::plain().build().unwrap();
     fleet.insert(Backend::new("jumpy", Jumpy(true)).priority(1)).unwrap();
     fleet.insert(Backend::new("calm", Jumpy(false))).unwrap();
-    FailoverLayer::plain().layer(fleet).oneshot(()).await.unwrap();
+    FailoverLayer::plain().build().unwrap().layer(fleet).oneshot(()).await.unwrap();
 }

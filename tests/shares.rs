@@ -14,8 +14,8 @@ use std::{
 use futures::{FutureExt, future::BoxFuture};
 use tower::{Layer, Service, ServiceExt};
 use tower_fleet::{
-    Backend, BalanceLayer, FailoverLayer, Fleet, Status,
-    failover::Mode,
+    AdminStatus, Backend, BalanceLayer, FailoverLayer, Fleet,
+    failover::{FailoverBuilder, Mode, Plain},
     outcome::ErrorsOnly,
     pick::{RoundRobin, Shuffle, Weighted},
 };
@@ -71,8 +71,8 @@ impl Set {
         let sites = NAMES.map(site);
         let backends =
             sites.iter().zip(weights).map(|(site, weight)| Backend::new(site.name, site.clone()).weight(weight));
-        let breaker = tower_fleet::CircuitBreakerLayer::with_classifier(ErrorsOnly).failures(10_000);
-        let fleet = Fleet::plain().circuit_breaker(breaker).backends(backends).build().unwrap();
+        let policy = tower_fleet::CircuitPolicy::new().failures(10_000);
+        let fleet = Fleet::plain().circuit_breaker(policy).backends(backends).build().unwrap();
         Self { fleet, sites: sites.to_vec() }
     }
 
@@ -80,7 +80,7 @@ impl Set {
     fn without_b(&self, absent: Absent) {
         match absent {
             Absent::Pending => self.sites[1].is_pending.store(true, Ordering::Relaxed),
-            Absent::Drained => assert!(self.fleet.set_status("b", Status::Draining)),
+            Absent::Drained => assert!(self.fleet.set_status("b", AdminStatus::Draining)),
             Absent::Removed => assert!(self.fleet.remove("b")),
             Absent::CircuitOpen => self.fleet.switch("b").unwrap().force_open(),
         }
@@ -198,15 +198,15 @@ fn shares_among_the_others_are_exact_from_eight_threads() {
 // C3, C5: failing, and so tried already.
 #[test]
 fn further_attempts_keep_the_shares_of_the_others() {
-    let doors: [(&str, FailoverLayer<tower_fleet::failover::Plain>, [usize; 4]); 3] = [
+    let doors: [(&str, FailoverBuilder<Plain>, [usize; 4]); 3] = [
         ("round robin", FailoverLayer::plain().strategy(RoundRobin), [800, 0, 800, 800]),
         ("shuffle", FailoverLayer::plain().strategy(Shuffle::seeded(7)), [800, 0, 800, 800]),
         ("weighted", FailoverLayer::plain().strategy(Weighted), [1200, 0, 400, 800]),
     ];
-    for (name, layer, shares) in doors {
+    for (name, failover, shares) in doors {
         let set = Set::new([3, 2, 1, 2]);
         set.sites[1].fails.store(true, Ordering::Relaxed);
-        let door = layer.mode(Mode::Sequential).layer(set.fleet.clone());
+        let door = failover.mode(Mode::Sequential).build().unwrap().layer(set.fleet.clone());
         from_threads(&door, 300);
         let served = set.served();
         let most = served.iter().zip(shares).map(|(served, share)| served.abs_diff(share)).max().unwrap();

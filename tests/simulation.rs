@@ -8,7 +8,6 @@ use std::{
     collections::HashMap,
     convert::Infallible,
     env, io,
-    num::NonZeroU32,
     sync::{
         Arc, Mutex, MutexGuard,
         atomic::{AtomicBool, Ordering::Relaxed},
@@ -26,10 +25,11 @@ use http_body_util::{BodyExt, StreamBody, combinators::UnsyncBoxBody};
 use tokio::time::Instant;
 use tower::{Service, ServiceExt, limit::ConcurrencyLimit};
 use tower_fleet::{
-    Backend, CircuitBreakerLayer, FailoverLayer, Fleet, State, Status,
+    AdminStatus, Backend, CircuitPolicy, CircuitState, FailoverLayer, Fleet,
     body::{ReplayBody, ReplayLayer, ReplayMemory},
-    failover::{AnswerBody, Backoff, Budget, CommitPoint, Error, ErrorKind, Failover, Ledger, Mode, Stopped},
-    outcome::{HttpEnd, WatchedBody},
+    failover::{
+        Backoff, Budget, CommitPoint, Ending, Error, ErrorKind, Failover, Ledger, Methods, Mode, ResponseBody, Stopped,
+    },
     pick::{RoundRobin, StrategyName},
 };
 
@@ -37,7 +37,7 @@ type Up = UnsyncBoxBody<Bytes, Infallible>;
 type Down = UnsyncBoxBody<Bytes, io::Error>;
 type Backends = Fleet<ConcurrencyLimit<Site>>;
 type Door = Failover<ConcurrencyLimit<Site>>;
-type Answer = Response<AnswerBody<WatchedBody<Down, HttpEnd>>>;
+type Answer = Response<ResponseBody<Down>>;
 
 /// As much of a body as is kept for another attempt.
 const KEPT: usize = 256;
@@ -266,10 +266,11 @@ async fn read(request: Request<ReplayBody<Up>>, number: usize, world: &World) ->
 /// What a world is made of.
 struct Rules {
     mode: Mode,
-    commit: CommitPoint,
+    first_frame: bool,
     anchored: bool,
     budget: Option<(f64, u32)>,
-    idempotent_only: bool,
+    retry_methods: Methods,
+    hedge_methods: Methods,
     memory: ReplayMemory,
 }
 
@@ -284,25 +285,24 @@ fn open(seed: u64, outage: bool, budget: bool) -> (Arc<World>, Rules, Backends, 
     let mut rng = Rng::with_seed(seed);
     fastrand::seed(seed);
     let mode = [Mode::Race, Mode::Sequential, Mode::Hedged(Duration::from_millis(50))][rng.usize(..3)];
-    let first_frame = rng.u8(..3) == 0;
     let rules = Rules {
         mode,
-        commit: if first_frame { CommitPoint::FirstFrame } else { CommitPoint::Head },
+        first_frame: rng.u8(..3) == 0,
         anchored: !outage && rng.u8(..3) > 0,
         budget: (budget || rng.u8(..4) == 0).then(|| (rng.f64(), rng.u32(1..20))),
-        idempotent_only: rng.u8(..4) == 0,
+        retry_methods: if rng.u8(..4) == 0 { Methods::Idempotent } else { Methods::All },
+        hedge_methods: if rng.bool() { Methods::Idempotent } else { Methods::All },
         memory: ReplayMemory::new(1 << 20),
     };
-    let mut layer = FailoverLayer::new()
+    let mut layer = FailoverLayer::builder()
         .mode(mode)
-        .commit(rules.commit.clone())
+        .commit(if rules.first_frame { CommitPoint::first_frame() } else { CommitPoint::head() })
+        .retry_methods(rules.retry_methods)
+        .hedge_methods(rules.hedge_methods)
         .timeout(PATIENCE)
         .replay(ReplayLayer::new().limit(KEPT).memory(rules.memory.clone()));
     if let Some((share, reserve)) = rules.budget {
-        layer = layer.budget(Budget::new(share, NonZeroU32::new(reserve).expect("1..")));
-    }
-    if rules.idempotent_only {
-        layer = layer.idempotent_only();
+        layer = layer.budget(Budget::new(share).reserve(reserve));
     }
     if rng.u8(..4) == 0 {
         layer = layer.attempts_per_backend(2).same_backend_delay(Duration::from_millis(5));
@@ -316,10 +316,10 @@ fn open(seed: u64, outage: bool, budget: bool) -> (Arc<World>, Rules, Backends, 
     }
     use StrategyName::{Failover, RoundRobin, Shuffle, WeightedRoundRobin};
     let strategies = [Failover, RoundRobin, Shuffle, WeightedRoundRobin];
-    let layer = layer.named(strategies[rng.usize(..4)]).mode(mode).checked().expect("good values");
+    let layer = layer.strategy_named(strategies[rng.usize(..4)]).mode(mode).build().expect("good values");
 
-    let breaker = CircuitBreakerLayer::new().open_for(Duration::from_millis(300));
-    let breaker = if rng.bool() { breaker.consecutive(3) } else { breaker.failures(20).probes(2) };
+    let policy = CircuitPolicy::new().open_for(Duration::from_millis(300));
+    let policy = if rng.bool() { policy.consecutive(3) } else { policy.failures(20).probes(2) };
     let world = Arc::new(World {
         seed,
         share: rules.budget.map_or(0.0, |(share, _)| share),
@@ -338,7 +338,7 @@ fn open(seed: u64, outage: bool, budget: bool) -> (Arc<World>, Rules, Backends, 
         })
         .collect();
     backends.push(site(if rules.anchored { ANCHOR } else { "last" }, &world).priority(rng.i32(-1..2)));
-    let fleet = Fleet::builder().circuit_breaker(breaker).backends(backends).build().expect("good backends");
+    let fleet = Fleet::builder().circuit_breaker(policy).backends(backends).build().expect("good backends");
     let door = tower::Layer::layer(&layer, fleet.clone());
     (world, rules, fleet, door)
 }
@@ -413,6 +413,10 @@ async fn judge(
         let told = ledger.attempts().iter().filter(|attempt| attempt.backend == **name).count();
         assert!(called <= told, "C25: {called} calls of {name}, {about}");
     }
+    if post && matches!(rules.mode, Mode::Hedged(_)) && rules.hedge_methods == Methods::Idempotent {
+        let dropped = ledger.attempts().iter().filter(|attempt| attempt.ending == Ending::Dropped).count();
+        assert_eq!(dropped, 0, "C26: hedged, {about}");
+    }
     let excused = match ledger.stopped() {
         // In a race several may have begun to read what is too much to keep for them.
         None => pieces > 3 && !matches!(rules.mode, Mode::Sequential) && calls.len() > 1,
@@ -421,7 +425,7 @@ async fn judge(
             true
         }
         Some(Stopped::NotIdempotent) => {
-            assert!(post && rules.idempotent_only, "C26: {about}");
+            assert!(post && rules.retry_methods == Methods::Idempotent, "C26: {about}");
             true
         }
         Some(Stopped::OverBudget) => {
@@ -454,7 +458,7 @@ async fn judge(
             let expected: String = (0..frames).map(|frame| format!("{name} {call} {frame};")).collect();
             assert_eq!(text, expected, "C32: {about}");
             assert_eq!(end, *fate != Fate::Broken, "C32: {about}");
-            if matches!(rules.commit, CommitPoint::Head) {
+            if !rules.first_frame {
                 assert_eq!(good, 1, "C17: {about}");
             }
             if end {
@@ -465,7 +469,7 @@ async fn judge(
         }
         answer => {
             // Nobody was good, or it was not for lack of trying.
-            if matches!(rules.commit, CommitPoint::Head) {
+            if !rules.first_frame {
                 assert_eq!(good, 0, "C17: a good answer was lost, {about}");
             }
             assert!(excused && !calls.is_empty() || !rules.anchored, "C19: lost although `{ANCHOR}` is good, {about}");
@@ -509,7 +513,7 @@ async fn change(world: &Arc<World>, fleet: &Backends) {
             1 | 2 => _ = fleet.insert(site(&name, world).priority(number as i32 % 2)),
             3 => _ = fleet.replace(site(&name, world)),
             4 => _ = fleet.set_weight(&name, number),
-            5 => _ = fleet.set_status(&name, if number == 1 { Status::Draining } else { Status::Healthy }),
+            5 => _ = fleet.set_status(&name, if number == 1 { AdminStatus::Draining } else { AdminStatus::Healthy }),
             _ => _ = fleet.set_priority(&name, number as i32 % 2),
         }
     }
@@ -547,7 +551,7 @@ async fn at_rest(world: &Arc<World>, rules: &Rules, fleet: &Backends, door: Door
     world.calm.store(true, Relaxed);
     let names: Vec<_> = fleet.snapshot().iter().map(|backend| backend.name.clone()).collect();
     for name in &names {
-        fleet.set_status(name, Status::Healthy);
+        fleet.set_status(name, AdminStatus::Healthy);
         fleet.set_priority(name, 0);
     }
     tokio::time::sleep(Duration::from_secs(60)).await;
@@ -559,7 +563,7 @@ async fn at_rest(world: &Arc<World>, rules: &Rules, fleet: &Backends, door: Door
         world.seen.lock().expect("one thread").remove(&number);
     }
     for backend in fleet.snapshot() {
-        assert_eq!(backend.state, State::Closed, "seed {seed}: C38: a permit is lost, {fleet:?}");
+        assert_eq!(backend.state, CircuitState::Closed, "seed {seed}: C38: a permit is lost, {fleet:?}");
         assert_eq!(backend.in_flight, 0, "seed {seed}: C20: {fleet:?}");
     }
 }
@@ -677,8 +681,8 @@ fn a_long_world_holds_no_more_than_a_short_one() {
 async fn asked(mode: Mode, attempts: u32) -> Vec<String> {
     let refuse = tower::service_fn(|()| async { Err::<(), _>(io::Error::from(io::ErrorKind::ConnectionReset)) });
     let fleet = Fleet::plain().backends(["a", "b", "c"].map(|name| Backend::new(name, refuse)));
-    let layer = FailoverLayer::plain().mode(mode).attempts_per_backend(attempts).strategy(RoundRobin::new());
-    let door = tower::Layer::layer(&layer, fleet.build().expect("good backends"));
+    let layer = FailoverLayer::plain().mode(mode).attempts_per_backend(attempts).strategy(RoundRobin);
+    let door = tower::Layer::layer(&layer.build().expect("good values"), fleet.build().expect("good backends"));
     let error = door.oneshot(()).await.expect_err("nobody answers");
     error.ledger().attempts().iter().map(|attempt| attempt.backend.to_string()).collect()
 }

@@ -28,12 +28,11 @@ use hyper_util::{
     server::conn::auto,
 };
 use tokio::{net::TcpListener, sync::Notify};
-use tower::{Layer, Service, ServiceExt};
+use tower::{Layer, Service};
 use tower_fleet::{
     Backend, Failover, FailoverLayer, Fleet,
     body::{ReplayBody, ReplayLayer},
-    failover::{AnswerBody, CommitPoint, Ending, Http, Ledger, Mode},
-    outcome::{HttpEnd, WatchedBody},
+    failover::{CommitPoint, Ending, FailoverBuilder, Ledger, Methods, Mode, ResponseBody},
 };
 
 /// The bound on everything that is waited for.
@@ -42,7 +41,7 @@ const IN_TIME: Duration = Duration::from_secs(20);
 type Up = UnsyncBoxBody<Bytes, io::Error>;
 type Down = UnsyncBoxBody<Bytes, io::Error>;
 type Door = Failover<Upstream>;
-type Answer = Response<AnswerBody<WatchedBody<Incoming, HttpEnd>>>;
+type Answer = Response<ResponseBody<Incoming>>;
 
 /// What a server does with a request.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -285,7 +284,7 @@ struct Scene {
 }
 
 impl Scene {
-    async fn open(version: Version, layer: FailoverLayer<Http>, fates: [Fate; 3]) -> Self {
+    async fn open(version: Version, failover: FailoverBuilder, fates: [Fate; 3]) -> Self {
         let (mut servers, fleet) = (Vec::new(), Fleet::new());
         for (name, fate) in ["red", "green", "blue"].into_iter().zip(fates) {
             let (server, address) = Server::start(name, fate).await;
@@ -295,7 +294,7 @@ impl Scene {
             fleet.insert(backend).expect("a good backend");
             servers.push(server);
         }
-        let door = layer.checked().expect("good values").layer(fleet.clone());
+        let door = failover.build().expect("good values").layer(fleet.clone());
         Self { servers, fleet, door }
     }
 
@@ -358,7 +357,7 @@ async fn gone(server: &Server, version: Version) {
 async fn race_the_first_good_answer_wins_and_the_losers_are_taken_back() {
     for version in VERSIONS {
         let fates = [Fate::Status(503), Fate::Hang, Fate::Slow(soon())];
-        let scene = Scene::open(version, FailoverLayer::new(), fates).await;
+        let scene = Scene::open(version, FailoverLayer::builder(), fates).await;
         let answer = in_time(scene.ask(get("1"))).await.expect("an answer");
         let attempts = answer.extensions().get::<Ledger>().expect("C25").attempts().len();
         assert_eq!(attempts, 4, "the primary, then everybody");
@@ -372,7 +371,7 @@ async fn race_the_first_good_answer_wins_and_the_losers_are_taken_back() {
 #[tokio::test]
 async fn sequential_a_primary_that_hangs_is_taken_back_before_the_next_is_asked() {
     for version in VERSIONS {
-        let layer = FailoverLayer::new().mode(Mode::Sequential).timeout(Duration::from_secs(1));
+        let layer = FailoverLayer::builder().mode(Mode::Sequential).timeout(Duration::from_secs(1));
         let scene = Scene::open(version, layer, [Fate::Hang, Fate::Status(500), Fate::Good]).await;
         let answer = in_time(scene.ask(get("1"))).await.expect("an answer");
         assert_eq!(scene.whole("1", answer).await, "blue");
@@ -386,7 +385,7 @@ async fn sequential_a_primary_that_hangs_is_taken_back_before_the_next_is_asked(
 #[tokio::test]
 async fn hedged_the_slow_primary_is_taken_back_when_the_hedge_is_first() {
     for version in VERSIONS {
-        let layer = FailoverLayer::new().mode(Mode::Hedged(soon()));
+        let layer = FailoverLayer::builder().mode(Mode::Hedged(soon()));
         let scene = Scene::open(version, layer, [Fate::Hang, Fate::Hang, Fate::Good]).await;
         let answer = in_time(scene.ask(get("1"))).await.expect("an answer");
         let ledger = answer.extensions().get::<Ledger>().expect("C25").clone();
@@ -403,7 +402,7 @@ async fn hedged_the_slow_primary_is_taken_back_when_the_hedge_is_first() {
 #[tokio::test]
 async fn a_caller_that_leaves_takes_its_request_back_from_everybody() {
     for version in VERSIONS {
-        let layer = FailoverLayer::new().mode(Mode::Hedged(soon()));
+        let layer = FailoverLayer::builder().mode(Mode::Hedged(soon())).hedge_methods(Methods::All);
         let scene = Scene::open(version, layer, [Fate::Hang; 3]).await;
         let mut asked = Box::pin(scene.ask(post("1", 100_000, None)));
         let everybody = async {
@@ -435,14 +434,16 @@ fn crowds(version: Version) -> Vec<usize> {
 /// One crowd at a time, for the sake of the files.
 static ALONE: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(());
 
-async fn crowd(primary: Fate, most: usize, layer: impl Fn() -> FailoverLayer<Http>) {
+async fn crowd(primary: Fate, most: usize, layer: impl Fn() -> FailoverBuilder) {
     let _alone = ALONE.lock().await;
     // It would answer after a while, but does not live so long.
     let killed = matches!(primary, Fate::Slow(_));
     for version in VERSIONS {
         for size in crowds(version).into_iter().filter(|size| *size <= most) {
             for mode in [Mode::Sequential, Mode::Race, Mode::Hedged(Duration::from_secs(1))] {
-                let scene = Scene::open(version, layer().mode(mode), [primary, Fate::Good, Fate::Good]).await;
+                // Half of the requests are POSTs.
+                let layer = layer().mode(mode).hedge_methods(Methods::All);
+                let scene = Scene::open(version, layer, [primary, Fate::Good, Fate::Good]).await;
                 let asked = (0..size).map(async |number| {
                     let number = number.to_string();
                     // Half of them with a body that is to arrive whole with everybody.
@@ -481,21 +482,21 @@ async fn crowd(primary: Fate, most: usize, layer: impl Fn() -> FailoverLayer<Htt
 // C57
 #[tokio::test]
 async fn a_crowd_loses_nothing_while_the_primary_is_killed() {
-    crowd(Fate::Slow(Duration::from_secs(3)), 1_000, FailoverLayer::new).await;
+    crowd(Fate::Slow(Duration::from_secs(3)), 1_000, FailoverLayer::builder).await;
 }
 
 // C57, C50
 #[tokio::test]
 async fn a_crowd_loses_nothing_while_the_primary_hangs() {
-    crowd(Fate::Hang, 1_000, || FailoverLayer::new().timeout(Duration::from_millis(1_500))).await;
+    crowd(Fate::Hang, 1_000, || FailoverLayer::builder().timeout(Duration::from_millis(1_500))).await;
 }
 
 // C57, C27
 #[tokio::test]
 async fn a_crowd_loses_nothing_while_the_primary_says_429_500_or_503() {
-    crowd(Fate::Status(429), 100, FailoverLayer::new).await;
-    crowd(Fate::Status(500), 100, FailoverLayer::new).await;
-    crowd(Fate::Hasty(503), 1_000, FailoverLayer::new).await;
+    crowd(Fate::Status(429), 100, FailoverLayer::builder).await;
+    crowd(Fate::Status(500), 100, FailoverLayer::builder).await;
+    crowd(Fate::Hasty(503), 1_000, FailoverLayer::builder).await;
 }
 
 // C32
@@ -508,20 +509,20 @@ async fn a_crowd_loses_nothing_while_the_primary_breaks_off_before_its_answer_is
             if frames < 3 { tower_fleet::failover::Decision::Wait } else { tower_fleet::failover::Decision::Accept }
         })
     };
-    crowd(Fate::Reset, 1_000, || FailoverLayer::new().commit(point())).await;
+    crowd(Fate::Reset, 1_000, || FailoverLayer::builder().commit(point())).await;
 }
 
 // C32
 #[tokio::test]
 async fn a_crowd_loses_nothing_while_the_primary_breaks_off_in_the_middle_of_small_answers() {
-    crowd(Fate::Short, 1_000, || FailoverLayer::new().commit(CommitPoint::Whole(1 << 10))).await;
+    crowd(Fate::Short, 1_000, || FailoverLayer::builder().commit(CommitPoint::whole(1 << 10))).await;
 }
 
 // C32
 #[tokio::test]
 async fn a_body_that_breaks_off_after_the_commit_is_an_error_and_nothing_else() {
-    for (version, commit) in [(VERSIONS[0], CommitPoint::FirstFrame), (VERSIONS[1], CommitPoint::FirstFrame)] {
-        let layer = FailoverLayer::new().commit(commit);
+    for (version, commit) in [(VERSIONS[0], CommitPoint::first_frame()), (VERSIONS[1], CommitPoint::first_frame())] {
+        let layer = FailoverLayer::builder().commit(commit);
         let scene = Scene::open(version, layer, [Fate::Reset, Fate::Good, Fate::Good]).await;
         let asked = (0..100).map(async |number: usize| {
             let number = number.to_string();
@@ -553,7 +554,8 @@ async fn large_bodies_are_whole_both_ways() {
             (Mode::Sequential, Fate::Status(500)),
             (Mode::Hedged(soon()), Fate::Hang),
         ] {
-            let layer = FailoverLayer::new().mode(mode).replay(ReplayLayer::new().limit(2 * LARGE));
+            let layer = FailoverLayer::builder().mode(mode).hedge_methods(Methods::All);
+            let layer = layer.replay(ReplayLayer::new().limit(2 * LARGE));
             let scene = Scene::open(version, layer, [fate, Fate::Good, Fate::Good]).await;
             for server in &scene.servers {
                 server.frames.store(200, SeqCst);
@@ -572,7 +574,8 @@ async fn a_body_too_large_to_keep_arrives_once_and_whole_or_the_ledger_says_why(
     for version in VERSIONS {
         for mode in [Mode::Sequential, Mode::Race, Mode::Hedged(Duration::from_millis(1))] {
             for (fate, status) in [(Fate::Good, 200), (Fate::Status(503), 503)] {
-                let scene = Scene::open(version, FailoverLayer::new().mode(mode), [fate, Fate::Good, Fate::Good]).await;
+                let layer = FailoverLayer::builder().mode(mode).hedge_methods(Methods::All);
+                let scene = Scene::open(version, layer, [fate, Fate::Good, Fate::Good]).await;
                 let answer = in_time(scene.ask(post("7", LARGE, None))).await.expect("an answer");
                 let ledger = answer.extensions().get::<Ledger>().expect("C25").clone();
                 if matches!(mode, Mode::Hedged(_)) {
@@ -597,7 +600,7 @@ async fn a_body_too_large_to_keep_arrives_once_and_whole_or_the_ledger_says_why(
 #[tokio::test]
 async fn who_falls_behind_in_a_body_too_large_to_keep_is_broken_off_and_no_answer() {
     for version in VERSIONS {
-        let layer = FailoverLayer::new().mode(Mode::Hedged(Duration::from_millis(20)));
+        let layer = FailoverLayer::builder().mode(Mode::Hedged(Duration::from_millis(20))).hedge_methods(Methods::All);
         let scene = Scene::open(version, layer, [Fate::Late(Duration::from_millis(500)), Fate::Good, Fate::Hang]).await;
         scene.fleet.drain("blue");
         // The rest of the body comes when both have begun.
@@ -630,7 +633,8 @@ async fn who_falls_behind_in_a_body_too_large_to_keep_is_broken_off_and_no_answe
 // C33
 #[tokio::test]
 async fn trailers_of_a_request_are_sent_again() {
-    let scene = Scene::open(Version::HTTP_2, FailoverLayer::new(), [Fate::Status(503), Fate::Hang, Fate::Good]).await;
+    let scene =
+        Scene::open(Version::HTTP_2, FailoverLayer::builder(), [Fate::Status(503), Fate::Hang, Fate::Good]).await;
     let trailers = HeaderMap::from_iter([(http::HeaderName::from_static("sum"), "42".parse().expect("a value"))]);
     let answer = in_time(scene.ask(post("1", 50_000, Some(trailers)))).await.expect("an answer");
     assert_eq!(answer.headers()["sum"], "42");

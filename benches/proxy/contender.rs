@@ -1,4 +1,4 @@
-//! Who competes, and how each is started: a process of its own that listens on one port.
+//! The proxies that are compared, and how each is started: a process of its own that listens on one port.
 
 use std::{
     path::{Path, PathBuf},
@@ -104,7 +104,7 @@ fn announced(mut child: Child) -> Proxy {
     Proxy { port: port.unwrap_or_else(|| panic!("no address in `{line}`")), child }
 }
 
-/// Builds the gateway if it is among those who compete.
+/// Builds the gateway if it is among them.
 pub(crate) fn build(contenders: &[Contender]) {
     if contenders.contains(&Gateway) && Path::new(env!("CARGO_MANIFEST_DIR")).join("examples/gateway").exists() {
         let mut cargo = Command::new(env!("CARGO"));
@@ -131,21 +131,23 @@ fn folder() -> PathBuf {
 fn config(folder: &Path, backends: &[u16]) -> PathBuf {
     let mut text = r#"
 strategy = "round_robin"
-# Whatever breakers think of them, two of three stay: never nobody.
-most_ejected = 0.34
+# Breakers take out at most one of the three backends.
+max_ejected = 0.34
 
 [server]
 listen = "127.0.0.1:0"
 
 [failover]
 mode = { hedged = "20ms" }
+# The POSTs of the soak only echo their body: sending one twice does no harm.
+hedge_methods = "all"
 timeout = "1s"
-# Short answers are whole before they count.
+# A short response is final with its end.
 commit = { whole = "64KiB" }
 
 [breaker]
 # The window is short, so that good calls of the past do not hide a bad present.
-slow_calls = { rate = 0.2, slower_than = "15ms", window = "200ms", minimum_calls = 10 }
+slow_calls = { share = 0.2, slower_than = "15ms", window = "200ms", minimum_calls = 10 }
 failures = 5
 open_for = "2s"
 "#

@@ -16,6 +16,8 @@ mod bare;
 mod child;
 mod contender;
 mod load;
+#[path = "../versus/machine.rs"]
+mod machine;
 mod peers;
 mod soak;
 mod table;
@@ -127,6 +129,9 @@ fn compare(options: &Options) -> Result<(), String> {
                 table::keep_best(&mut cells, cell);
             }
         }
+    }
+    if !options.json {
+        println!("{}", machine::describe());
     }
     table::print_throughput(&cells, options.json);
 

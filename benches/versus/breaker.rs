@@ -10,7 +10,10 @@ use failsafe::{
     futures::{CircuitBreaker as _, ResponseFuture},
 };
 use tower::{Layer, Service};
-use tower_fleet::{Backend, BalanceLayer, CircuitBreakerLayer, FailoverLayer, Fleet, outcome::ErrorsOnly};
+use tower_fleet::{
+    Backend, BalanceLayer, CircuitBreaker, CircuitBreakerLayer, CircuitPolicy, Failover, FailoverLayer, Fleet,
+    breaker::Rate, failover::Plain, outcome::ErrorsOnly,
+};
 use tower_resilience_circuitbreaker::CircuitBreakerLayer as Resilience;
 
 use crate::{balance::Unit, row::Row};
@@ -18,16 +21,15 @@ use crate::{balance::Unit, row::Row};
 const GROUP: &str = "breaker";
 
 pub(crate) fn rows() -> Vec<Row> {
-    let ours = || CircuitBreakerLayer::with_classifier(ErrorsOnly);
-    let consecutive = ours().consecutive(5).layer(Unit);
-    let rate = ours().failure_rate(0.5, Duration::from_secs(60), 100).layer(Unit);
+    let consecutive = breaker(CircuitPolicy::new().consecutive(5));
+    let rate = breaker(CircuitPolicy::new().failure_rate(Rate::new(0.5).minimum_calls(100)));
     let resilience = Resilience::builder().consecutive_failures(5).build().expect("a valid policy");
     let policy = failure_policy::consecutive_failures(5, backoff::constant(Duration::from_secs(30)));
     vec![
         Row::kept(GROUP, "floor", "bare service", 1, 1, Unit),
         Row::kept(GROUP, "ours", "breaker, consecutive", 1, 1, consecutive.clone()),
         Row::cloned(GROUP, "ours", "breaker, consecutive", 1, consecutive),
-        Row::kept(GROUP, "ours", "breaker, 5 in 60 s", 1, 1, ours().layer(Unit)),
+        Row::kept(GROUP, "ours", "breaker, 5 in 60 s", 1, 1, breaker(CircuitPolicy::new())),
         Row::kept(GROUP, "ours", "breaker, failure rate", 1, 1, rate),
         Row::kept(GROUP, "peer", "tower-resilience, consecutive", 1, 1, resilience.layer(Unit)),
         Row::kept(GROUP, "peer", "failsafe, consecutive", 1, 1, Failsafe(Config::new().failure_policy(policy).build())),
@@ -42,10 +44,20 @@ pub(crate) fn fleets() -> Vec<Row> {
         Row::kept(group, "floor", "bare service", 1, 1, Unit),
         Row::kept(group, "ours", "round robin", 3, 1, BalanceLayer::round_robin().layer(plain())),
         Row::kept(group, "ours", "round robin over breakers", 3, 1, BalanceLayer::round_robin().layer(guarded(false))),
-        Row::kept(group, "ours", "failover", 3, 1, FailoverLayer::plain().layer(plain())),
-        Row::kept(group, "ours", "failover over breakers", 3, 1, FailoverLayer::plain().layer(guarded(false))),
-        Row::kept(group, "ours", "failover over breakers, timeouts", 3, 1, FailoverLayer::plain().layer(guarded(true))),
+        Row::kept(group, "ours", "failover", 3, 1, failover(plain())),
+        Row::kept(group, "ours", "failover over breakers", 3, 1, failover(guarded(false))),
+        Row::kept(group, "ours", "failover over breakers, timeouts", 3, 1, failover(guarded(true))),
     ]
+}
+
+/// A breaker around the bare service.
+pub(crate) fn breaker(policy: CircuitPolicy) -> CircuitBreaker<Unit, ErrorsOnly> {
+    CircuitBreakerLayer::plain(policy).expect("a valid policy").layer(Unit)
+}
+
+/// A failover without timers but those of the backends.
+pub(crate) fn failover(fleet: Fleet<Unit, ErrorsOnly>) -> Failover<Unit, Plain, ErrorsOnly> {
+    FailoverLayer::plain().timeout(None).build().expect("a valid layer").layer(fleet)
 }
 
 /// A fleet of three.
@@ -59,8 +71,7 @@ pub(crate) fn guarded(timeouts: bool) -> Fleet<Unit, ErrorsOnly> {
     let backends = ["a", "b", "c"].map(|name| Backend::new(name, Unit));
     let timeout = Duration::from_secs(30);
     let backends = backends.map(|backend| if timeouts { backend.timeout(timeout) } else { backend });
-    let layer = CircuitBreakerLayer::with_classifier(ErrorsOnly);
-    Fleet::plain().circuit_breaker(layer).backends(backends).build().expect("a valid fleet")
+    Fleet::plain().circuit_breaker(CircuitPolicy::new()).backends(backends).build().expect("a valid fleet")
 }
 
 /// The breaker of failsafe around the bare service.

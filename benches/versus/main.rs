@@ -9,6 +9,7 @@
 
 mod balance;
 mod breaker;
+mod machine;
 mod row;
 mod threads;
 mod transitions;
@@ -23,6 +24,9 @@ fn main() {
     let words = || std::env::args().skip(1).filter(|word| !word.starts_with("--"));
     rows.retain(|row| words().all(|word| row.name.contains(&word)));
     row::measure(&runtime, &mut rows);
+    if !json {
+        println!("{}\n", machine::describe());
+    }
     row::print(&rows, json);
     if !json && words().next().is_none() {
         threads::print();

@@ -2,16 +2,13 @@
 
 use std::{
     task::{Context, Poll, Waker},
-    time::{Duration, Instant},
+    time::Instant,
 };
 
 use tower::{Layer, Service};
-use tower_fleet::{BalanceLayer, CircuitBreakerLayer, FailoverLayer, outcome::ErrorsOnly};
+use tower_fleet::{BalanceLayer, CircuitPolicy, breaker::Rate};
 
-use crate::{
-    balance::Unit,
-    breaker::{guarded, plain},
-};
+use crate::breaker::{breaker, failover, guarded, plain};
 
 const CALLS: u32 = 400_000;
 const ROUNDS: u32 = 7;
@@ -25,13 +22,12 @@ pub(crate) fn print() {
     row("weighted", BalanceLayer::weighted().layer(plain()));
     row("shuffle", BalanceLayer::shuffle().layer(plain()));
     row("round robin over breakers", BalanceLayer::round_robin().layer(guarded(false)));
-    row("failover", FailoverLayer::plain().layer(plain()));
-    row("failover over breakers", FailoverLayer::plain().layer(guarded(false)));
-    row("failover over breakers, timeouts", FailoverLayer::plain().layer(guarded(true)));
-    let breaker = || CircuitBreakerLayer::with_classifier(ErrorsOnly);
-    row("breaker, consecutive", breaker().consecutive(5).layer(Unit));
+    row("failover", failover(plain()));
+    row("failover over breakers", failover(guarded(false)));
+    row("failover over breakers, timeouts", failover(guarded(true)));
+    row("breaker, consecutive", breaker(CircuitPolicy::new().consecutive(5)));
     // One number that all calls write: it is a rate over all of them.
-    row("breaker, failure rate", breaker().failure_rate(0.5, Duration::from_secs(60), 100).layer(Unit));
+    row("breaker, failure rate", breaker(CircuitPolicy::new().failure_rate(Rate::new(0.5).minimum_calls(100))));
 }
 
 fn row<D>(name: &str, door: D)

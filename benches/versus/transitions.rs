@@ -13,7 +13,7 @@ use std::{
 
 use tower::{Layer, Service};
 use tower_fleet::{
-    Backend, Balance, BalanceLayer, CircuitBreakerLayer, Fleet,
+    Backend, Balance, BalanceLayer, CircuitPolicy, Fleet,
     outcome::ErrorsOnly,
     pick::{RoundRobin, Strategy, Weighted},
 };
@@ -57,8 +57,8 @@ fn row<P: Strategy>(name: &str, weights: &str, doors: usize, strategy: P, weight
     let fails = Arc::new(AtomicBool::new(false));
     let service = |_| Failing(Arc::clone(&fails));
     let backends = (0..BACKENDS).map(|index| Backend::new(index.to_string(), service(index)).weight(weight(index)));
-    let layer = CircuitBreakerLayer::with_classifier(ErrorsOnly).consecutive(1).open_for(Duration::from_secs(3600));
-    let fleet = Fleet::plain().circuit_breaker(layer).backends(backends).build().expect("a valid fleet");
+    let policy = CircuitPolicy::new().consecutive(1).open_for(Duration::from_secs(3600));
+    let fleet = Fleet::plain().circuit_breaker(policy).backends(backends).build().expect("a valid fleet");
     let mut doors: Vec<_> = (0..doors).map(|_| BalanceLayer::new(strategy.clone()).layer(fleet.clone())).collect();
     doors.iter_mut().for_each(|door| assert!(call(door)));
     let (mut record, mut pick) = (Vec::new(), Vec::new());

@@ -68,7 +68,7 @@ async fn show(gateway: &Gateway, backends: &[Arc<Backend>; 3], outcomes: &Outcom
     let (faults, mut news) = tokio::sync::mpsc::unbounded_channel();
     let [_, flaky, moody] = backends;
     let faults = misbehave(Arc::clone(flaky), Arc::clone(moody), move |backend, mood| {
-        // Nobody reads it any more when the demo is over.
+        // The receiver is dropped when the demo is over.
         let _ = faults.send(format!("{} {mood}", backend.name));
     });
     tokio::pin!(faults);

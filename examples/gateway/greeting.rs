@@ -13,10 +13,10 @@ use tokio::{
     time::{Sleep, sleep},
 };
 
-/// How HTTP/2 begins. Until a client has said something else, or all of it, nobody knows what it speaks.
+/// The first bytes of HTTP/2. Until a client has sent all of them, or something else, its version is unknown.
 const GREETING: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
-/// A connection whose client has so long to show which version it speaks. The limits of each begin after that.
+/// A connection with a limit on the time until its version of HTTP is known. The limits of each version begin after that.
 pub(crate) struct Greeting {
     socket: TcpStream,
     /// Until it is known.

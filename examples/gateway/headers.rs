@@ -78,8 +78,8 @@ pub(crate) fn join_cookies(headers: &mut HeaderMap) {
     }
 }
 
-/// The protocol that the client asks to change to, if it does. It is never another HTTP: requests would come to the
-/// backend then that nobody here has looked at.
+/// The protocol that the client asks to change to, if it does. It is never another HTTP: requests would reach the
+/// backend then that this proxy has not checked.
 pub(crate) fn upgrade(headers: &HeaderMap) -> Option<HeaderValue> {
     let protocol = headers.get(UPGRADE)?;
     let names = protocol.to_str().ok()?.to_ascii_lowercase();
@@ -99,7 +99,7 @@ fn tokens<'a>(headers: &'a HeaderMap, name: &HeaderName) -> impl Iterator<Item =
     values.flat_map(|value| value.split(',')).map(str::trim).filter(|token| !token.is_empty())
 }
 
-/// Whoever is at the other end of a connection.
+/// The other end of a connection.
 #[derive(Clone)]
 pub(crate) struct Peer {
     /// Its address, as it stands in a header.
@@ -108,7 +108,7 @@ pub(crate) struct Peer {
     pub(crate) trusted: bool,
 }
 
-/// Says for whom a request is made, by which name and protocol, and that it came through here.
+/// Adds the client, the host and the protocol of a request, and that it came through here.
 pub(crate) fn forwarded(parts: &mut Parts, peer: &Peer) {
     let headers = &mut parts.headers;
     let host = authority(&parts.uri).or_else(|| headers.get(HOST).cloned());
@@ -136,7 +136,7 @@ fn authority(uri: &Uri) -> Option<HeaderValue> {
     HeaderValue::from_str(authority.rsplit('@').next()?).ok()
 }
 
-/// Whether a path has segments that lead up, in whatever spelling: behind a prefix they would lead out of it.
+/// Whether a path has segments that lead up, in any spelling: behind a prefix they would lead out of it.
 pub(crate) fn climbs(path: &str) -> bool {
     // Nearly no path has a dot behind a slash, or anything that may turn out to be one.
     if !path.contains("/.") && !path.contains(['%', '\\']) {

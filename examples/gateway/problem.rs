@@ -16,7 +16,7 @@ use tower_fleet::{
 
 use crate::patience::Stalled;
 
-/// A status, a sentence, and when to come again. Says nothing of addresses or causes: a client may be anybody.
+/// A status, a sentence, and when to try again. Shows no addresses and no causes, since any client may read it.
 pub(crate) struct Problem {
     status: StatusCode,
     detail: &'static str,
@@ -40,14 +40,13 @@ impl Problem {
             }
             ErrorKind::NoBackends => "there is no backend",
             ErrorKind::NoneAvailable { .. } => "no backend is available at the moment",
-            ErrorKind::Misconfigured(_) => "the gateway is not set up right",
             _ if error.status() == StatusCode::GATEWAY_TIMEOUT => "no backend answered in time",
-            _ => "no backend could answer",
+            _ => "no backend could serve the request",
         };
         Self { retry_after: error.retry_after(), ..Self::new(error.status(), detail) }
     }
 
-    /// Names who was tried, for those who may know.
+    /// Names the backends that were tried, for clients that may know.
     pub(crate) fn explained(mut self, ledger: &Ledger) -> Self {
         let attempts = ledger.attempts().iter().map(|attempt| {
             let ending = match &attempt.ending {
@@ -61,6 +60,10 @@ impl Problem {
         });
         self.attempts = Some(attempts.collect());
         self
+    }
+
+    pub(crate) fn status(&self) -> StatusCode {
+        self.status
     }
 
     pub(crate) fn into_response(self) -> Response<Full<Bytes>> {
@@ -77,7 +80,7 @@ impl Problem {
         *response.status_mut() = self.status;
         response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
         if let Some(wait) = self.retry_after {
-            // Rounded up: who comes at the time is served.
+            // Rounded up, so that a request at that time is not too early.
             let seconds = wait.as_secs() + u64::from(wait.subsec_nanos() > 0);
             response.headers_mut().insert(RETRY_AFTER, seconds.into());
         }

@@ -1,46 +1,48 @@
 //! One request, from the client to a backend and back.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    fmt,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use bytes::Bytes;
-use http::{Method, Request, Response, StatusCode, Version};
+use http::{Method, Request, Response, StatusCode, Uri, Version};
 use http_body_util::{Either, Full};
 use hyper::body::Incoming;
 use hyper_util::rt::TokioIo;
 use tokio::{io::copy_bidirectional, sync::watch};
 use tower::{BoxError, Layer, Service, ServiceExt};
 use tower_fleet::{
-    Failover,
-    body::ReplayBody,
-    failover::{AnswerBody, Ledger, Mode},
-    outcome::{HttpEnd, InFlight, WatchedBody},
-    shape::Shape,
+    Failover, InvalidSetting, Ledger, Mode, ReplayBody,
+    failover::{Ending, Error, ErrorKind, ResponseBody},
+    outcome::InFlight,
+    upstream::Upstream,
 };
 
 use crate::{
     headers::{self, Peer},
+    log::Log,
     patience::Patience,
     problem::Problem,
     server::Place,
     settings::Settings,
     tally::Tally,
-    upstream::Upstream,
+    upstream::BackendClient,
 };
 
 /// The backends: each gets requests in the shape that it needs.
-pub(crate) type Fleet = tower_fleet::Fleet<Shape<Upstream>>;
+pub(crate) type Fleet = tower_fleet::Fleet<Upstream<BackendClient>>;
 
-type Door = Failover<Shape<Upstream>>;
+type Door = Failover<Upstream<BackendClient>>;
 
 type FromClient = Patience<Incoming>;
 
 /// What a backend gets.
 pub(crate) type ToBackend = ReplayBody<FromClient>;
 
-type FromBackend = AnswerBody<WatchedBody<Incoming, HttpEnd>>;
-
-/// What a client gets: a backend's answer, or ours.
-pub(crate) type ToClient = Either<Patience<FromBackend>, Full<Bytes>>;
+/// What a client gets: a backend's response, or the gateway's own.
+pub(crate) type ToClient = Either<Patience<ResponseBody<Incoming>>, Full<Bytes>>;
 
 /// Everything that answering a request takes.
 #[derive(Clone)]
@@ -53,24 +55,31 @@ pub(crate) struct Proxy {
     longest: usize,
     explain: bool,
     tally: Arc<Tally>,
+    log: Arc<Log>,
     /// Dropped when nothing runs any more.
     running: watch::Receiver<()>,
 }
 
 impl Proxy {
-    pub(crate) fn new(fleet: &Fleet, settings: &Settings, tally: Arc<Tally>) -> Self {
+    pub(crate) fn new(
+        fleet: &Fleet,
+        settings: &Settings,
+        tally: Arc<Tally>,
+        log: Arc<Log>,
+    ) -> Result<Self, InvalidSetting> {
         let Settings { server, config, .. } = settings;
         let targets = config.backends().iter().filter_map(|backend| backend.service().target());
         let prefix = targets.map(|target| target.path().len()).max().unwrap_or(0);
-        Self {
+        Ok(Self {
             longest: usize::from(u16::MAX - 1).saturating_sub(prefix),
             door: config.failover().layer(fleet.clone()),
-            upgrades: config.failover().mode(Mode::Sequential).layer(fleet.clone()),
+            upgrades: config.failover().into_builder().mode(Mode::Sequential).build()?.layer(fleet.clone()),
             stall: server.stall,
             explain: server.explain,
             tally,
+            log,
             running: watch::channel(()).1,
-        }
+        })
     }
 
     /// The proxy of one worker: it shares the fleet and the order of the backends with the others, and says when
@@ -102,7 +111,10 @@ impl Proxy {
             Some(_) => self.change_protocol(peer, place, request).await,
             None => match self.ask(&self.door, self.outbound(peer, request)).await {
                 Ok(response) if response.status() == StatusCode::SWITCHING_PROTOCOLS => {
-                    own(Problem::new(StatusCode::BAD_GATEWAY, "a backend changed the protocol without being asked"))
+                    let detail = "a backend changed the protocol without a request to do so";
+                    let ledger = response.extensions().get::<Ledger>().cloned().unwrap_or_default();
+                    self.log.line(format_args!("502: {detail}: {ledger}"));
+                    own(Problem::new(StatusCode::BAD_GATEWAY, detail))
                 }
                 answer => answer.unwrap_or_else(own),
             },
@@ -121,6 +133,7 @@ impl Proxy {
     }
 
     async fn ask(&self, door: &Door, request: Request<FromClient>) -> Result<Response<ToClient>, Problem> {
+        let asked = Asked::new(&request);
         // As `oneshot` does, but the future stays where it is made.
         let mut door = door.clone();
         let answer = match door.ready().await {
@@ -131,6 +144,11 @@ impl Proxy {
             Ok(mut response) => {
                 if let Some(ledger) = response.extensions().get::<Ledger>() {
                     self.tally.answered(ledger);
+                    if !ledger.attempts().iter().any(|attempt| attempt.ending == Ending::Served) {
+                        let status = response.status().as_u16();
+                        self.log
+                            .line(format_args!("{asked}: {status} of a backend, since all attempts failed: {ledger}"));
+                    }
                 }
                 // What the backend spoke with us is no matter to the client: RFC 9112, section 2.3.
                 *response.version_mut() = Version::HTTP_11;
@@ -142,6 +160,10 @@ impl Proxy {
             }
             Err(error) => {
                 let problem = Problem::of(&error);
+                // With another status the request itself was at fault.
+                if problem.status().is_server_error() {
+                    self.log.line(format_args!("{asked}: {}: {}", problem.status().as_u16(), Cause(&error)));
+                }
                 Err(if self.explain { problem.explained(error.ledger()) } else { problem })
             }
         }
@@ -175,6 +197,42 @@ impl Proxy {
             });
         }
         response
+    }
+}
+
+/// A request, as the log names it: without its query, which may hold a secret, and shortened.
+struct Asked {
+    method: Method,
+    uri: Uri,
+    since: Instant,
+}
+
+impl Asked {
+    fn new<B>(request: &Request<B>) -> Self {
+        Self { method: request.method().clone(), uri: request.uri().clone(), since: Instant::now() }
+    }
+}
+
+impl fmt::Display for Asked {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (method, path) = (self.method.as_str(), self.uri.path());
+        write!(f, "{method:.20} {path:.200} after {:.1?}", self.since.elapsed())
+    }
+}
+
+/// Why no response of a backend could be passed on, with every attempt.
+struct Cause<'a>(&'a Error);
+
+impl fmt::Display for Cause<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.0)?;
+        match self.0.kind() {
+            // Its text names the attempts.
+            ErrorKind::Exhausted { .. } => Ok(()),
+            ErrorKind::Failed { source, .. } => write!(f, ": {source}: {}", self.0.ledger()),
+            _ if self.0.ledger().attempts().is_empty() => Ok(()),
+            _ => write!(f, ": {}", self.0.ledger()),
+        }
     }
 }
 

@@ -29,6 +29,7 @@ use tokio::{
 use crate::{
     greeting::Greeting,
     headers::Peer,
+    log::{Log, Written},
     proxy::{Fleet, Proxy},
     settings::{Server, Settings},
     tally::Tally,
@@ -40,6 +41,8 @@ pub(crate) struct Gateway {
     pub(crate) address: SocketAddr,
     pub(crate) fleet: Fleet,
     pub(crate) tally: Arc<Tally>,
+    pub(crate) log: Arc<Log>,
+    written: Written,
     stop: oneshot::Sender<()>,
     threads: Vec<JoinHandle<()>>,
 }
@@ -52,10 +55,12 @@ impl Gateway {
         let pools = Pools::new(server.workers.get(), upstreams, needs_tls)?;
         let fleet = config.fleet(|backend| {
             let target = backend.service().target().unwrap_or_default();
-            pools.upstream(&target, upstreams.h2c.iter().any(|name| *name == *backend.name()))
+            pools.client(&target, upstreams.h2c.iter().any(|name| *name == *backend.name()))
         })?;
         let tally = Arc::new(Tally::default());
-        let proxy = Proxy::new(&fleet, settings, Arc::clone(&tally));
+        let (log, written) = Log::start()?;
+        let log = Arc::new(log);
+        let proxy = Proxy::new(&fleet, settings, Arc::clone(&tally), Arc::clone(&log))?;
         let listener =
             TcpListener::bind(server.listen).map_err(|error| format!("server.listen: {}: {error}", server.listen))?;
         listener.set_nonblocking(true)?;
@@ -72,7 +77,7 @@ impl Gateway {
             threads.push(thread::Builder::new().name(format!("worker-{index}")).spawn(move || {
                 take_seat(index);
                 runtime.block_on(work(arrivals, proxy, alive, &server));
-                // Whoever is not done by now is dropped with the runtime.
+                // A request that is not done by now is dropped with the runtime.
             })?);
         }
         let (stop, stopped) = oneshot::channel();
@@ -80,16 +85,18 @@ impl Gateway {
         threads.push(thread::Builder::new().name("acceptor".to_owned()).spawn(move || {
             runtime.block_on(accept(listener, desks, most, stopped));
         })?);
-        Ok(Self { address, fleet, tally, stop, threads })
+        Ok(Self { address, fleet, tally, log, written, stop, threads })
     }
 
     /// Takes no more connections, lets what runs finish, and returns when it has, or when the time for that is up.
     pub(crate) fn stop(self) {
-        // Nobody listens when the acceptor is gone already.
+        // The receiver is dropped if the acceptor has ended already.
         let _ = self.stop.send(());
         for thread in self.threads {
             let _ = thread.join();
         }
+        drop(self.log);
+        self.written.wait();
     }
 }
 

@@ -2,8 +2,8 @@
 
 use std::{
     error::Error,
-    fs,
-    net::{IpAddr, SocketAddr},
+    fs, io,
+    net::{IpAddr, SocketAddr, ToSocketAddrs},
     num::NonZeroUsize,
     ops::RangeInclusive,
     path::{Path, PathBuf},
@@ -13,7 +13,7 @@ use std::{
 
 use serde::{
     Deserialize, Deserializer,
-    de::{self, DeserializeOwned},
+    de::{self, DeserializeOwned, Error as _},
 };
 use toml::Table;
 use tower_fleet::Config;
@@ -50,10 +50,10 @@ pub(crate) struct Server {
     pub(crate) max_connections: NonZeroUsize,
     /// Requests at a time on one HTTP/2 connection.
     pub(crate) max_streams: u32,
-    /// Proxies of ours, whose `X-Forwarded-*` are believed.
+    /// Proxies in front of this one, whose `X-Forwarded-*` headers are kept and added to.
     #[serde(deserialize_with = "addresses")]
     pub(crate) trusted_proxies: Vec<IpAddr>,
-    /// Tells clients who was tried when nobody could answer.
+    /// Tells clients which backends were tried when all of them failed.
     pub(crate) explain: bool,
 }
 
@@ -119,9 +119,12 @@ impl Settings {
             }
         }
         for (index, backend) in config.backends().iter().enumerate() {
-            if backend.service().target().is_none() {
-                return Err(format!("backend[{index}].origin: `{}` has none", backend.name()).into());
-            }
+            let wrong = |reason| format!("backend[{index}].origin: backend `{}` {reason}", backend.name());
+            let target = backend.service().target().ok_or_else(|| wrong("has no origin".to_owned()))?;
+            // As nginx does: a name with a typo is found now, and not with the first request.
+            let host = target.host().unwrap_or_default();
+            resolved(host, target.port_u16().unwrap_or(0))
+                .map_err(|error| wrong(format!("has a host that cannot be resolved: `{host}`: {error}")))?;
         }
         Ok(Self { server, upstreams, config })
     }
@@ -140,7 +143,22 @@ fn duration<'de, D: Deserializer<'de>>(source: D) -> Result<Duration, D::Error> 
 }
 
 fn address<'de, D: Deserializer<'de>>(source: D) -> Result<SocketAddr, D::Error> {
-    read(String::deserialize(source)?, |text| text.parse().ok(), "an address and a port such as 127.0.0.1:8080")
+    let text = String::deserialize(source)?;
+    if let Ok(address) = text.parse() {
+        return Ok(address);
+    }
+    let named = |text: &str| text.rsplit_once(':').and_then(|(host, port)| Some((host.to_owned(), port.parse().ok()?)));
+    let needed = "an address or a host name, and a port, such as 127.0.0.1:8080 or localhost:8080";
+    let (host, port) = read(text.clone(), |text| named(text).filter(|(host, _)| !host.is_empty()), needed)?;
+    resolved(&host, port).map_err(|error| D::Error::custom(format_args!("{text:?} cannot be resolved: {error}")))
+}
+
+/// The address of a host. Of several the first of IPv4, which clients that have no IPv6 can reach too.
+fn resolved(host: &str, port: u16) -> io::Result<SocketAddr> {
+    let host = host.trim_start_matches('[').trim_end_matches(']');
+    let found: Vec<_> = (host, port).to_socket_addrs()?.collect();
+    let address = found.iter().find(|address| address.is_ipv4()).or(found.first());
+    address.copied().ok_or_else(|| io::Error::other("it has no address"))
 }
 
 fn addresses<'de, D: Deserializer<'de>>(source: D) -> Result<Vec<IpAddr>, D::Error> {

@@ -11,9 +11,9 @@ pub(crate) struct Tally {
 }
 
 impl Tally {
-    /// A request that came to a response, whoever made it.
+    /// Counts a request with a response of a backend.
     pub(crate) fn answered(&self, ledger: &Ledger) {
-        // Somebody else helped: a hedge that was not needed is none, nor is a failure that was passed on.
+        // Another backend served: a hedge that lost does not count, nor does a failure that was passed on.
         if ledger.attempts().iter().skip(1).any(|attempt| attempt.ending == Ending::Served) {
             self.failovers.fetch_add(1, Relaxed);
         }

@@ -65,11 +65,11 @@ impl Pools {
     }
 
     /// The service of one backend.
-    pub(crate) fn upstream(&self, target: &Uri, h2c: bool) -> Upstream {
+    pub(crate) fn client(&self, target: &Uri, h2c: bool) -> BackendClient {
         // Where HTTP/2 may be spoken the client says it in its own way.
         let host = target.authority().filter(|_| !h2c && target.scheme() == Some(&Scheme::HTTP));
         let host = host.and_then(|host| HeaderValue::from_str(host.as_str()).ok());
-        Upstream { pools: self.clone(), h2c, host }
+        BackendClient { pools: self.clone(), h2c, host }
     }
 }
 
@@ -119,14 +119,14 @@ fn trusted(path: &Path) -> Result<RootCertStore, Box<dyn Error>> {
 
 /// The service of one backend. Where it sends a request to is said by the request, which has been shaped for it.
 #[derive(Clone)]
-pub(crate) struct Upstream {
+pub(crate) struct BackendClient {
     pools: Pools,
     h2c: bool,
     /// The client would write it anew for each request.
     host: Option<HeaderValue>,
 }
 
-impl Service<Request<ToBackend>> for Upstream {
+impl Service<Request<ToBackend>> for BackendClient {
     type Response = Response<Incoming>;
     type Error = legacy::Error;
     type Future = ResponseFuture;

@@ -1,3 +1,5 @@
+//! A call to a backend, up to the head of its response.
+
 use std::{
     pin::Pin,
     task::{Context, Poll, ready},
@@ -16,10 +18,10 @@ use crate::{
 };
 
 pin_project! {
-    /// A call that runs, until the head of its response is there. Dropped before, it is cancelled.
+    /// A running call, until the head of its response. On drop, it is recorded as cancelled.
     ///
-    /// `N` is what the classifier remembers of the call. The attempt has no timer: the future that drives it has one for
-    /// all it waits for, and says when the time is [up](Self::time_out).
+    /// `N` is the classifier's state of the call. The attempt has no timer: the future that polls it has one timer for
+    /// all that it waits for, and calls [`time_out`](Self::time_out).
     pub(crate) struct Attempt<F, N, S, C>
     where
         S: Send,
@@ -29,42 +31,41 @@ pin_project! {
     {
         #[pin]
         call: F,
-        // Both are there until the call has ended.
-        note: Option<N>,
+        // Both are `Some` until the call has ended.
+        state: Option<N>,
         guard: Option<Guard<Shard<S, C>>>,
     }
 }
 
-const AGAIN: &str = "polled after it was ready";
+const COMPLETED: &str = "polled after completion";
 
-/// A call that failed without a response, as it was recorded.
+/// A call that failed without a response. The failure is already recorded.
 pub(crate) struct Failed {
     pub(crate) backend: BackendName,
     pub(crate) error: BoxError,
     pub(crate) outcome: Outcome,
 }
 
-/// What the caller gets of a response, and what its head says.
+/// The response for the caller, and the outcome as far as its head shows it.
 type Head<W> = Result<(W, Outcome), Box<Failed>>;
 
 impl<F, N, S: Send + Sync, C: Send + Sync> Attempt<F, N, S, C> {
-    /// Calls a ready instance.
+    /// Starts a call to a ready instance.
     #[inline(always)]
     pub(crate) fn begin<V, Req>(mut guard: Guard<Shard<S, C>>, service: &mut V, request: Req) -> Self
     where
         V: Service<Req, Future = F>,
         C: Classify<Req, V::Response, Call = N>,
     {
-        let note = guard.to().expect(AGAIN).classifier().request(&request);
+        let state = guard.to().expect(COMPLETED).classifier().request(&request);
         let call = guard.during(|| service.call(request));
-        Self { call, note: Some(note), guard: Some(guard) }
+        Self { call, state: Some(state), guard: Some(guard) }
     }
 
-    /// Polls the call until the head of its response is there, and makes what the caller gets of it; an error is
-    /// recorded.
+    /// Polls the call for the head of its response. Classifies and records the head, or the error.
     ///
-    /// The verdict on the head is recorded too, unless the commit is `late`: then a good head is recorded with the commit,
-    /// where [the classifier](Classify::guard) keeps the guard in what it makes.
+    /// With `is_late`, the attempt commits later than its head. A successful head is then recorded at the commit, if
+    /// [the classifier](Classify::guard) keeps the guard in the response.
     #[inline(always)]
     pub(crate) fn poll_head<Req, R, E>(
         self: Pin<&mut Self>,
@@ -78,20 +79,21 @@ impl<F, N, S: Send + Sync, C: Send + Sync> Attempt<F, N, S, C> {
         C: Classify<Req, R, Call = N>,
     {
         let this = self.project();
-        let guard = this.guard.as_mut().expect(AGAIN);
+        let guard = this.guard.as_mut().expect(COMPLETED);
         let result = ready!(guard.during(|| this.call.poll(cx)));
-        let mut note = this.note.take().expect(AGAIN);
+        let mut state = this.state.take().expect(COMPLETED);
         let response = match result {
             Ok(response) => response,
             Err(error) => {
-                let guard = this.guard.take().expect(AGAIN);
-                return Poll::Ready(Err(fail::<Req, R, N, S, C>(note, error.into(), guard)));
+                let guard = this.guard.take().expect(COMPLETED);
+                return Poll::Ready(Err(fail::<Req, R, N, S, C>(state, error.into(), guard)));
             }
         };
-        let verdict = guard.to().expect(AGAIN).classifier().response(&mut note, &response);
+        let verdict = guard.to().expect(COMPLETED).classifier().response(&mut state, &response);
         let outcome = match verdict {
             Verdict::Now(outcome) => outcome,
-            // What only the end of the stream can tell is too late for another attempt, unless the commit waits for it.
+            // The outcome is known at the end of the body. That is too late for another attempt, unless the commit
+            // waits.
             Verdict::AtEnd => Outcome::Success,
         };
         let is_held = C::WATCHES && is_late && outcome.is_success();
@@ -102,54 +104,56 @@ impl<F, N, S: Send + Sync, C: Send + Sync> Attempt<F, N, S, C> {
             Verdict::AtEnd => guard.hand_on(),
         }
         if !C::WATCHES {
-            // In its place: a guard that rides no further is not moved.
-            let classifier = guard.to().expect(AGAIN).classifier();
-            let watched = classifier.watch(note, response, CallGuard::empty());
+            // The guard is dropped in place, not moved: this is the path of a plain service.
+            let classifier = guard.to().expect(COMPLETED).classifier();
+            let watched = classifier.watch(state, response, CallGuard::empty());
             *this.guard = None;
             return Poll::Ready(Ok((watched, outcome)));
         }
-        let guard = this.guard.take().expect(AGAIN);
-        let classifier = guard.to().expect(AGAIN).classifier().clone();
+        let guard = this.guard.take().expect(COMPLETED);
+        let classifier = guard.to().expect(COMPLETED).classifier().clone();
         let guard = match is_held {
             true => CallGuard::uncommitted(guard, matches!(verdict, Verdict::AtEnd)),
             false => CallGuard::new(guard),
         };
-        let mut watched = classifier.watch(note, response, guard);
+        let mut watched = classifier.watch(state, response, guard);
         if is_held && let Some(guard) = C::guard(&mut watched) {
             guard.ride();
         }
         Poll::Ready(Ok((watched, outcome)))
     }
 
-    /// How long the call may take, as set for its backend.
+    /// Returns the timeout of the backend.
     pub(crate) fn limit(&self) -> Option<Duration> {
         self.guard.as_ref()?.to()?.info().timeout()
     }
 
-    /// Records what came of a call whose response is not waited for any longer, and ends it.
+    /// Ends the call and records this outcome, before its response was received.
     pub(crate) fn record(self: Pin<&mut Self>, outcome: &Outcome) {
         if let Some(mut guard) = self.project().guard.take() {
             guard.outcome(outcome);
         }
     }
 
-    /// Records that the call took longer than its limit, and ends it.
+    /// Ends the call and records a timeout after `limit`.
     #[cold]
     pub(crate) fn time_out(self: Pin<&mut Self>, limit: Duration) -> TimedOut {
-        let mut guard = self.project().guard.take().expect("a call that runs has its guard");
+        let mut guard = self.project().guard.take().expect("a running call has a guard");
         guard.outcome(&FailureKind::Timeout.into());
-        TimedOut::new(guard.to().expect("a guard of a call has its member").name.clone(), limit, TimeLimit::Backend)
+        let shard = guard.to().expect("the guard of a running call has a member");
+        TimedOut::new(shard.name.clone(), limit, TimeLimit::Backend)
     }
 }
 
+/// Records the error of a call.
 #[cold]
-fn fail<Req, R, N, S, C>(note: N, error: BoxError, mut guard: Guard<Shard<S, C>>) -> Box<Failed>
+fn fail<Req, R, N, S, C>(state: N, error: BoxError, mut guard: Guard<Shard<S, C>>) -> Box<Failed>
 where
     S: Send + Sync,
     C: Classify<Req, R, Call = N>,
 {
-    let shard = guard.to().expect(AGAIN);
-    let (outcome, backend) = (shard.classifier().error(note, &error), shard.name.clone());
+    let shard = guard.to().expect(COMPLETED);
+    let (outcome, backend) = (shard.classifier().error(state, &error), shard.name.clone());
     guard.outcome(&outcome);
     Box::new(Failed { backend, error, outcome })
 }

@@ -1,3 +1,5 @@
+//! The part of a door that its clones share.
+
 use std::{
     fmt,
     sync::{Arc, Mutex, OnceLock, PoisonError},
@@ -5,25 +7,26 @@ use std::{
 
 use super::{local::Local, search::ReadySearch};
 use crate::{
-    fleet::Shared,
+    fleet::FleetInner,
     pick::Strategy,
     shard::{SLOTS, slot},
 };
 
-/// The part of a door that finds backends.
+/// The part of a door that finds backends. `X` is what the door adds, such as its settings.
 ///
-/// A clone refers to what belongs to the thread that makes it, so that threads do not count references on the same
-/// line of memory.
+/// A clone refers to the [`Local`] of the thread that makes it, so that threads do not count references on the same
+/// cache line.
 pub(crate) struct Door<S, C, P: Strategy, X> {
     pub(crate) search: ReadySearch<S, C, P, X>,
-    /// For clones that other threads make, and for clones of a door that is not used itself.
+    /// For clones that other threads make, and for clones of a door that is not called itself, so that its `Local` may
+    /// be of an old version.
     siblings: OnceLock<Siblings<S, C, P, X>>,
 }
 
-/// One for each slot; made when a clone needs it.
+/// One per slot, made when a clone needs it.
 type Siblings<S, C, P, X> = Box<[OnceLock<Box<Sibling<Local<S, C, P, X>>>>]>;
 
-/// What the clones of one thread refer to, on lines that no other thread writes to.
+/// What the clones of one thread refer to, on cache lines that no other thread writes to.
 #[repr(align(128))]
 struct Sibling<T>(Mutex<Option<Arc<T>>>);
 
@@ -34,11 +37,11 @@ where
     P: Strategy,
     X: Clone,
 {
-    pub(crate) fn new(fleet: &Arc<Shared<S, C>>, strategy: P, extra: X) -> Self {
+    pub(crate) fn new(fleet: &Arc<FleetInner<S, C>>, strategy: P, extra: X) -> Self {
         Self { search: ReadySearch::new(Local::first(fleet, strategy, extra)), siblings: OnceLock::new() }
     }
 
-    /// What a clone that this thread makes refers to.
+    /// Returns what a clone made by this thread refers to.
     #[inline]
     fn local(&self) -> Arc<Local<S, C, P, X>> {
         let (slot, local) = (slot(), self.search.local());
@@ -60,7 +63,7 @@ where
     }
 }
 
-/// A clone starts unready.
+/// A clone is not ready, even if the original is.
 impl<S, C, P, X> Clone for Door<S, C, P, X>
 where
     S: Send + Sync + 'static,

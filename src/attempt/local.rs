@@ -1,3 +1,5 @@
+//! What a thread needs to select a backend: the selection of the fleet and the pick of the strategy.
+
 use std::{
     fmt,
     panic::{AssertUnwindSafe, catch_unwind},
@@ -5,91 +7,95 @@ use std::{
 };
 
 use crate::{
-    fleet::{Candidates, FleetCore, Selection, Shard, Shared},
+    fleet::{Candidates, FleetCore, FleetInner, Selection, Shard},
     pick::{Pick, PickContext, SKIP_NONE, Skip, Strategy},
     rng::Rng,
     shard::slot,
     telemetry,
 };
 
-/// What all clones of a door share: a fleet, a strategy, and what the door adds.
-struct Group<S, C, P: Strategy, X> {
-    fleet: Arc<Shared<S, C>>,
+/// What all clones of a door share: the fleet, the strategy, and what the door adds.
+struct DoorShared<S, C, P: Strategy, X> {
+    fleet: Arc<FleetInner<S, C>>,
     strategy: P,
     extra: X,
-    /// Made by the first request that sees a change.
-    choice: Mutex<Choice<S, C, P>>,
+    /// Updated by the first request that reads a new version.
+    current: Mutex<Current<S, C, P>>,
 }
 
-/// The selection of the fleet, and the pick for its first tier.
-struct Choice<S, C, P: Strategy> {
+/// The selection of one version, and the pick for its serving tier.
+struct Current<S, C, P: Strategy> {
     selection: Arc<Selection<S, C>>,
     pick: Option<Arc<P::Pick>>,
-    /// The selection with the candidates that the pick was made for.
+    /// The selection whose candidates the pick was made for.
     made_for: Arc<Selection<S, C>>,
 }
 
-/// The choice of one version as one thread refers to it. Held by the doors of that thread, and by the requests that may
-/// need another backend: apart from other memory, since each of them counts a reference.
+/// The local part of a door: the selection and the pick of one version, for one thread.
+///
+/// Held by the doors of the thread, and by requests that may need another backend. Each of them counts a reference, so
+/// it has cache lines of its own.
 #[repr(align(128))]
 pub(crate) struct Local<S, C, P: Strategy, X> {
     pub(crate) core: Arc<FleetCore>,
     pub(crate) selection: Arc<Selection<S, C>>,
-    /// Of the selection, beside what is read with it.
+    /// The version of the selection. Copied, like `has_probes_due`, so that a request reads one cache line less.
     version: u64,
-    pub(super) has_ripe: bool,
+    pub(super) has_probes_due: bool,
     pick: Option<Arc<P::Pick>>,
-    /// The candidates of the pick as this thread refers to them; none of a large fleet, whose references are looked up.
-    near: Box<[Weak<Shard<S, C>>]>,
+    /// This thread's references to the candidates. Empty for a large fleet, where they are looked up in the selection.
+    shards: Box<[Weak<Shard<S, C>>]>,
     slot: usize,
     pub(crate) extra: X,
-    group: Arc<Group<S, C, P, X>>,
+    shared: Arc<DoorShared<S, C, P, X>>,
 }
 
-impl<S, C, P, X> Group<S, C, P, X>
+impl<S, C, P, X> DoorShared<S, C, P, X>
 where
     S: Send + Sync + 'static,
     C: Clone + Send + Sync + 'static,
     P: Strategy,
     X: Clone,
 {
+    /// Makes the local part of a slot, of the current version.
     fn local(self: &Arc<Self>, slot: usize) -> Arc<Local<S, C, P, X>> {
-        let mut choice = self.choice.lock().unwrap_or_else(PoisonError::into_inner);
-        if choice.selection.version != self.fleet.core.version() {
-            self.renew(&mut choice);
+        let mut current = self.current.lock().unwrap_or_else(PoisonError::into_inner);
+        if current.selection.version != self.fleet.core.version() {
+            self.renew(&mut current);
         }
-        let selection = Arc::clone(&choice.selection);
+        let selection = Arc::clone(&current.selection);
         Arc::new(Local {
             core: Arc::clone(&self.fleet.core),
             version: selection.version,
-            has_ripe: !selection.ripe().is_empty(),
-            near: selection.near(slot),
+            has_probes_due: !selection.probes_due().is_empty(),
+            shards: selection.serving_shards(slot),
             selection,
-            pick: choice.pick.clone(),
+            pick: current.pick.clone(),
             slot,
             extra: self.extra.clone(),
-            group: Arc::clone(self),
+            shared: Arc::clone(self),
         })
     }
 
+    /// Updates the selection, and makes a new pick if its candidates changed.
     #[cold]
-    fn renew(&self, choice: &mut Choice<S, C, P>) {
-        choice.selection = self.fleet.selection();
-        let candidates = choice.selection.first_tier();
-        // With no candidate, what was learnt waits for the next one.
-        let is_made = choice.pick.is_some() && choice.made_for.tier_version == choice.selection.tier_version;
+    fn renew(&self, current: &mut Current<S, C, P>) {
+        current.selection = self.fleet.selection();
+        let candidates = current.selection.serving_tier();
+        let is_made = current.pick.is_some() && current.made_for.tier_version == current.selection.tier_version;
+        // Without candidates the last pick is kept, so that the strategy continues from it later.
         if candidates.is_empty() || is_made {
             return;
         }
-        let before = choice.made_for.first_tier();
-        let before = choice.pick.as_deref().map(|pick| (pick, &before));
-        // A strategy may be the caller's code. One that panics leaves the choice to chance.
+        let before = current.made_for.serving_tier();
+        let before = current.pick.as_deref().map(|pick| (pick, &before));
+        // A strategy may be the caller's code. If it panics, backends are selected at random.
         let made = catch_unwind(AssertUnwindSafe(|| self.strategy.make(&candidates, before)));
         if made.is_err() {
             telemetry::strategy_panicked(&self.fleet.core.name);
         }
-        choice.pick = made.ok().map(Arc::new);
-        choice.made_for = Arc::clone(&choice.selection);
+        current.pick = made.ok().map(Arc::new);
+        current.made_for = Arc::clone(&current.selection);
     }
 }
 
@@ -105,25 +111,25 @@ where
         self.version == self.core.version()
     }
 
-    /// The first one of a door.
-    pub(super) fn first(fleet: &Arc<Shared<S, C>>, strategy: P, extra: X) -> Arc<Self> {
+    /// Makes the first local part of a door.
+    pub(super) fn first(fleet: &Arc<FleetInner<S, C>>, strategy: P, extra: X) -> Arc<Self> {
         let selection = fleet.selection();
-        let choice = Choice { made_for: Arc::clone(&selection), selection, pick: None };
-        let group = Group { fleet: Arc::clone(fleet), strategy, extra, choice: Mutex::new(choice) };
-        let mut choice = group.choice.lock().unwrap_or_else(PoisonError::into_inner);
-        group.renew(&mut choice);
-        drop(choice);
-        Arc::new(group).local(slot())
+        let current = Current { made_for: Arc::clone(&selection), selection, pick: None };
+        let shared = DoorShared { fleet: Arc::clone(fleet), strategy, extra, current: Mutex::new(current) };
+        let mut current = shared.current.lock().unwrap_or_else(PoisonError::into_inner);
+        shared.renew(&mut current);
+        drop(current);
+        Arc::new(shared).local(slot())
     }
 
-    /// That of this thread as of now.
+    /// Returns the local part of this thread, of the current version.
     pub(super) fn renewed(&self) -> Arc<Self> {
         self.at(slot())
     }
 
-    /// That of the threads with this slot as of now.
+    /// Returns the local part of a slot, of the current version.
     pub(super) fn at(&self, slot: usize) -> Arc<Self> {
-        self.group.local(slot)
+        self.shared.local(slot)
     }
 
     #[inline(always)]
@@ -131,23 +137,24 @@ where
         self.slot
     }
 
-    /// The strategy's choice for the next request; none when no backend is eligible, or it was removed just now.
+    /// Selects the backend for the next request. `None` if none is eligible, or if the selected one was removed
+    /// meanwhile.
     #[inline(always)]
-    pub(super) fn choose(&self, slot: usize, rng: &mut Rng) -> Option<Arc<Shard<S, C>>> {
-        let candidates = self.selection.first_tier();
+    pub(super) fn select(&self, slot: usize, rng: &mut Rng) -> Option<Arc<Shard<S, C>>> {
+        let candidates = self.selection.serving_tier();
         if candidates.is_empty() {
             return None;
         }
-        let number = self.ask(&candidates, slot, &SKIP_NONE, rng);
-        match self.near.get(number) {
+        let number = self.pick(&candidates, slot, &SKIP_NONE, rng);
+        match self.shards.get(number) {
             Some(shard) => shard.upgrade(),
-            None => self.selection.shard(*self.selection.first_rows().get(number)?, slot),
+            None => self.selection.shard(*self.selection.serving_rows().get(number)?, slot),
         }
     }
 
-    /// The strategy's choice, or that of chance where the strategy makes none.
+    /// Returns the number of the strategy's pick. Random if there is no pick, or if its number is out of range.
     #[inline(always)]
-    fn ask(&self, candidates: &Candidates<'_>, slot: usize, skip: &Skip, rng: &mut Rng) -> usize {
+    fn pick(&self, candidates: &Candidates<'_>, slot: usize, skip: &Skip, rng: &mut Rng) -> usize {
         let number = match &self.pick {
             Some(pick) => {
                 let now = || self.core.clock.now();
@@ -158,14 +165,14 @@ where
         if number < candidates.len() { number } else { rng.below(candidates.len()) }
     }
 
-    /// The strategy's choice among those that are not skipped, by row; none when all of the first tier are skipped.
-    pub(super) fn choose_another(&self, slot: usize, skip: &Skip, rng: &mut Rng) -> Option<u32> {
-        let (candidates, rows) = (self.selection.first_tier(), self.selection.first_rows());
+    /// Selects another backend of the serving tier, by row. `None` if all of them are skipped.
+    pub(super) fn select_another(&self, slot: usize, skip: &Skip, rng: &mut Rng) -> Option<u32> {
+        let (candidates, rows) = (self.selection.serving_tier(), self.selection.serving_rows());
         if candidates.is_empty() {
             return None;
         }
-        for _ in 0..ASKED {
-            let number = self.ask(&candidates, slot, skip, rng);
+        for _ in 0..MAX_PICKS {
+            let number = self.pick(&candidates, slot, skip, rng);
             if !skip.contains(candidates[number].id()) {
                 return Some(rows[number]);
             }
@@ -175,15 +182,15 @@ where
         rest.find(|number| !skip.contains(candidates[*number].id())).map(|number| rows[number])
     }
 
-    /// The member in a row as this thread refers to it; none when it was removed just now.
+    /// Returns the reference of a slot to the member in a row. `None` if the member was removed meanwhile.
     #[inline]
     pub(super) fn shard(&self, row: u32, slot: usize) -> Option<Arc<Shard<S, C>>> {
         self.selection.shard(row, slot)
     }
 }
 
-/// How often a strategy is asked that chooses what it is told to skip.
-const ASKED: usize = 4;
+/// How many picks of a strategy that ignores the skipped backends are tried before one is selected at random.
+const MAX_PICKS: usize = 4;
 
 impl<S, C, P: Strategy, X> fmt::Debug for Local<S, C, P, X> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -1,11 +1,17 @@
-//! One call of one backend: select one that is ready, call it, keep account of what comes of it.
+//! One call to one backend: select a ready one, call it, classify and record the outcome. All doors use it.
 //!
 //! ```text
-//! Door ─► Local: the selection and the pick of this thread ─► ReadySearch ─► Ready ─► Attempt ─► CallGuard in the body
+//! Door ─► Local: selection and pick of a thread ─► ReadySearch ─► Ready ─► Attempt ─► CallGuard in the response body
 //! ```
 //!
-//! [`ReadySearch`] finds a backend and holds the very instance it found ready. [`Attempt`] is the call from then on:
-//! permit, call, classification and record. Whatever drops it, what it held is free again.
+//! | type | holds | on drop |
+//! |---|---|---|
+//! | [`Door`] | what the clones of a door share | nothing |
+//! | [`ReadySearch`] | the pending instances of a request that waits | their places in the backends' queues are lost |
+//! | [`Ready`] | the instance that is ready | the instance is dropped uncalled |
+//! | [`Attempt`] | the call, its permit, its count in flight | the call is recorded as cancelled |
+//!
+//! A lone circuit breaker uses [`Attempt`] only.
 
 mod call;
 mod door;

@@ -1,4 +1,4 @@
-//! Instances on their way to a call: ready, pending, or refused.
+//! Service instances before their call: ready, pending, admitted or failed.
 
 use std::{
     sync::{Arc, Weak},
@@ -16,7 +16,8 @@ use crate::{
     time::Moment,
 };
 
-/// An instance that is not ready yet, and not in flight. A door that waits keeps it until it looks again.
+/// An instance that returned `Pending` from `poll_ready`. The search keeps it, since it may hold a place in the queue
+/// of its backend. It does not count as in flight, and does not keep a removed backend alive.
 pub(super) struct Pending<S, C> {
     pub(super) id: BackendId,
     pub(super) shard: Weak<Shard<S, C>>,
@@ -24,15 +25,15 @@ pub(super) struct Pending<S, C> {
     pub(super) is_probe: bool,
 }
 
-/// The very instance that was found ready.
+/// An instance that is ready: the one to call, since readiness belongs to an instance.
 pub(crate) struct Ready<S, C> {
     pub(super) shard: Arc<Shard<S, C>>,
     pub(super) service: S,
-    /// Its circuit is open, and its time is up.
+    /// The call will probe a circuit whose open time is over.
     pub(super) is_probe: bool,
 }
 
-/// An instance that a request is admitted to. Dropped unused, it gives its permit back.
+/// A ready instance with an admitted request. On drop, releases the permit and records a cancellation.
 pub(crate) struct Admitted<S: Send + Sync, C: Send + Sync> {
     guard: Guard<Shard<S, C>>,
     service: S,
@@ -41,35 +42,35 @@ pub(crate) struct Admitted<S: Send + Sync, C: Send + Sync> {
 /// A backend whose `poll_ready` failed.
 pub(crate) struct Refusal<S, C, E> {
     pub(crate) shard: Arc<Shard<S, C>>,
-    /// None when it panicked.
+    /// `None` if it panicked.
     pub(crate) error: Option<E>,
 }
 
-/// Why no backend is ready, and waiting would not help.
+/// Why a search failed: no backend is ready, and none is pending.
 pub(crate) enum Unready {
-    /// The fleet is empty.
+    /// The fleet has no backend.
     NoBackends,
-    /// None of so many is eligible, and after so long one may be.
+    /// None of this many backends is eligible. One may become eligible after this time, if it is known.
     NoneAvailable(usize, Option<Duration>),
-    /// Each eligible one failed to get ready.
+    /// `poll_ready` of each eligible backend failed.
     Refused,
 }
 
-/// The end of a search that found no backend, and what those that it asked said.
+/// A search that found no backend: the reason, and the backends whose `poll_ready` failed.
 pub(crate) struct NotReady<S, C, E> {
     pub(crate) why: Unready,
     pub(crate) refusals: Vec<Refusal<S, C, E>>,
 }
 
-/// What a search for the next request of a door came to.
+/// The result of a search for the next request of a door.
 pub(crate) type Found<S, C, E> = Result<Ready<S, C>, Box<NotReady<S, C, E>>>;
 
-/// Which backends a search may take.
+/// The tiers that a search includes.
 #[derive(Clone, Copy, PartialEq)]
 pub(crate) enum Scope {
-    /// Those of the first tier that has an eligible one.
-    FirstTier,
-    /// All of them, tier by tier: for a further attempt.
+    /// The serving tier: the first one that has an eligible backend.
+    ServingTier,
+    /// All tiers, one after the other. For further attempts of a request.
     AllTiers,
 }
 
@@ -82,7 +83,7 @@ where
         &self.shard
     }
 
-    /// Whether a request may still be sent there.
+    /// Returns whether a request may still be sent to it.
     #[inline]
     pub(crate) fn is_valid(&self) -> bool {
         let health = &self.shard.info().health;
@@ -91,8 +92,9 @@ where
                 && health.on_probation().is_some_and(|circuit| circuit.would_admit(|| self.shard.info().clock.now())))
     }
 
-    /// Admits a request as nearly all are: nothing speaks against the backend, and nothing is to be timed. Apart from
-    /// [`admit`](Self::admit), so that a ticket stays in registers.
+    /// Admits a request on the fast path: the backend is eligible, and its circuit needs no clock. `None` if another
+    /// path is needed, or if the request is rejected; see [`admit`](Self::admit), which is separate so that the ticket
+    /// stays in registers.
     #[inline(always)]
     pub(crate) fn pass(&self) -> Option<Ticket> {
         let info = self.shard.info();
@@ -103,20 +105,21 @@ where
         }
     }
 
-    /// Admits a request, and takes the permit if it is a probe.
+    /// Admits a request, and takes the permit if it is a probe. `None` if it is rejected.
     #[inline(never)]
     pub(crate) fn admit(&self, now: impl FnOnce() -> Moment) -> Option<Ticket> {
         let info = self.shard.info();
-        let may_ask = info.health.is_eligible() || (self.is_probe && info.health.on_probation().is_some());
-        if may_ask { info.admit(now).ok() } else { None }
+        let may_call = info.health.is_eligible() || (self.is_probe && info.health.on_probation().is_some());
+        if may_call { info.admit(now).ok() } else { None }
     }
 
-    /// Redeems a ticket, before anything else that may fail.
+    /// Puts the ticket into a guard, so that its permit is released even if what follows panics.
     #[inline(always)]
     pub(crate) fn enter(self, ticket: Ticket) -> Admitted<S, C> {
         Admitted { guard: Guard::begin(self.shard, ticket), service: self.service }
     }
 
+    /// Starts the call of an admitted request.
     #[inline(always)]
     pub(crate) fn call<Req>(
         self,
@@ -136,6 +139,7 @@ where
     S: Send + Sync + 'static,
     C: Clone + Send + Sync + 'static,
 {
+    /// Starts the call.
     #[inline(always)]
     pub(crate) fn call<Req>(mut self, request: Req) -> Attempt<S::Future, <C as Classify<Req, S::Response>>::Call, S, C>
     where

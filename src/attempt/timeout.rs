@@ -1,3 +1,5 @@
+//! The error of an attempt that timed out.
+
 use std::{error::Error, fmt, time::Duration};
 
 use crate::{
@@ -5,27 +7,30 @@ use crate::{
     outcome::{Failure, FailureKind},
 };
 
-/// A backend did not answer in time.
+/// The error of an attempt that timed out.
+///
+/// It is in the [source](Error::source) chain of the error of a [`Failover`](crate::Failover).
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct TimedOut {
-    /// Its name.
+    /// The name of the backend.
     pub backend: BackendName,
-    /// How long it had.
+    /// The time that the attempt had.
     pub timeout: Duration,
-    /// What set that.
+    /// The setting that limited it.
     pub limit: TimeLimit,
 }
 
-/// What bounds the time of an attempt.
+/// The setting that limits the time of an attempt.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum TimeLimit {
-    /// The timeout of the backend.
+    /// The timeout of the backend: [`Backend::timeout`](crate::Backend::timeout).
     Backend,
-    /// The timeout that a failover has for each attempt.
+    /// The timeout of each attempt of a failover:
+    /// [`FailoverBuilder::timeout`](crate::failover::FailoverBuilder::timeout).
     Attempt,
-    /// Its share of the request's time: of the deadline, or of the bound of a race. Running out of it is no failure of the
+    /// The attempt's share of the deadline of a request, or of the bound of a race. Does not count as a failure of the
     /// backend.
     Request,
 }

@@ -1,78 +1,83 @@
+//! The error of a balancer.
+
 use std::{error, fmt, time::Duration};
 
 use tower::BoxError;
+#[cfg(feature = "http")]
+use tower_http::classify::GrpcCode;
 
 #[cfg(feature = "http")]
-use crate::outcome::gateway_status;
+use crate::outcome::{gateway_status, grpc_code};
 use crate::{
     attempt::{Failed, NotReady, TimedOut, Unready},
     name::BackendName,
     outcome::{Failure, FailureKind, inspect},
 };
 
-/// Why a request was not answered, and by whom.
+/// The error of a [`Balance`](super::Balance): what failed, and at which backend.
 ///
-/// One pointer wide, since every response carries the room for it.
+/// It is one pointer wide, since every `Result` of a response reserves space for it.
 pub struct Error(Box<Inner>);
 
 struct Inner {
     kind: ErrorKind,
-    /// What it means to a breaker further out, where no cause says so.
+    /// What an outer classifier finds in the source chain, if there is no other source.
     failure: Failure,
 }
 
-/// What went wrong.
+/// The kinds of [`Error`].
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum ErrorKind {
     /// The fleet is empty.
     NoBackends,
-    /// Nobody in the fleet is eligible.
+    /// No backend of the fleet is eligible: each is drained, cooling down, or its circuit is open.
     #[non_exhaustive]
     NoneAvailable {
         /// How many backends the fleet has.
         backends: usize,
-        /// After how long somebody may be eligible again; none when nobody will be by itself.
+        /// The time until a backend may be eligible again. `None` if an operator must act first.
         retry_after: Option<Duration>,
     },
-    /// The backend will not get ready, and neither will any other.
+    /// The `poll_ready` of every eligible backend failed.
     #[non_exhaustive]
     NotReady {
-        /// The last one that was asked.
+        /// The last backend that failed to become ready.
         backend: BackendName,
-        /// What it said.
+        /// The error of its `poll_ready`.
         source: BoxError,
     },
-    /// The backend took too long.
+    /// The backend did not respond within its [timeout](crate::Backend::timeout).
     #[non_exhaustive]
     Timeout {
-        /// Who.
+        /// The backend.
         backend: BackendName,
-        /// How long it had.
+        /// Its timeout.
         timeout: Duration,
     },
-    /// The backend's own error.
+    /// The call to the backend returned an error.
     #[non_exhaustive]
     Failed {
-        /// Whose.
+        /// The backend.
         backend: BackendName,
-        /// What it said.
+        /// Its error, unchanged.
         source: BoxError,
     },
 }
 
 impl Error {
-    /// What went wrong.
+    /// Returns the kind of the error.
     pub fn kind(&self) -> &ErrorKind {
         &self.0.kind
     }
 
-    /// After how long the caller may come again, if anybody said so.
+    /// Returns how long the caller should wait before it sends the request again, if that is known: from a circuit, or
+    /// from a `Retry-After` in the error of the backend.
     pub fn retry_after(&self) -> Option<Duration> {
         self.failure()?.retry_delay()
     }
 
-    /// What it says of the backend.
+    /// How the request failed, for a status, a gRPC code or an outer breaker.
     fn failure(&self) -> Option<Failure> {
         match self.kind() {
             ErrorKind::NotReady { source, .. } | ErrorKind::Failed { source, .. } => {
@@ -82,7 +87,7 @@ impl Error {
         }
     }
 
-    /// The backend at fault, if it was one.
+    /// Returns the backend that failed, or `None` if no backend was eligible.
     pub fn backend(&self) -> Option<&BackendName> {
         match self.kind() {
             ErrorKind::NotReady { backend, .. }
@@ -95,14 +100,24 @@ impl Error {
 
 #[cfg(feature = "http")]
 impl Error {
-    /// What a gateway answers with: 503 when there is nobody to ask, 504 when the backend did not answer in time, 502
-    /// when it failed.
+    /// Returns the status for the response of a gateway: 503 if no backend was available, 504 after a timeout, 502
+    /// after any other failure. A [`Failure`] in the source chain of the backend's error decides likewise.
     pub fn status(&self) -> http::StatusCode {
         match self.kind() {
             ErrorKind::NotReady { .. } => http::StatusCode::SERVICE_UNAVAILABLE,
-            ErrorKind::Failed { .. } => gateway_status(self.failure().map_or(FailureKind::Other, |it| it.kind())),
+            ErrorKind::Failed { .. } => gateway_status(self.failure_kind()),
             _ => gateway_status(self.0.failure.kind()),
         }
+    }
+
+    /// Returns the gRPC code for the response of a gateway: `DEADLINE_EXCEEDED` after a timeout, else
+    /// `UNAVAILABLE`. See [`failover::Error::grpc_code`](crate::failover::Error::grpc_code).
+    pub fn grpc_code(&self) -> GrpcCode {
+        grpc_code(self.failure_kind())
+    }
+
+    fn failure_kind(&self) -> FailureKind {
+        self.failure().map_or(FailureKind::Other, |failure| failure.kind())
     }
 }
 
@@ -126,7 +141,7 @@ impl Error {
         let NotReady { why, refusals } = *not_ready;
         let last = refusals.into_iter().next_back().map(|refusal| ErrorKind::NotReady {
             backend: refusal.name().clone(),
-            source: refusal.error.map_or_else(|| "it panicked".into(), Into::into),
+            source: refusal.error.map_or_else(|| "`poll_ready` panicked".into(), Into::into),
         });
         Self::from(match (why, last) {
             (Unready::Refused, Some(not_ready)) => not_ready,
@@ -163,7 +178,7 @@ impl fmt::Display for Error {
             ErrorKind::NoBackends => f.write_str("the fleet has no backends"),
             ErrorKind::NoneAvailable { backends, retry_after } => {
                 write!(f, "none of {backends} backends is available")?;
-                retry_after.map_or(Ok(()), |wait| write!(f, ", one may be in {wait:.1?}"))
+                retry_after.map_or(Ok(()), |wait| write!(f, ", next attempt in {wait:.1?}"))
             }
             ErrorKind::NotReady { backend, .. } => write!(f, "backend `{backend}` is not ready"),
             ErrorKind::Timeout { backend, timeout } => {

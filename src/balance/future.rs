@@ -1,3 +1,5 @@
+//! The future of a balancer.
+
 use std::{
     fmt,
     pin::Pin,
@@ -7,18 +9,23 @@ use std::{
 
 use pin_project_lite::pin_project;
 use tokio::time::Sleep;
-use tower::BoxError;
 use tower_service::Service;
 
 use super::Error;
 use crate::{
     attempt::{Attempt, Door},
+    fleet::BackendService,
     outcome::Classify,
     pick::Strategy,
 };
 
 pin_project! {
-    /// The response of one backend. Dropping it cancels the request.
+    /// The response future of [`Balance`](super::Balance).
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping it cancels the call and releases the permit of a probe. A cancelled call is neutral for its circuit,
+    /// unless it was already [slow](crate::CircuitPolicy::slow_calls).
     #[must_use = "futures do nothing unless polled"]
     pub struct ResponseFuture<S, P, C, Req>
     where
@@ -30,7 +37,8 @@ pin_project! {
     {
         #[pin]
         state: State<S, P, C, Req>,
-        // Of the attempt; set once the call was pending, if it has a limit. Boxed, since a future is moved more often.
+        // The timeout of the backend, if it has one. Set when the call is first pending. Boxed, to keep the future
+        // small.
         timer: Option<Pin<Box<Sleep>>>,
     }
 }
@@ -45,9 +53,9 @@ pin_project! {
         P: Strategy,
         C: Classify<Req, S::Response>,
     {
-        // For a ready backend, with the request in hand.
+        // Waits for a ready backend.
         Searching { door: Box<Door<S, C, P, ()>>, request: Option<Req> },
-        // For the backend's response.
+        // Waits for the response of the backend.
         Calling { #[pin] attempt: Attempt<S::Future, C::Call, S, C>, limit: Option<Duration> },
     }
 }
@@ -84,10 +92,9 @@ where
 
 impl<S, P, C, Req> Future for ResponseFuture<S, P, C, Req>
 where
-    S: Service<Req> + Clone + Send + Sync + 'static,
-    S::Error: Into<BoxError>,
+    S: BackendService<Req>,
     P: Strategy,
-    C: Classify<Req, S::Response>,
+    C: Classify<Req, S::Reply>,
 {
     type Output = Result<C::Watched, Error>;
 
@@ -112,9 +119,9 @@ where
                 }
                 StateProjection::Searching { door, request } => {
                     let ready = ready!(door.search.poll::<Req>(cx)).map_err(Error::unready)?;
-                    // Another request may have taken the permit, or the circuit opened: then another backend is.
+                    // If another request has acquired the permit, or the circuit has opened, searches again.
                     let Some(ticket) = ready.admit(|| door.search.local().core.clock.now()) else { continue };
-                    ready.call(ticket, request.take().expect("polled after it was ready"))
+                    ready.call(ticket, request.take().expect("polled after completion"))
                 }
             };
             this.state.set(State::calling(attempt));

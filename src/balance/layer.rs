@@ -1,12 +1,16 @@
+//! The layer of a balancer, and its strategy.
+
 use tower_layer::Layer;
 
 use super::Balance;
 use crate::{
-    fleet::Fleet,
+    fleet::IsFleet,
     pick::{AnyStrategy, RoundRobin, Shuffle, Strategy, StrategyName, Weighted},
 };
 
-/// Puts a [`Balance`] on a [`Fleet`].
+/// A [`Layer`] that puts a [`Balance`] on a [`Fleet`](crate::Fleet).
+///
+/// Each balancer that it makes has a rotation of its own. Clones of a balancer share its rotation.
 #[derive(Clone, Debug)]
 #[must_use = "a layer does nothing until it is given a fleet"]
 pub struct BalanceLayer<P = RoundRobin> {
@@ -14,50 +18,47 @@ pub struct BalanceLayer<P = RoundRobin> {
 }
 
 impl BalanceLayer {
-    /// One after the other.
+    /// Selects one backend after the other.
     pub fn round_robin() -> Self {
         Self::new(RoundRobin)
     }
 }
 
 impl BalanceLayer<Shuffle> {
-    /// Every backend once in random order, then again.
+    /// Selects every backend once in random order, then again in another order.
     pub fn shuffle() -> Self {
         Self::new(Shuffle::new())
     }
 }
 
 impl BalanceLayer<Weighted> {
-    /// In proportion to the weights, evenly spread.
+    /// Selects backends in proportion to their weights, evenly spread.
     pub fn weighted() -> Self {
         Self::new(Weighted)
     }
 }
 
 impl BalanceLayer<AnyStrategy> {
-    /// A strategy that is chosen at run time. `failover` and `weighted_failover` name the first choice here; it is a
-    /// [`FailoverLayer`](crate::FailoverLayer) that goes on to other backends.
+    /// Selects backends with a strategy whose name is known at run time only.
+    ///
+    /// The names `failover` and `weighted_failover` select the first backend only. To send a failed request to another
+    /// one, use a [`FailoverLayer`](crate::FailoverLayer).
     pub fn named(strategy: StrategyName) -> Self {
         Self::new(strategy.into())
     }
 }
 
 impl<P: Strategy> BalanceLayer<P> {
-    /// A strategy of your own. Every door this layer makes has its own rotation; the clones of a door share it.
+    /// Selects backends with any [`Strategy`], such as one of your own.
     pub fn new(strategy: P) -> Self {
         Self { strategy }
     }
 }
 
-impl<S, C, P> Layer<Fleet<S, C>> for BalanceLayer<P>
-where
-    S: Send + Sync + 'static,
-    C: Clone + Send + Sync + 'static,
-    P: Strategy,
-{
-    type Service = Balance<S, P, C>;
+impl<F: IsFleet, P: Strategy> Layer<F> for BalanceLayer<P> {
+    type Service = Balance<F::Service, P, F::Classifier>;
 
-    fn layer(&self, fleet: Fleet<S, C>) -> Balance<S, P, C> {
-        Balance::new(&fleet, self.strategy.clone())
+    fn layer(&self, fleet: F) -> Self::Service {
+        Balance::new(fleet.as_fleet(), self.strategy.clone())
     }
 }

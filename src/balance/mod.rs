@@ -1,16 +1,19 @@
-//! One of many backends per request.
+//! A load balancer: sends each request to one backend of a fleet.
 //!
 //! ```text
-//! poll_ready   the view → the strategy's choice → ready? ─ yes → held for the next call
-//!                                                  └ no → the others of its tier
-//! call         the held instance → in flight → response, or an error that names the backend
+//! poll_ready   select a backend ─► is it ready? ── yes ──► hold it for the next call
+//!                    ▲                    │ no
+//!                    └─ next of its tier ─┘
+//! call         call the held instance ─► response, or an error that names the backend
 //! ```
 //!
-//! The default is one after the other:
+//! Unlike `tower::balance`, a [`Balance`] is `Clone` without a `Buffer`: each clone finds a ready backend of its own.
+//!
+//! With the default strategy, round robin:
 //!
 //! ```
 //! # use tower_fleet::{Backend, BalanceLayer, Fleet};
-//! # use tower::{ServiceBuilder, ServiceExt, service_fn};
+//! # use tower::{ServiceBuilder, service_fn};
 //! # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Box<dyn std::error::Error>> {
 //! # let client = |name| service_fn(move |_: ()| async move { Ok::<_, std::convert::Infallible>(name) });
 //! let fleet = Fleet::plain()
@@ -25,7 +28,7 @@
 //! # }
 //! ```
 //!
-//! A strategy that is named in a configuration file:
+//! With a strategy that is selected by name, as from a configuration file:
 //!
 //! ```
 //! # use tower_fleet::BalanceLayer;
@@ -36,7 +39,8 @@
 //! # }
 //! ```
 //!
-//! A request that must survive the failure of its backend wants a failover, not a balance.
+//! A `Balance` does not retry: when the backend fails, so does the request. For that, use a
+//! [`Failover`](crate::Failover).
 
 mod error;
 mod future;

@@ -1,25 +1,31 @@
+//! The balancer itself: finds a ready backend in `poll_ready` and calls it.
+
 use std::{
     fmt,
     task::{Context, Poll, ready},
 };
 
-use tower::BoxError;
+use tower::ServiceExt;
 use tower_service::Service;
 
 use super::{Error, ResponseFuture};
 use crate::{
     attempt::{Door, Ready},
-    fleet::Fleet,
+    fleet::{BackendService, Fleet},
     outcome::{Classify, HttpClassifier},
     pick::{RoundRobin, Strategy},
 };
 
-/// Sends each request to one backend of a fleet. See [the module](super).
+/// A [`Service`] that sends each request to one backend of a fleet. See [the module](super).
 ///
-/// A clone shares the fleet and the rotation, and looks for a ready backend of its own. The response is what the fleet's
-/// classifier makes of it: over HTTP its body is watched to its end.
+/// Clones share the fleet and the rotation, and each finds a ready backend of its own. The response is what the fleet's
+/// classifier makes of it: over HTTP, its body is watched to its end.
+///
+/// `poll_ready` is pending while every eligible backend is. It never fails: without an eligible backend, `call` returns
+/// the error, since an error of `poll_ready` would end a `tower::buffer::Buffer` for good.
 pub struct Balance<S, P: Strategy = RoundRobin, C = HttpClassifier> {
     door: Door<S, C, P, ()>,
+    /// The ready instance for the next call.
     held: Option<Ready<S, C>>,
 }
 
@@ -29,25 +35,41 @@ where
     P: Strategy,
     C: Clone + Send + Sync + 'static,
 {
-    /// Chooses among the backends of `fleet` as the strategy says.
+    /// Creates a balancer that selects among the backends of `fleet` with this strategy.
     pub fn new(fleet: &Fleet<S, C>, strategy: P) -> Self {
         Self { door: Door::new(fleet.shared(), strategy, ()), held: None }
     }
 }
 
+impl<S, P: Strategy, C> Balance<S, P, C> {
+    /// Sends one request: as [`ServiceExt::oneshot`], with clearer compile errors.
+    ///
+    /// # Errors
+    ///
+    /// Returns an error if no backend is eligible, or if the call fails. See [`ErrorKind`](super::ErrorKind).
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future cancels the request.
+    pub async fn oneshot<Req>(self, request: Req) -> Result<C::Watched, Error>
+    where
+        S: BackendService<Req>,
+        C: Classify<Req, S::Reply>,
+    {
+        ServiceExt::oneshot(self, request).await
+    }
+}
+
 impl<S, P, C, Req> Service<Req> for Balance<S, P, C>
 where
-    S: Service<Req> + Clone + Send + Sync + 'static,
-    S::Error: Into<BoxError>,
+    S: BackendService<Req>,
     P: Strategy,
-    C: Classify<Req, S::Response>,
+    C: Classify<Req, S::Reply>,
 {
     type Response = C::Watched;
     type Error = Error;
     type Future = ResponseFuture<S, P, C, Req>;
 
-    /// Pending while every eligible backend is. Never an error: with no eligible backend it is `call` that fails, since
-    /// an error here would end a `Buffer` for good.
     #[inline(always)]
     fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
         if !self.held.as_ref().is_some_and(Ready::is_valid) {
@@ -73,7 +95,8 @@ where
     P: Strategy,
     C: Clone + Send + Sync + 'static,
 {
-    /// Calls a backend whose circuit is open or timed, if it admits the request.
+    /// Calls the backend if its circuit admits the request. The path for a circuit that does not serve, or times its
+    /// calls.
     #[cold]
     fn admit<Req>(&self, ready: Ready<S, C>, request: Req) -> ResponseFuture<S, P, C, Req>
     where
@@ -82,7 +105,7 @@ where
     {
         match ready.admit(|| self.door.search.local().core.clock.now()) {
             Some(ticket) => ResponseFuture::calling(ready.call(ticket, request)),
-            // It has left since: look once more, now with the request.
+            // The backend is no longer eligible: searches again, within the response future.
             None => self.search(request),
         }
     }

@@ -1,23 +1,22 @@
-//! Why a replayed body ended before its end.
+//! The error of a replayed body.
 
-use std::fmt;
-use std::sync::Arc;
+use std::{fmt, sync::Arc};
 
 use tower::BoxError;
 
 use super::Unreplayable;
 
-/// Why a [`ReplayBody`](super::ReplayBody) ended before its end.
+/// The error of a [`ReplayBody`](super::ReplayBody) that ended early.
 ///
-/// All of these are about the caller's request, none about the backend that it was sent to.
+/// It is always caused by the caller's request, never by the backend that the request was sent to.
 #[derive(Debug, Clone)]
 #[non_exhaustive]
 pub enum ReplayError {
-    /// The caller's body failed; every reader is told. `source()` has the cause.
+    /// The caller's body failed. Every reader gets this error; its `source()` is the cause.
     Source(Arc<dyn std::error::Error + Send + Sync>),
-    /// This reader fell behind, and what it had yet to read is not kept any more.
+    /// This reader fell behind, and the frames that it had yet to read are no longer kept.
     NotKept(Unreplayable),
-    /// The caller's body panicked while another reader polled it.
+    /// The caller's body panicked in a poll.
     Panicked,
 }
 
@@ -41,7 +40,7 @@ impl std::error::Error for ReplayError {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
         match self {
             Self::Source(error) => Some(&**error),
-            Self::NotKept(why) => Some(why),
+            Self::NotKept(reason) => Some(reason),
             Self::Panicked => None,
         }
     }

@@ -1,4 +1,4 @@
-//! The frames that are kept, and who still needs them.
+//! The kept frames, and how many readers have yet to read each.
 
 use std::collections::VecDeque;
 
@@ -7,27 +7,27 @@ use http::HeaderMap;
 use http_body::Frame;
 
 /// A frame that can be read again.
-pub(super) enum Kept {
+pub(super) enum KeptFrame {
     Data(Bytes),
-    // Boxed: a map is several times the size of a data frame, and there is one at most.
+    // Boxed: a map is several times the size of `Bytes`, and a body has one at most.
     Trailers(Box<HeaderMap>),
 }
 
-/// A kept frame, and how many readers have it as their next.
+/// A kept frame, and how many readers have it as their next frame.
 pub(super) struct Slot {
-    pub(super) frame: Kept,
+    pub(super) frame: KeptFrame,
     pub(super) readers: usize,
 }
 
-/// Kept frames in their order. The first one lives inline: most bodies have no other.
+/// The kept frames in order. The first one is inline, since most bodies have only one.
 #[derive(Default)]
 pub(super) struct Frames {
     front: Option<Slot>,
     rest: VecDeque<Slot>,
 }
 
-impl Kept {
-    /// A copy of `frame`; `None` when there is nothing in it that a reader would miss.
+impl KeptFrame {
+    /// A copy of `frame`; `None` if there is nothing in it for another reader.
     pub(super) fn of(frame: &Frame<Bytes>) -> Option<Self> {
         if let Some(data) = frame.data_ref() {
             return (!data.is_empty()).then(|| Self::Data(data.clone()));
@@ -35,7 +35,7 @@ impl Kept {
         frame.trailers_ref().map(|trailers| Self::Trailers(Box::new(trailers.clone())))
     }
 
-    /// What a reader gets.
+    /// The frame as a reader gets it.
     pub(super) fn frame(&self) -> Frame<Bytes> {
         match self {
             Self::Data(data) => Frame::data(data.clone()),
@@ -43,7 +43,7 @@ impl Kept {
         }
     }
 
-    /// Bytes of the body.
+    /// How many bytes of data it has.
     pub(super) fn data_len(&self) -> usize {
         match self {
             Self::Data(data) => data.len(),
@@ -51,7 +51,7 @@ impl Kept {
         }
     }
 
-    /// Bytes that count towards the bounds.
+    /// How many bytes count towards the bounds.
     pub(super) fn weight(&self) -> usize {
         match self {
             Self::Data(data) => data.len(),
@@ -88,7 +88,7 @@ impl Frames {
         }
     }
 
-    /// The first frame, if no reader has it or any earlier one before it.
+    /// Removes and returns the first frame, if all readers have passed it.
     pub(super) fn pop_passed(&mut self) -> Option<Slot> {
         let passed = self.front.take_if(|slot| slot.readers == 0)?;
         self.front = self.rest.pop_front();
@@ -96,7 +96,7 @@ impl Frames {
     }
 }
 
-/// The bytes of a frame as they can be shared: for a source of `Bytes` nothing is copied.
+/// Converts the data of a frame to `Bytes`, which can be shared. If it is `Bytes` already, nothing is copied.
 pub(super) fn into_bytes<D: Buf>(frame: Frame<D>) -> Frame<Bytes> {
     frame.map_data(|mut data| data.copy_to_bytes(data.remaining()))
 }

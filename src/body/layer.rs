@@ -1,15 +1,22 @@
-//! Requests whose bodies can be replayed.
+//! The layer that makes request bodies replayable.
 
 use http::Request;
 use http_body::Body;
 
-use super::replay_body::DEFAULT_LIMIT;
-use super::{Replay, ReplayBody, ReplayMemory, Unreplayable};
+use super::{Replay, ReplayBody, ReplayMemory, Unreplayable, replay_body::DEFAULT_LIMIT};
 
 /// Makes request bodies replayable, within bounds.
 ///
-/// As a layer it turns `Request<B>` into `Request<ReplayBody<B>>`, for something inside that sends
-/// a request more than once. As a [`Replay`] it tells a door of this crate how to do the same.
+/// As a layer, it turns a `Request<B>` into a `Request<ReplayBody<B>>` for an inner service that sends a request more
+/// than once, such as `tower::retry`. As a [`Replay`], it does the same for a [`Failover`](crate::Failover), which
+/// needs no layer around it: see [`FailoverBuilder::replay`](crate::failover::FailoverBuilder::replay).
+///
+/// | bound | default |
+/// |---|---|
+/// | [`limit`](Self::limit) | 1 MiB of one body: enough for prompts, forms and JSON documents, not for uploads |
+/// | [`memory`](Self::memory) | 64 MiB of all bodies of the process |
+///
+/// A body over a bound is still sent, but not again.
 #[derive(Debug, Clone)]
 pub struct ReplayLayer {
     limit: usize,
@@ -17,20 +24,20 @@ pub struct ReplayLayer {
 }
 
 impl ReplayLayer {
-    /// Keeps up to 1 MiB of one body, and 64 MiB of all bodies of the process together.
+    /// Creates a layer with the default bounds: 1 MiB of one body, and 64 MiB of all bodies of the process together.
     #[must_use]
     pub const fn new() -> Self {
         Self { limit: DEFAULT_LIMIT, memory: ReplayMemory::process() }
     }
 
-    /// Keeps up to `limit` bytes of one body. With 0, requests with a body are not replayed.
+    /// Sets how many bytes of one body are kept. With 0, requests with a body are not replayed. Default 1 MiB.
     #[must_use]
     pub const fn limit(mut self, limit: usize) -> Self {
         self.limit = limit;
         self
     }
 
-    /// Takes what it keeps out of `memory`.
+    /// Sets the memory that kept bodies are charged to. Default [`ReplayMemory::process`].
     #[must_use]
     pub fn memory(mut self, memory: ReplayMemory) -> Self {
         self.memory = memory;
@@ -44,7 +51,7 @@ impl Default for ReplayLayer {
     }
 }
 
-/// The head is copied whole, extensions included.
+/// Each copy has the whole head of the request, including its extensions.
 impl<B: Body> Replay<Request<B>> for ReplayLayer {
     type Request = Request<ReplayBody<B>>;
 
@@ -67,6 +74,6 @@ impl<B: Body> Replay<Request<B>> for ReplayLayer {
     }
 
     fn is_idempotent(&self, kept: &Self::Request) -> bool {
-        kept.method().is_idempotent()
+        kept.method().is_idempotent() || kept.headers().contains_key("idempotency-key")
     }
 }

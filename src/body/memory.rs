@@ -1,29 +1,31 @@
-//! The bound on what all replayed bodies hold together.
+//! The bound on the memory of all replayed bodies together.
 
-use std::fmt;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::{
+    fmt,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+};
 
-/// Enough for 64 bodies of the largest size that is kept, or for thousands of usual ones, and still
-/// bearable in a sidecar with 128 MiB to live in. Reaching it costs a request its further attempts,
-/// never the one that runs.
+/// Enough for 64 bodies of the largest size that is kept by default, or for thousands of typical ones, and it fits into
+/// a sidecar with 128 MiB. At this limit, a request loses its further attempts, never the running one.
 const PROCESS_LIMIT: usize = 64 * 1024 * 1024;
 
 static PROCESS: Gauge = Gauge::new(PROCESS_LIMIT);
 
-/// How much memory all request bodies that share this handle may hold for replay.
+/// A bound on the memory that request bodies hold for replay, shared by all bodies with a clone of this handle.
 ///
-/// A kept frame counts with its bytes and with what it takes to hold it. Everything is given back
-/// when the last reader that may need it has passed, failed or been dropped.
+/// A kept frame is charged for its bytes and for a fixed overhead. The charge is released when the last reader that may
+/// need the frame has passed it, failed, or been dropped.
 ///
-/// A clone is the same memory. Unless told otherwise every body of the process shares
-/// [`ReplayMemory::process`].
+/// By default, all bodies share the memory of the [process](Self::process): 64 MiB.
 #[derive(Clone)]
 pub struct ReplayMemory {
     pool: Pool,
 }
 
-// The common pool is reached without counting references on one more shared line.
+// The pool of the process is a static, so that its handles share no reference count.
 #[derive(Clone)]
 enum Pool {
     Process,
@@ -36,25 +38,25 @@ struct Gauge {
 }
 
 impl ReplayMemory {
-    /// Memory of its own, of so many bytes. With 0 nothing is ever kept.
+    /// Creates a memory of `limit` bytes. With 0, no body is ever kept.
     #[must_use]
     pub fn new(limit: usize) -> Self {
         Self { pool: Pool::Own(Arc::new(Gauge::new(limit))) }
     }
 
-    /// The memory that the whole process shares: 64 MiB.
+    /// Returns the memory that the whole process shares: 64 MiB. The default.
     #[must_use]
     pub const fn process() -> Self {
         Self { pool: Pool::Process }
     }
 
-    /// How many bytes are held now.
+    /// Returns how many bytes are held now.
     #[must_use]
     pub fn used(&self) -> usize {
         self.gauge().used.load(Ordering::Relaxed)
     }
 
-    /// How many bytes may be held.
+    /// Returns how many bytes may be held.
     #[must_use]
     pub fn limit(&self) -> usize {
         self.gauge().limit
@@ -86,7 +88,7 @@ impl Gauge {
     }
 }
 
-/// What one body has taken of the memory; dropping it gives everything back.
+/// The bytes that one body is charged for. Dropping it releases them.
 pub(super) struct Charge {
     memory: ReplayMemory,
     bytes: usize,
@@ -97,10 +99,10 @@ impl Charge {
         Self { memory, bytes: 0 }
     }
 
-    /// Takes `bytes` more, or nothing.
+    /// Takes `bytes` more, or none. Returns whether it did.
     pub(super) fn grow(&mut self, bytes: usize) -> bool {
         let gauge = self.memory.gauge();
-        // A number and nothing behind it: no other memory is published by it, so relaxed is enough.
+        // A plain counter that publishes no other memory, so `Relaxed` is enough.
         let taken = gauge
             .used
             .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |used| {
@@ -113,7 +115,7 @@ impl Charge {
         taken
     }
 
-    /// Gives `bytes` back, at most what was taken.
+    /// Releases `bytes`, at most as many as were taken.
     pub(super) fn shrink(&mut self, bytes: usize) {
         let bytes = bytes.min(self.bytes);
         if bytes > 0 {
@@ -122,7 +124,7 @@ impl Charge {
         }
     }
 
-    /// Gives everything back.
+    /// Releases all bytes.
     pub(super) fn clear(&mut self) {
         self.shrink(self.bytes);
     }
@@ -140,7 +142,7 @@ mod tests {
 
     // C33
     #[test]
-    fn charge_stops_at_the_limit_and_returns_everything() {
+    fn a_charge_stops_at_the_limit_and_releases_all_its_bytes() {
         let memory = ReplayMemory::new(10);
         let (mut one, mut two) = (Charge::new(memory.clone()), Charge::new(memory.clone()));
         assert!(one.grow(6));
@@ -149,7 +151,7 @@ mod tests {
         assert!(two.grow(4));
         assert_eq!(memory.used(), 10);
         one.shrink(100);
-        assert_eq!(memory.used(), 4, "more than was taken cannot be given back");
+        assert_eq!(memory.used(), 4, "no more is released than was taken");
         drop(two);
         assert_eq!(memory.used(), 0);
     }

@@ -1,23 +1,24 @@
-//! REPLAY: one request, several attempts.
+//! Request bodies that several attempts can send.
 //!
-//! - [`Replay`] says how an attempt is made out of the caller's request, or that there can be none.
-//! - [`ReplayBody`] is an HTTP request body that several attempts read, also at the same time.
-//! - [`ReplayMemory`] bounds what all such bodies hold together.
-//! - [`ReplayLayer`] puts them around requests, for `tower::retry` or a service of your own.
+//! - [`Replay`] makes the request of each attempt out of the caller's request.
+//! - [`ReplayBody`] is an HTTP request body that several attempts can read, also at the same time.
+//! - [`ReplayMemory`] bounds the memory that all such bodies hold together.
+//! - [`ReplayLayer`] makes the bodies of requests replayable, for `tower::retry` or a service of your own.
 //!
 //! ```text
-//! caller's body ── source ──► leading reader          streams, nothing held back
-//!                     │
-//!                kept frames ─► other readers         from the start, then live
-//!                     │
-//!                     └───────► a handle not begun    may be copied; the last attempt
+//! caller's body ──► reader in front        streams, without a delay
+//!                        │
+//!                   kept frames ──► other readers     from the start, then live
+//!                        │
+//!                        └────────► unread handle     can be copied; sent by the last attempt
 //! ```
 //!
-//! **When not to use it:** when the client around it already keeps the body whole
-//! (`Request<Full<Bytes>>` is `Clone`: [`CloneRequest`] does), and for uploads that must not be
-//! sent twice ([`Once`]).
+//! **When not to use it:** for a request that is `Clone`, such as `Request<Full<Bytes>>`, where [`CloneRequest`] is
+//! enough; and for an upload that must not be sent twice ([`Once`]).
 //!
-//! By default 1 MiB of a body is kept:
+//! # Examples
+//!
+//! By default, up to 1 MiB of a body is kept:
 //!
 //! ```
 //! # #[cfg(feature = "http")] {
@@ -28,7 +29,7 @@
 //! let service = ServiceBuilder::new()
 //!     .layer(ReplayLayer::new())
 //!     .service_fn(async |request: Request<ReplayBody<String>>| {
-//!         let another = request.body().again(); // what a second attempt would send
+//!         let another = request.body().again(); // the body of a second attempt
 //!         Ok::<_, std::convert::Infallible>(Response::new(another.is_ok()))
 //!     });
 //! # fn check(_: impl tower::Service<Request<String>, Response = Response<bool>>) {}
@@ -36,10 +37,10 @@
 //! # }
 //! ```
 //!
-//! Under `tower::retry`, a policy answers `clone_request` with `ReplayLayer::new().again(request).ok()`,
-//! and tries again only while `request.body().unreplayable()` is `None`.
+//! In a `tower::retry` policy, `clone_request` returns `ReplayLayer::new().again(request).ok()`, and `retry` returns
+//! `Some` only while `request.body().unreplayable()` is `None`.
 //!
-//! Less of it, and out of a memory that only this service uses:
+//! A smaller limit, and memory that only this service uses:
 //!
 //! ```
 //! # #[cfg(feature = "http")] {
@@ -70,7 +71,7 @@ mod service;
 #[cfg(feature = "http")]
 mod shared;
 #[cfg(feature = "http")]
-mod waiters;
+mod wakers;
 
 pub use self::replay::{CloneRequest, Once, Replay, ReplayFn, Unreplayable, replay_fn};
 #[cfg(feature = "http")]

@@ -1,47 +1,51 @@
-//! One reader of a shared source.
+//! One handle on a shared source, and its position.
 
-use std::mem;
-use std::pin::Pin;
-use std::sync::Arc;
-use std::task::{Context, Poll, Waker};
+use std::{
+    mem,
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll, Waker},
+};
 
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
 use tower::BoxError;
 
-use super::frames::into_bytes;
-use super::shared::{Shared, Source};
-use super::waiters::Waiters;
-use super::{ReplayError, ReplayMemory, Unreplayable};
+use super::{
+    ReplayError, ReplayMemory, Unreplayable,
+    frames::into_bytes,
+    shared::{SharedBody, Source},
+    wakers::ReaderWakers,
+};
 
-/// A handle on a shared source, and how far it has read.
+/// A handle on a shared source, which becomes a reader with its first poll.
 pub(super) struct Reader<B> {
-    shared: Arc<Shared<B>>,
+    shared: Arc<SharedBody<B>>,
     id: u64,
-    begun: bool,
-    /// Its next frame, counted from the first one.
+    has_begun: bool,
+    /// The index of its next frame.
     next: usize,
-    /// Bytes it has read.
+    /// How many bytes it has read.
     read: u64,
 }
 
-/// What a reader gets when it asks.
-pub(super) enum Turn<B> {
+/// What a poll of a reader returns.
+pub(super) enum Polled<B> {
     Frame(Frame<Bytes>),
     End,
     Failed(ReplayError),
-    /// The source goes to this reader for good: it is the only one left, or nothing can be kept for
-    /// others. With the frame that it pulled last, if it did.
-    Taken {
+    /// This reader takes over the source: it is the only handle, or no more frames can be kept. With the frame that it
+    /// has just pulled, if there is one.
+    TakeOver {
         source: B,
         frame: Option<Frame<Bytes>>,
-        why: Unreplayable,
+        reason: Unreplayable,
     },
 }
 
 impl<B: Body> Reader<B> {
     pub(super) fn new(source: B, limit: usize, memory: ReplayMemory) -> Self {
-        Self { shared: Arc::new(Shared::new(source, limit, memory)), id: 0, begun: false, next: 0, read: 0 }
+        Self { shared: Arc::new(SharedBody::new(source, limit, memory)), id: 0, has_begun: false, next: 0, read: 0 }
     }
 }
 
@@ -49,9 +53,9 @@ impl<B> Reader<B> {
     pub(super) fn again(&self) -> Result<Self, Unreplayable> {
         let mut state = self.shared.lock();
         self.refusal(&state.source).map_or(Ok(()), Err)?;
-        let id = state.join();
+        let id = state.add_unread();
         drop(state);
-        Ok(Self { shared: Arc::clone(&self.shared), id, begun: false, next: 0, read: 0 })
+        Ok(Self { shared: Arc::clone(&self.shared), id, has_begun: false, next: 0, read: 0 })
     }
 
     pub(super) fn unreplayable(&self) -> Option<Unreplayable> {
@@ -60,11 +64,11 @@ impl<B> Reader<B> {
 
     fn refusal(&self, source: &Source<B>) -> Option<Unreplayable> {
         match source {
-            Source::Lost(why) => Some(*why),
+            Source::TakenOver(reason) => Some(*reason),
             Source::Failed(_) => Some(Unreplayable::SourceFailed),
-            // Frames may be gone as soon as everybody has begun. A reader never counts as one that
-            // may be copied, so the last one knows that nothing needs to be kept.
-            Source::Idle(_) | Source::Polled | Source::Ended => self.begun.then_some(Unreplayable::Begun),
+            // Once every handle has started to read, frames are dropped. So a reader cannot be copied, and the last one
+            // needs no frame to be kept.
+            Source::Idle(_) | Source::Polled | Source::Ended => self.has_begun.then_some(Unreplayable::Begun),
         }
     }
 
@@ -79,8 +83,8 @@ impl<B> Reader<B> {
         let (lower, upper) = match &state.source {
             Source::Idle(_) | Source::Polled => (state.rest.lower(), state.rest.upper()),
             Source::Ended => (0, Some(0)),
-            // It ends in an error: no length is true.
-            Source::Failed(_) | Source::Lost(_) => return SizeHint::default(),
+            // The body ends with an error, so no length would be true.
+            Source::Failed(_) | Source::TakenOver(_) => return SizeHint::default(),
         };
         let mut hint = SizeHint::new();
         hint.set_lower(lower.saturating_add(kept));
@@ -96,11 +100,11 @@ where
     B: Body + Unpin,
     B::Error: Into<BoxError>,
 {
-    pub(super) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Turn<B>> {
+    pub(super) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Polled<B>> {
         let mut state = self.shared.lock();
-        if !self.begun {
-            self.begun = true;
-            state.begin();
+        if !self.has_begun {
+            self.has_begun = true;
+            state.start_reading();
         }
         if let Some(kept) = state.kept(self.next) {
             let frame = kept.frame();
@@ -109,122 +113,122 @@ where
             self.next += 1;
             drop(state);
             drop(passed);
-            return Poll::Ready(Turn::Frame(frame));
+            return Poll::Ready(Polled::Frame(frame));
         }
         let found = mem::replace(&mut state.source, Source::Polled);
-        let turn = match found {
-            Source::Idle(source) if state.is_alone() => {
-                let why = Unreplayable::Begun;
-                let frames = state.lose(why);
+        let polled = match found {
+            Source::Idle(source) if state.has_one_handle() => {
+                let reason = Unreplayable::Begun;
+                let frames = state.take_over(reason);
                 drop(state);
                 drop(frames);
-                return Poll::Ready(Turn::Taken { source, frame: None, why });
+                return Poll::Ready(Polled::TakeOver { source, frame: None, reason });
             }
             Source::Idle(source) => {
-                let waiters = state.known_waiters().cloned();
+                let wakers = state.existing_wakers().cloned();
                 drop(state);
-                return self.pull(source, waiters, cx);
+                return self.pull(source, wakers, cx);
             }
             Source::Polled => {
-                let replaced = state.waiters().register(self.id, cx.waker());
+                let replaced = state.wakers().register(self.id, cx.waker());
                 drop(state);
                 drop(replaced);
                 return Poll::Pending;
             }
-            Source::Ended => Turn::End,
-            Source::Failed(ref error) => Turn::Failed(error.clone()),
-            Source::Lost(why) => Turn::Failed(ReplayError::NotKept(why)),
+            Source::Ended => Polled::End,
+            Source::Failed(ref error) => Polled::Failed(error.clone()),
+            Source::TakenOver(reason) => Polled::Failed(ReplayError::NotKept(reason)),
         };
         state.source = found;
-        Poll::Ready(turn)
+        Poll::Ready(polled)
     }
 
-    /// Polls the source, which is out of its place meanwhile.
-    fn pull(&mut self, mut source: B, known: Option<Arc<Waiters>>, cx: &mut Context<'_>) -> Poll<Turn<B>> {
-        let absence = self.shared.absence();
+    /// Polls the source, which was taken out of the shared state.
+    fn pull(&mut self, mut source: B, known: Option<Arc<ReaderWakers>>, cx: &mut Context<'_>) -> Poll<Polled<B>> {
+        let guard = self.shared.poll_guard();
         let polled = match &known {
-            Some(waiters) => poll_for_all(&mut source, waiters, self.id, cx),
+            Some(wakers) => poll_for_all(&mut source, wakers, self.id, cx),
             None => Pin::new(&mut source).poll_frame(cx),
         };
         let polled = match polled {
-            // Most bodies have their next frame at hand. Only for one that does not is the list of
-            // waiters made, and the source asked again with a waker that reaches all of them.
+            // Most bodies have their next frame ready. Only for one that does not, the list of wakers is made, and the
+            // source is polled again with a waker that wakes all readers.
             Poll::Pending if known.is_none() => {
-                let waiters = Arc::clone(self.shared.lock().waiters());
-                poll_for_all(&mut source, &waiters, self.id, cx)
+                let wakers = Arc::clone(self.shared.lock().wakers());
+                poll_for_all(&mut source, &wakers, self.id, cx)
             }
             polled => polled,
         };
         let Poll::Ready(item) = polled else {
-            let mut state = absence.end();
+            let mut state = guard.finish();
             state.source = Source::Idle(source);
-            let late = state.take_late();
+            let wakeups = state.take_late_wakers();
             drop(state);
-            late.wake();
+            wakeups.wake();
             return Poll::Pending;
         };
         let item = item.map(|item| item.map(into_bytes).map_err(ReplayError::from_source));
         let rest = (!source.is_end_stream()).then(|| source.size_hint());
 
-        let mut state = absence.end();
-        let waiting = state.take_waiting();
-        let (turn, spent) = match item {
+        let mut state = guard.finish();
+        let wakeups = state.take_wakers();
+        let (polled, dropped) = match item {
             Some(Ok(frame)) => {
                 let len = frame.data_ref().map_or(0, Bytes::len) as u64;
                 self.read = self.read.saturating_add(len);
                 state.pulled = state.pulled.saturating_add(len);
-                match state.offer(&frame, self.shared.limit) {
+                match state.keep(&frame, self.shared.limit) {
                     Ok(kept) => {
                         self.next += usize::from(kept);
-                        (Turn::Frame(frame), (state.put_back(source, rest), None))
+                        (Polled::Frame(frame), (state.put_back(source, rest), None))
                     }
-                    Err(why) => {
-                        let frames = state.lose(why);
-                        (Turn::Taken { source, frame: Some(frame), why }, (None, Some(frames)))
+                    Err(reason) => {
+                        let frames = state.take_over(reason);
+                        (Polled::TakeOver { source, frame: Some(frame), reason }, (None, Some(frames)))
                     }
                 }
             }
             Some(Err(error)) => {
                 state.source = Source::Failed(error.clone());
-                (Turn::Failed(error), (Some(source), None))
+                (Polled::Failed(error), (Some(source), None))
             }
             None => {
                 state.source = Source::Ended;
-                (Turn::End, (Some(source), None))
+                (Polled::End, (Some(source), None))
             }
         };
         drop(state);
-        waiting.wake();
-        // A source and its frames may do anything when they are dropped.
-        drop(spent);
-        Poll::Ready(turn)
+        wakeups.wake();
+        // Not under the lock: the drop of a source or of a frame can run any code.
+        drop(dropped);
+        Poll::Ready(polled)
     }
 }
 
 impl<B> Drop for Reader<B> {
     fn drop(&mut self) {
         let mut state = self.shared.lock();
-        let passed = if self.begun { state.leave(self.next) } else { state.leave_unread() };
-        let waker = state.known_waiters().and_then(|waiters| waiters.remove(self.id));
+        let passed = if self.has_begun { state.remove_reader(self.next) } else { state.remove_unread() };
+        let waker = state.existing_wakers().and_then(|wakers| wakers.remove(self.id));
         drop(state);
         drop((passed, waker));
     }
 }
 
-/// What a source says when it is ready.
-type Pulled<B> = Option<Result<Frame<<B as Body>::Data>, <B as Body>::Error>>;
+/// What a poll of a source returns.
+type Item<B> = Option<Result<Frame<<B as Body>::Data>, <B as Body>::Error>>;
 
-/// Polls the source for everybody who waits.
-fn poll_for_all<B>(source: &mut B, waiters: &Arc<Waiters>, reader: u64, cx: &mut Context<'_>) -> Poll<Pulled<B>>
+/// Polls the source with a waker that wakes all waiting readers.
+fn poll_for_all<B>(source: &mut B, wakers: &Arc<ReaderWakers>, reader: u64, cx: &mut Context<'_>) -> Poll<Item<B>>
 where
     B: Body + Unpin,
 {
-    drop(waiters.arm(reader, cx.waker()));
-    let waker = Waker::from(Arc::clone(waiters));
+    drop(wakers.arm(reader, cx.waker()));
+    let waker = Waker::from(Arc::clone(wakers));
     let polled = Pin::new(source).poll_frame(&mut Context::from_waker(&waker));
     if polled.is_ready() {
-        // It need not be woken for what it takes along now.
-        drop(waiters.remove(reader));
+        // This reader gets the item now and need not be woken for it.
+        drop(wakers.remove(reader));
     }
     polled
 }

@@ -1,25 +1,25 @@
-//! How one request becomes several attempts.
+//! How the requests of several attempts are made out of one request.
 
 use std::fmt;
 
-/// Says how several attempts are made out of one request.
+/// Makes the requests of several attempts out of one request.
 ///
-/// The request goes in once, through [`keep`](Self::keep). What comes out is the original that
-/// every attempt is copied from, untouched by what others did to theirs. It is also the last
-/// attempt: when no more are to follow, the kept request itself is sent, and nothing is copied.
+/// [`keep`](Self::keep) takes the caller's request once. The kept request is not sent while further attempts may
+/// follow: each attempt sends a copy from [`again`](Self::again), and changes to one copy do not affect the others. The
+/// last attempt sends the kept request itself, so it costs no copy.
 ///
-/// 1. To send a first attempt that others may follow, send [`again`](Self::again). Refused? Send
-///    what was kept: there will be this one attempt.
-/// 2. To send a further one, send `again` too. Refused? Then no more attempts can be whole.
-/// 3. To send a further one that is the last, ask [`unreplayable`](Self::unreplayable), and unless
-///    it says why not, send what was kept.
+/// | attempt | sends | if that is not possible |
+/// |---|---|---|
+/// | the first, others may follow | [`again`](Self::again) | the kept request, in the only attempt |
+/// | a further one | [`again`](Self::again) | no further attempt |
+/// | the last | the kept request, if [`unreplayable`](Self::unreplayable) returns `None` | no further attempt |
 ///
-/// | what the caller sends | how it is replayed |
+/// | request | implementation |
 /// |---|---|
 /// | an `http::Request` with any body | [`ReplayLayer`](super::ReplayLayer) |
-/// | anything that is `Clone` | [`CloneRequest`] |
-/// | something that needs a few words | a closure, through [`replay_fn`] |
-/// | something that must go out once only | [`Once`] |
+/// | a request that is `Clone` | [`CloneRequest`] |
+/// | a request that a closure can copy | [`replay_fn`] |
+/// | a request that must be sent once only | [`Once`] |
 ///
 /// ```
 /// use tower_fleet::body::{CloneRequest, Once, Replay, Unreplayable};
@@ -30,58 +30,60 @@ use std::fmt;
 /// let kept = Once.keep(String::from("hello"));
 /// assert_eq!(Once.again(&kept), Err(Unreplayable::NoCopy));
 /// ```
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` cannot send a request of type `{Req}` again",
+    note = "over HTTP a failover takes any `http::Request`; for services that are not HTTP, make it with `FailoverLayer::plain()`, which clones requests"
+)]
 pub trait Replay<Req> {
-    /// What an attempt sends.
+    /// The request of an attempt.
     type Request;
 
-    /// Takes the caller's request in, before the first attempt.
+    /// Takes the caller's request, before the first attempt.
     fn keep(&self, request: Req) -> Self::Request;
 
-    /// One more copy of `kept`, whole and as the caller sent it.
+    /// Returns a copy of `kept`, complete and as the caller sent it.
     ///
     /// # Errors
     ///
-    /// [`Unreplayable`] when no further copy can be whole. Once refused, always refused.
+    /// Returns [`Unreplayable`] if a copy would not be complete. After the first error, all later calls fail too.
     fn again(&self, kept: &Self::Request) -> Result<Self::Request, Unreplayable>;
 
-    /// Why `kept` itself is not whole any more, now that copies of it were sent.
+    /// Returns why `kept` itself is not complete any more, after copies of it were sent. Default `None`.
     fn unreplayable(&self, kept: &Self::Request) -> Option<Unreplayable> {
         let _ = kept;
         None
     }
 
-    /// Whether sending it twice does no more than sending it once. True unless the protocol knows better.
+    /// Whether the request has the same effect when it is sent twice. Default `true`.
     fn is_idempotent(&self, kept: &Self::Request) -> bool {
         let _ = kept;
         true
     }
 }
 
-/// Why no further copy of a request can be made.
+/// The reason why a request cannot be sent again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Unreplayable {
-    /// The body is larger than what is kept of one body, or came in too many small pieces.
+    /// The body is over the limit of one body, or came in too many small frames.
     TooLarge {
-        /// The bound it went over, in bytes.
+        /// The limit in bytes.
         limit: usize,
     },
-    /// All bodies together reached the bound of their [`ReplayMemory`](super::ReplayMemory).
+    /// The [`ReplayMemory`](super::ReplayMemory) is used up by all bodies together.
     ProcessLimit,
-    /// The caller's body failed, so nobody can have all of it.
+    /// The caller's body failed, so it cannot be read completely.
     SourceFailed,
-    /// This handle has begun to read. Copies are made of a handle that has not.
+    /// This handle was polled already. Only an unread handle can be copied.
     Begun,
-    /// No copy is made of this request, by choice.
+    /// The request is not copied, by choice of its [`Replay`] or of [`ReplayBody::once`](super::ReplayBody::once).
     NoCopy,
 }
 
 impl fmt::Display for Unreplayable {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::TooLarge { limit } => {
-                write!(f, "request body exceeds the replay limit of {limit} bytes")
-            }
+            Self::TooLarge { limit } => write!(f, "request body exceeds the replay limit of {limit} bytes"),
             Self::ProcessLimit => f.write_str("memory for replaying request bodies is used up"),
             Self::SourceFailed => f.write_str("request body failed"),
             Self::Begun => f.write_str("request body is already being read"),
@@ -108,7 +110,7 @@ impl<Req: Clone> Replay<Req> for CloneRequest {
     }
 }
 
-/// Copies nothing: every request gets one attempt.
+/// Copies no request: each gets one attempt.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Once;
 
@@ -124,19 +126,19 @@ impl<Req> Replay<Req> for Once {
     }
 }
 
-/// Copies a request by asking a closure; see [`replay_fn`].
+/// Copies a request with a closure. Made by [`replay_fn`].
 #[derive(Clone, Copy)]
 pub struct ReplayFn<F> {
     copy: F,
 }
 
-/// Copies a request by asking `copy`, which answers `None` for one that must not be sent twice.
+/// Returns a [`Replay`] that copies a request with `copy`, which returns `None` for a request that must not be sent
+/// twice.
 ///
 /// ```
 /// use tower_fleet::body::{Replay, replay_fn};
 ///
-/// let reads_only =
-///     replay_fn(|command: &String| command.starts_with("GET ").then(|| command.clone()));
+/// let reads_only = replay_fn(|command: &String| command.starts_with("GET ").then(|| command.clone()));
 /// assert!(reads_only.again(&String::from("GET key")).is_ok());
 /// assert!(reads_only.again(&String::from("INCR key")).is_err());
 /// ```

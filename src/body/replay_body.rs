@@ -1,107 +1,126 @@
-//! The body that several attempts may read.
+//! The request body that several attempts can read.
 
-use std::fmt;
-use std::pin::Pin;
-use std::task::{Context, Poll, ready};
+use std::{
+    fmt,
+    pin::Pin,
+    task::{Context, Poll, ready},
+};
 
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
 use tower::BoxError;
 
-use super::frames::into_bytes;
-use super::reader::{Reader, Turn};
-use super::{ReplayError, ReplayMemory, Unreplayable};
+use super::{
+    ReplayError, ReplayMemory, Unreplayable,
+    frames::into_bytes,
+    reader::{Polled, Reader},
+};
 
-/// As much as nginx and Envoy keep of a body for a retry by default; prompts, forms and JSON
-/// documents fit, uploads do not.
+/// As much as nginx and Envoy keep of a body for a retry by default. Prompts, forms and JSON documents fit, uploads do
+/// not.
 pub(super) const DEFAULT_LIMIT: usize = 1024 * 1024;
 
-/// A request body that several attempts may read, at the same time too.
+/// A request body that several attempts can read, also at the same time.
 ///
-/// A handle that has not begun to read can be copied with [`again`](Self::again). The first reader
-/// streams from the source as it arrives; the others read what it read, from the start, and go on
-/// with the source from there, whoever of them asks first. Nothing is pulled from the source before
-/// somebody asks, so a body that nobody reads is never asked for.
+/// A handle that was not polled yet can be copied with [`again`](Self::again). Each handle reads the whole body: the
+/// reader in front streams from the source as data arrives, and the others read the frames that were kept. The source
+/// is polled only when a reader needs its next frame.
 ///
-/// What was read is kept while a handle exists that may still need it: once all that are left have
-/// begun, only what the slowest has yet to read, and for the last one alone nothing. So the last
-/// attempt costs no copy: it sends the original.
+/// Frames are kept only while a handle may still need them. As long as there is an unread handle, all frames are kept;
+/// once all handles are being read, the frames that the slowest reader has yet to read; for the last handle alone,
+/// none. So the last attempt costs no copy: it sends the original.
 ///
-/// Over the bounds nothing is kept any more. The reader that is ahead goes on undisturbed, `again`
-/// refuses and tells why, and readers that are behind get [`ReplayError::NotKept`]: never a body
-/// cut short that looks whole.
+/// Over the bounds, no frame is kept any more. The reader in front goes on, `again` returns why it cannot copy the
+/// body, and the readers behind get [`ReplayError::NotKept`], so that no body is cut short unnoticed.
 ///
-/// It ends at the first error. Source bodies that are not `Unpin` go in as `Box::pin(body)`.
+/// The body ends at its first error. A source body that is not `Unpin` is passed as `Box::pin(body)`.
+///
+/// # Cancel safety
+///
+/// Dropping a handle releases the frames that only this handle needed. The source is dropped with the last handle.
+///
+/// # Examples
+///
+/// ```
+/// # use tower_fleet::body::ReplayBody;
+/// # use http_body_util::BodyExt;
+/// # tokio::runtime::Builder::new_current_thread().build().unwrap().block_on(async {
+/// let body = ReplayBody::new(String::from("hello"));
+/// let first = body.again()?; // for the first attempt; the original is kept for the last one
+/// assert_eq!(first.collect().await?.to_bytes(), "hello");
+/// assert_eq!(body.collect().await?.to_bytes(), "hello");
+/// # Ok::<_, Box<dyn std::error::Error>>(())
+/// # }).unwrap();
+/// ```
 pub struct ReplayBody<B> {
     inner: Inner<B>,
 }
 
 enum Inner<B> {
-    /// There is nothing to read, and as many copies of that as one likes.
+    /// A body without frames, which can always be copied.
     Empty,
-    /// One of several handles on the source, or one that may become several.
+    /// A handle on a source that other handles may read too.
     Shared(Reader<B>),
-    /// The only reader: frames pass through.
-    Passing { source: B, why: Unreplayable },
-    /// Read to its end, whole or not.
-    Over { whole: bool, why: Unreplayable },
+    /// The only reader of the source: frames pass through.
+    PassThrough { source: B, reason: Unreplayable },
+    /// At the end of the body, or after an error.
+    Ended { is_whole: bool, reason: Unreplayable },
 }
 
 impl<B: Body> ReplayBody<B> {
-    /// Replays `body` within the defaults: 1 MiB, out of the memory of the
+    /// Creates a body that can be replayed within the default bounds: 1 MiB, charged to the memory of the
     /// [process](ReplayMemory::process).
     pub fn new(body: B) -> Self {
         Self::bounded(body, DEFAULT_LIMIT, &ReplayMemory::process())
     }
 
-    /// Replays `body` if it has at most `limit` bytes and `memory` has room for them.
+    /// Creates a body that can be replayed while it has at most `limit` bytes and `memory` has room for them.
     ///
-    /// With a limit of 0 only an empty body is replayed. A body that is known to be too large is
-    /// not kept at all.
+    /// With a limit of 0, only an empty body can be replayed. A body that is known to be too large is not kept at all.
     pub fn bounded(body: B, limit: usize, memory: &ReplayMemory) -> Self {
         if body.is_end_stream() {
             return Self { inner: Inner::Empty };
         }
         if limit == 0 || body.size_hint().lower() > limit as u64 {
-            return Self { inner: Inner::Passing { source: body, why: Unreplayable::TooLarge { limit } } };
+            return Self { inner: Inner::PassThrough { source: body, reason: Unreplayable::TooLarge { limit } } };
         }
         Self { inner: Inner::Shared(Reader::new(body, limit, memory.clone())) }
     }
 
-    /// Passes `body` through: there will be one attempt only, and nothing is kept.
+    /// Creates a body for a single attempt: it cannot be copied, and no frame is kept.
     pub fn once(body: B) -> Self {
-        Self { inner: Inner::Passing { source: body, why: Unreplayable::NoCopy } }
+        Self { inner: Inner::PassThrough { source: body, reason: Unreplayable::NoCopy } }
     }
 }
 
 impl<B> ReplayBody<B> {
-    /// One more reader of the same body, from its start.
+    /// Returns one more handle on the same body, which reads it from the start.
     ///
     /// # Errors
     ///
-    /// [`Unreplayable`], when that reader could not get all of it: the body is over a bound or has
-    /// failed, or this handle has begun to read. Once refused, always refused.
+    /// Returns [`Unreplayable`] if the new handle could not read the whole body: it is over a bound, it has failed, or
+    /// this handle was polled already. After the first error, all later calls fail too.
     pub fn again(&self) -> Result<Self, Unreplayable> {
         let inner = match &self.inner {
             Inner::Empty => Inner::Empty,
             Inner::Shared(reader) => Inner::Shared(reader.again()?),
-            Inner::Passing { why, .. } | Inner::Over { why, .. } => return Err(*why),
+            Inner::PassThrough { reason, .. } | Inner::Ended { reason, .. } => return Err(*reason),
         };
         Ok(Self { inner })
     }
 
-    /// Why [`again`](Self::again) would refuse, if it would.
+    /// Returns the error that [`again`](Self::again) would return; `None` if it would succeed.
     pub fn unreplayable(&self) -> Option<Unreplayable> {
         match &self.inner {
             Inner::Empty => None,
             Inner::Shared(reader) => reader.unreplayable(),
-            Inner::Passing { why, .. } | Inner::Over { why, .. } => Some(*why),
+            Inner::PassThrough { reason, .. } | Inner::Ended { reason, .. } => Some(*reason),
         }
     }
 
-    fn end(&mut self, whole: bool) {
-        let why = self.unreplayable().unwrap_or(Unreplayable::Begun);
-        self.inner = Inner::Over { whole, why };
+    fn end(&mut self, is_whole: bool) {
+        let reason = self.unreplayable().unwrap_or(Unreplayable::Begun);
+        self.inner = Inner::Ended { is_whole, reason };
     }
 }
 
@@ -117,21 +136,21 @@ where
         let this = &mut *self;
         if let Inner::Shared(reader) = &mut this.inner {
             match ready!(reader.poll(cx)) {
-                Turn::Frame(frame) => return Poll::Ready(Some(Ok(frame))),
-                Turn::End => this.end(true),
-                Turn::Failed(error) => {
+                Polled::Frame(frame) => return Poll::Ready(Some(Ok(frame))),
+                Polled::End => this.end(true),
+                Polled::Failed(error) => {
                     this.end(false);
                     return Poll::Ready(Some(Err(error)));
                 }
-                Turn::Taken { source, frame, why } => {
-                    this.inner = Inner::Passing { source, why };
+                Polled::TakeOver { source, frame, reason } => {
+                    this.inner = Inner::PassThrough { source, reason };
                     if let Some(frame) = frame {
                         return Poll::Ready(Some(Ok(frame)));
                     }
                 }
             }
         }
-        let Inner::Passing { source, .. } = &mut this.inner else {
+        let Inner::PassThrough { source, .. } = &mut this.inner else {
             return Poll::Ready(None);
         };
         let polled = ready!(Pin::new(source).poll_frame(cx));
@@ -145,18 +164,18 @@ where
         match &self.inner {
             Inner::Empty => true,
             Inner::Shared(reader) => reader.is_end_stream(),
-            Inner::Passing { source, .. } => source.is_end_stream(),
-            // Not after an error: nobody shall take that for a clean end.
-            Inner::Over { whole, .. } => *whole,
+            Inner::PassThrough { source, .. } => source.is_end_stream(),
+            // Not after an error, which must not look like a clean end.
+            Inner::Ended { is_whole, .. } => *is_whole,
         }
     }
 
     fn size_hint(&self) -> SizeHint {
         match &self.inner {
-            Inner::Empty | Inner::Over { whole: true, .. } => SizeHint::with_exact(0),
+            Inner::Empty | Inner::Ended { is_whole: true, .. } => SizeHint::with_exact(0),
             Inner::Shared(reader) => reader.size_hint(),
-            Inner::Passing { source, .. } => source.size_hint(),
-            Inner::Over { whole: false, .. } => SizeHint::default(),
+            Inner::PassThrough { source, .. } => source.size_hint(),
+            Inner::Ended { is_whole: false, .. } => SizeHint::default(),
         }
     }
 }
@@ -168,14 +187,14 @@ impl<B> Default for ReplayBody<B> {
     }
 }
 
-// Says nothing of what is in the body.
+// Shows no data, which may be secret.
 impl<B> fmt::Debug for ReplayBody<B> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let state = match &self.inner {
             Inner::Empty => "empty",
             Inner::Shared(_) => "shared",
-            Inner::Passing { .. } => "passing",
-            Inner::Over { .. } => "over",
+            Inner::PassThrough { .. } => "pass-through",
+            Inner::Ended { .. } => "ended",
         };
         f.debug_struct("ReplayBody").field("state", &state).field("unreplayable", &self.unreplayable()).finish()
     }

@@ -1,4 +1,4 @@
-//! The service that [`ReplayLayer`] makes.
+//! The service of the replay layer.
 
 use std::task::{Context, Poll};
 
@@ -9,7 +9,7 @@ use tower_service::Service;
 
 use super::{Replay, ReplayBody, ReplayLayer};
 
-/// Hands requests on with bodies that can be replayed.
+/// Calls the inner service with requests whose bodies can be replayed. Made by a [`ReplayLayer`].
 #[derive(Debug, Clone)]
 pub struct ReplayService<S> {
     inner: S,

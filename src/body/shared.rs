@@ -1,186 +1,190 @@
-//! One source, its kept frames, and the readers of both.
+//! The state that all readers of a body share: the source, the kept frames, and the position of each reader.
 //!
-//! A short lock guards the bookkeeping. The source is never polled under it: the reader that finds
-//! the source idle takes it out, polls it and puts it back, and one that comes meanwhile waits to
-//! be woken like any other. So no reader blocks on another's poll, a source may wake or drop
-//! readers from inside its poll, and one that panics leaves the bookkeeping whole.
+//! A short lock guards the state. The source is never polled under the lock: the reader that finds it idle takes it
+//! out, polls it and puts it back. A reader that comes meanwhile waits until it is woken. So no reader blocks on the
+//! poll of another one, a source may wake or drop readers from inside its poll, and a source that panics leaves the
+//! state intact.
 
-use std::mem;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::{
+    mem,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
 
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
 
-use super::frames::{Frames, Kept, Slot};
-use super::memory::Charge;
-use super::waiters::{Waiters, Wakeups};
-use super::{ReplayError, ReplayMemory, Unreplayable};
+use super::{
+    ReplayError, ReplayMemory, Unreplayable,
+    frames::{Frames, KeptFrame, Slot},
+    memory::Charge,
+    wakers::{ReaderWakers, Wakeups},
+};
 
-/// What a kept frame takes besides its bytes. It counts, or a body sent a byte at a time would hold
-/// many times the memory that it is charged for.
+/// What a kept frame is charged for besides its bytes. Otherwise a body that is sent a byte at a time would hold many
+/// times the memory that it is charged for.
 pub(super) const FRAME_COST: usize = 64;
 
-pub(super) struct Shared<B> {
+pub(super) struct SharedBody<B> {
     state: Mutex<State<B>>,
     pub(super) limit: usize,
 }
 
 pub(super) struct State<B> {
     pub(super) source: Source<B>,
-    /// What the source has yet to say, as it was when it was last put back.
+    /// The size hint of the source when it was last put back.
     pub(super) rest: SizeHint,
-    /// Bytes that came out of the source so far.
+    /// How many bytes were pulled from the source.
     pub(super) pulled: u64,
     frames: Frames,
-    /// Bytes in `frames`; what `limit` bounds.
-    kept: usize,
+    /// How many bytes are in `frames`: what `limit` bounds.
+    kept_bytes: usize,
     charge: Charge,
-    /// How many frames were dropped at the front, all readers having passed them.
+    /// How many frames were dropped at the front because all readers had passed them.
     base: usize,
-    /// Handles that have not begun to read. While there is one everything is kept from the very
-    /// start.
+    /// How many handles have not started to read. While there is one, every frame is kept from the very start.
     unread: usize,
-    /// Handles that have begun.
+    /// How many handles have started to read.
     readers: usize,
-    /// Those of them that have read all there is.
+    /// How many of the readers have read all kept frames.
     caught_up: usize,
     next_id: u64,
     /// Made when a reader first has to wait.
-    waiters: Option<Arc<Waiters>>,
+    wakers: Option<Arc<ReaderWakers>>,
 }
 
 pub(super) enum Source<B> {
-    /// Nobody polls it.
+    /// No reader polls it.
     Idle(B),
     /// A reader has taken it out to poll it.
     Polled,
     /// It came to its end.
     Ended,
-    /// It came to a bad end; the frames before that are still kept.
+    /// It failed. The frames before the failure are still kept.
     Failed(ReplayError),
-    /// It went to one reader for good, and no frame is kept.
-    Lost(Unreplayable),
+    /// One reader took it over for good, and no frame is kept.
+    TakenOver(Unreplayable),
 }
 
-/// The time in which the source is out; if it ends by a panic, the readers that wait are told.
-pub(super) struct Absence<'a, B> {
-    shared: &'a Shared<B>,
-    over: bool,
+/// Held while the source is out of the state for a poll. If the poll panics, marks the source as failed and wakes the
+/// waiting readers.
+pub(super) struct PollGuard<'a, B> {
+    shared: &'a SharedBody<B>,
+    is_done: bool,
 }
 
-impl<B: Body> Shared<B> {
-    /// With one handle, which has not begun and has the id 0.
+impl<B: Body> SharedBody<B> {
+    /// Creates the state with one handle, which has not started to read and has the id 0.
     pub(super) fn new(source: B, limit: usize, memory: ReplayMemory) -> Self {
         let state = State {
             rest: source.size_hint(),
             source: Source::Idle(source),
             pulled: 0,
             frames: Frames::default(),
-            kept: 0,
+            kept_bytes: 0,
             charge: Charge::new(memory),
             base: 0,
             unread: 1,
             readers: 0,
             caught_up: 0,
             next_id: 1,
-            waiters: None,
+            wakers: None,
         };
         Self { state: Mutex::new(state), limit }
     }
 }
 
-impl<B> Shared<B> {
+impl<B> SharedBody<B> {
     pub(super) fn lock(&self) -> MutexGuard<'_, State<B>> {
-        // No foreign code runs under this lock but the clone of a frame or a waker, before anything
-        // is changed.
+        // The only foreign code under this lock is the clone of a frame or a waker, before anything is changed.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Begins the time in which the source is out.
-    pub(super) fn absence(&self) -> Absence<'_, B> {
-        Absence { shared: self, over: false }
+    /// Guards a poll of the source.
+    pub(super) fn poll_guard(&self) -> PollGuard<'_, B> {
+        PollGuard { shared: self, is_done: false }
     }
 }
 
 impl<B> State<B> {
-    /// One more handle that has not begun; returns its id.
-    pub(super) fn join(&mut self) -> u64 {
+    /// Adds a handle that has not started to read, and returns its id.
+    pub(super) fn add_unread(&mut self) -> u64 {
         let id = self.next_id;
         self.next_id += 1;
         self.unread += 1;
         id
     }
 
-    /// A handle that has not begun begins, at the first frame.
-    pub(super) fn begin(&mut self) {
+    /// Makes an unread handle a reader, at the first frame.
+    pub(super) fn start_reading(&mut self) {
         self.unread -= 1;
         self.readers += 1;
-        self.arrive(0);
+        self.add_position(0);
     }
 
-    /// The handle goes that has not begun.
-    pub(super) fn leave_unread(&mut self) -> Frames {
+    /// Removes an unread handle. Returns the frames that are not needed any more.
+    pub(super) fn remove_unread(&mut self) -> Frames {
         self.unread -= 1;
         self.trim()
     }
 
-    /// The reader goes whose next frame is `next`.
-    pub(super) fn leave(&mut self, next: usize) -> Frames {
+    /// Removes a reader, which has `next` as its next frame. Returns the frames that are not needed any more.
+    pub(super) fn remove_reader(&mut self, next: usize) -> Frames {
         self.readers -= 1;
-        self.depart(next);
+        self.remove_position(next);
         self.trim()
     }
 
-    /// Whether the one who asks is the only handle there is.
-    pub(super) fn is_alone(&self) -> bool {
+    /// Whether there is only one handle.
+    pub(super) fn has_one_handle(&self) -> bool {
         self.unread + self.readers == 1
     }
 
-    pub(super) fn kept(&self, next: usize) -> Option<&Kept> {
+    pub(super) fn kept(&self, next: usize) -> Option<&KeptFrame> {
         self.frames.get(next - self.base).map(|slot| &slot.frame)
     }
 
-    /// The reader has read the kept frame `next`. Returns what nobody needs any more.
+    /// Moves a reader past the kept frame `next`. Returns the frames that are not needed any more.
     pub(super) fn advance(&mut self, next: usize) -> Frames {
-        self.depart(next);
-        self.arrive(next + 1);
+        self.remove_position(next);
+        self.add_position(next + 1);
         self.trim()
     }
 
-    /// Keeps the frame that a reader which had caught up has pulled, if there is something in it for
-    /// the others, or says why that is not done.
-    pub(super) fn offer(&mut self, frame: &Frame<Bytes>, limit: usize) -> Result<bool, Unreplayable> {
-        if self.is_alone() {
+    /// Keeps a frame for the other readers, if there is anything in it for them. It was pulled by a reader that had
+    /// read all kept frames.
+    ///
+    /// Returns whether the frame was kept, or why it cannot be.
+    pub(super) fn keep(&mut self, frame: &Frame<Bytes>, limit: usize) -> Result<bool, Unreplayable> {
+        if self.has_one_handle() {
             return Err(Unreplayable::Begun);
         }
-        let Some(frame) = Kept::of(frame) else {
+        let Some(frame) = KeptFrame::of(frame) else {
             return Ok(false);
         };
         let weight = frame.weight();
-        let kept = self.kept.saturating_add(weight);
-        if kept > limit || self.frames.len() >= most_frames(limit) {
+        let kept_bytes = self.kept_bytes.saturating_add(weight);
+        if kept_bytes > limit || self.frames.len() >= max_frames(limit) {
             return Err(Unreplayable::TooLarge { limit });
         }
         if !self.charge.grow(weight.saturating_add(FRAME_COST)) {
             return Err(Unreplayable::ProcessLimit);
         }
-        self.kept = kept;
-        // The others that had caught up have it as their next now; the one that pulled it has it
-        // already.
+        self.kept_bytes = kept_bytes;
+        // It is the next frame of the other readers that had caught up. The reader that pulled it has read it.
         let behind = mem::replace(&mut self.caught_up, 1) - 1;
         self.frames.push(Slot { frame, readers: behind });
         Ok(true)
     }
 
-    /// The source goes to one reader for good. Returns the frames, which nobody can use without it.
-    pub(super) fn lose(&mut self, why: Unreplayable) -> Frames {
-        self.source = Source::Lost(why);
-        self.kept = 0;
+    /// Marks the source as taken over by one reader. Returns the frames, which are of no use without the source.
+    pub(super) fn take_over(&mut self, reason: Unreplayable) -> Frames {
+        self.source = Source::TakenOver(reason);
+        self.kept_bytes = 0;
         self.charge.clear();
         mem::take(&mut self.frames)
     }
 
-    /// The source is back, with so much to say yet; if it has nothing to say it is returned.
+    /// Puts the source back with its new size hint. If that is `None` the source has ended, and is returned.
     pub(super) fn put_back(&mut self, source: B, rest: Option<SizeHint>) -> Option<B> {
         let Some(rest) = rest else {
             self.source = Source::Ended;
@@ -191,35 +195,37 @@ impl<B> State<B> {
         None
     }
 
-    /// The list of those who wait, made if there is none.
-    pub(super) fn waiters(&mut self) -> &Arc<Waiters> {
-        self.waiters.get_or_insert_default()
+    /// The list of waiting readers, which is made if there is none.
+    pub(super) fn wakers(&mut self) -> &Arc<ReaderWakers> {
+        self.wakers.get_or_insert_default()
     }
 
-    pub(super) fn known_waiters(&self) -> Option<&Arc<Waiters>> {
-        self.waiters.as_ref()
+    /// The list of waiting readers, if there is one.
+    pub(super) fn existing_wakers(&self) -> Option<&Arc<ReaderWakers>> {
+        self.wakers.as_ref()
     }
 
-    /// Everybody who waits: there is news.
-    pub(super) fn take_waiting(&self) -> Wakeups {
-        self.waiters.as_deref().map(Waiters::take).unwrap_or_default()
+    /// Takes the wakers of all waiting readers.
+    pub(super) fn take_wakers(&self) -> Wakeups {
+        self.wakers.as_deref().map(ReaderWakers::take).unwrap_or_default()
     }
 
-    /// Those who wait and have not heard of a wake-up during the poll that ends now.
-    pub(super) fn take_late(&self) -> Wakeups {
-        self.waiters.as_deref().map(Waiters::take_late).unwrap_or_default()
+    /// Takes the wakers of the readers that have missed a wake-up during the poll that ends now.
+    pub(super) fn take_late_wakers(&self) -> Wakeups {
+        self.wakers.as_deref().map(ReaderWakers::take_late).unwrap_or_default()
     }
 
-    fn arrive(&mut self, next: usize) {
+    /// Counts a reader that has `next` as its next frame.
+    fn add_position(&mut self, next: usize) {
         match self.frames.get_mut(next - self.base) {
             Some(slot) => slot.readers += 1,
             None => self.caught_up += 1,
         }
     }
 
-    fn depart(&mut self, next: usize) {
-        if matches!(self.source, Source::Lost(_)) {
-            // The frames are gone, and with them where everybody was.
+    fn remove_position(&mut self, next: usize) {
+        if matches!(self.source, Source::TakenOver(_)) {
+            // The positions were dropped together with the frames.
             return;
         }
         match self.frames.get_mut(next - self.base) {
@@ -228,17 +234,17 @@ impl<B> State<B> {
         }
     }
 
-    /// Takes out the frames that everybody has passed, to be dropped when the lock is not held.
+    /// Takes out the frames that all readers have passed, to be dropped when the lock is not held.
     fn trim(&mut self) -> Frames {
         let mut passed = Frames::default();
-        // With the last handle goes everything, frames and all.
+        // An unread handle needs every frame. Without any handle, the state is about to be dropped with its frames.
         if self.unread > 0 || self.readers == 0 {
             return passed;
         }
         let mut freed = 0;
         while let Some(slot) = self.frames.pop_passed() {
             let weight = slot.frame.weight();
-            self.kept -= weight;
+            self.kept_bytes -= weight;
             self.base += 1;
             freed += weight.saturating_add(FRAME_COST);
             passed.push(slot);
@@ -248,28 +254,28 @@ impl<B> State<B> {
     }
 }
 
-impl<'a, B> Absence<'a, B> {
-    /// Ends it: the caller says now where the source goes.
-    pub(super) fn end(mut self) -> MutexGuard<'a, State<B>> {
-        self.over = true;
+impl<'a, B> PollGuard<'a, B> {
+    /// Ends the poll. Returns the locked state, where the caller has to set the source.
+    pub(super) fn finish(mut self) -> MutexGuard<'a, State<B>> {
+        self.is_done = true;
         self.shared.lock()
     }
 }
 
-impl<B> Drop for Absence<'_, B> {
+impl<B> Drop for PollGuard<'_, B> {
     fn drop(&mut self) {
-        if !self.over {
-            let waiting = {
+        if !self.is_done {
+            let wakeups = {
                 let mut state = self.shared.lock();
                 state.source = Source::Failed(ReplayError::Panicked);
-                state.take_waiting()
+                state.take_wakers()
             };
-            waiting.wake();
+            wakeups.wake();
         }
     }
 }
 
-/// How many frames are kept of a body: as many as it takes when they are small but not absurd.
-fn most_frames(limit: usize) -> usize {
+/// How many frames of a body are kept at most: as many as a body of small frames needs, but not one for each byte.
+fn max_frames(limit: usize) -> usize {
     (limit / FRAME_COST).max(FRAME_COST)
 }

@@ -1,20 +1,41 @@
+//! The error of a rejected call.
+
 use std::{error::Error, fmt, time::Duration};
 
 use crate::{
     name::BackendName,
     outcome::{Failure, FailureKind},
-    setting::InvalidSetting,
 };
 
-/// The call was rejected: its circuit is open, and the service was not called.
+/// The error of a call that was rejected because its circuit is open. The service was not called.
+///
+/// An outer [`Failover`](crate::Failover) or breaker sees it as
+/// [`FailureKind::Overloaded`]: the request may be sent again.
+///
+/// ```
+/// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), tower::BoxError> {
+/// # use tower::{ServiceBuilder, ServiceExt, service_fn};
+/// # use tower_fleet::{CircuitBreakerLayer, CircuitPolicy};
+/// use tower_fleet::breaker::CircuitOpen;
+///
+/// # let client = service_fn(|_: u32| async { Ok::<_, std::io::Error>(()) });
+/// let guarded = ServiceBuilder::new().layer(CircuitBreakerLayer::plain(CircuitPolicy::new())?).service(client);
+/// guarded.switch().trip();
+///
+/// let error = guarded.oneshot(1).await.unwrap_err();
+/// let open = error.downcast_ref::<CircuitOpen>().expect("the call was rejected");
+/// assert!(open.retry_after.is_some());
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct CircuitOpen {
-    /// Whose circuit it is.
+    /// The name of the service, or of the key, whose circuit is open.
     pub backend: BackendName,
-    /// After how long a call may be admitted; none when somebody has to say so.
+    /// The time until a call may be admitted. `None` if the circuit was forced open, so that an operator must close it.
     pub retry_after: Option<Duration>,
-    /// What it means to a breaker further out, or a failover.
+    /// What an outer classifier finds in the source chain.
     failure: Failure,
 }
 
@@ -27,7 +48,7 @@ impl CircuitOpen {
 impl fmt::Display for CircuitOpen {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "circuit of `{}` is open", self.backend)?;
-        self.retry_after.map_or(Ok(()), |wait| write!(f, ", to be tried in {wait:.1?}"))
+        self.retry_after.map_or(Ok(()), |wait| write!(f, ", next attempt in {wait:.1?}"))
     }
 }
 
@@ -36,16 +57,3 @@ impl Error for CircuitOpen {
         Some(&self.failure)
     }
 }
-
-/// The breaker was given a value that makes no sense, and admits nobody.
-#[derive(Clone, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct Misconfigured(pub(crate) InvalidSetting);
-
-impl fmt::Display for Misconfigured {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "circuit breaker: {}", self.0)
-    }
-}
-
-impl Error for Misconfigured {}

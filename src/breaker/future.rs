@@ -1,3 +1,5 @@
+//! The future of a breaker.
+
 use std::{
     fmt,
     pin::Pin,
@@ -11,14 +13,20 @@ use tower_service::Service;
 use crate::{attempt::Attempt, outcome::Classify};
 
 pin_project! {
-    /// The response to a call that was admitted, or the reason why it was not.
+    /// The response future of [`CircuitBreaker`](super::CircuitBreaker) and
+    /// [`KeyedCircuitBreaker`](super::KeyedCircuitBreaker).
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping it cancels the call and releases the permit of a probe. A cancelled call is neutral for its circuit,
+    /// unless it was already [slow](crate::CircuitPolicy::slow_calls).
     #[must_use = "futures do nothing unless polled"]
     pub struct ResponseFuture<S, C, Req>
     where
         S: Service<Req>,
         C: Classify<Req, S::Response>,
     {
-        // None when the call was rejected.
+        // `None` if the call was rejected.
         #[pin]
         attempt: Option<Attempt<S::Future, C::Call, (), C>>,
         rejected: Option<Box<BoxError>>,
@@ -54,7 +62,7 @@ where
         let this = self.project();
         match this.attempt.as_pin_mut() {
             Some(attempt) => attempt.poll_head(cx, false).map_ok(|(watched, _)| watched).map_err(|failed| failed.error),
-            None => Poll::Ready(Err(*this.rejected.take().expect("polled after it was ready"))),
+            None => Poll::Ready(Err(*this.rejected.take().expect("polled after completion"))),
         }
     }
 }

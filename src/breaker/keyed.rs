@@ -1,3 +1,5 @@
+//! A breaker with one circuit for each key of the requests.
+
 use std::{
     borrow::Cow,
     collections::HashMap,
@@ -14,7 +16,7 @@ use tower::BoxError;
 use tower_layer::Layer;
 use tower_service::Service;
 
-use super::{CircuitBreakerLayer, CircuitOpen, Misconfigured, ResponseFuture};
+use super::{CircuitBreakerLayer, CircuitOpen, ResponseFuture};
 use crate::{
     attempt::Attempt,
     fleet::{Shard, Switch},
@@ -23,100 +25,110 @@ use crate::{
     outcome::{Classify, Guard},
 };
 
-/// Puts a [`KeyedCircuitBreaker`] around a service; made by [`CircuitBreakerLayer::keyed`].
+/// A [`Layer`] that puts a [`KeyedCircuitBreaker`] around a service. Made by [`CircuitBreakerLayer::keyed`].
 #[must_use = "a layer does nothing until it is given a service"]
 pub struct KeyedCircuitBreakerLayer<C, F> {
     keys: Arc<Keys<C>>,
     key: F,
 }
 
-/// One circuit per key of the request. See [`CircuitBreakerLayer::keyed`].
+/// A [`Service`] with one circuit for each key of its requests. Made with [`CircuitBreakerLayer::keyed`].
+///
+/// Clones share the circuits.
 pub struct KeyedCircuitBreaker<S, C, F> {
     inner: S,
     keys: Arc<Keys<C>>,
     key: F,
 }
 
-/// The circuits in use, a bounded number of them.
+/// The circuits by key, a bounded number of them.
 struct Keys<C> {
     layer: CircuitBreakerLayer<C>,
-    most: NonZeroUsize,
-    circuits: RwLock<HashMap<Arc<str>, Kept<C>>>,
+    max: NonZeroUsize,
+    circuits: RwLock<HashMap<Arc<str>, Entry<C>>>,
 }
 
-struct Kept<C> {
+struct Entry<C> {
     member: Arc<Shard<(), C>>,
-    /// Asked for again since the last time one had to be dropped.
+    /// Whether the key came again since entries were last evicted.
     used: AtomicBool,
 }
 
 impl<C> CircuitBreakerLayer<C> {
-    /// One circuit per key of the request: a route, a model, a tenant. At most `most` are kept; beyond that closed
-    /// ones that were not used of late are forgotten, and an open one only when all are open.
+    /// Makes one circuit for each key of the requests, such as a route, a model or a tenant.
+    ///
+    /// At most `max` circuits are kept. Beyond that, closed circuits that were not used recently are evicted; an open
+    /// one is evicted only if all are open. An evicted circuit starts anew when its key comes again.
+    ///
+    /// The key is the name of the circuit in errors and events. Since it is only known in `call`, an open circuit always
+    /// rejects: [`waiting`](Self::waiting) has no effect.
     ///
     /// ```
-    /// # use tower_fleet::{CircuitBreakerLayer, outcome::ErrorsOnly};
+    /// # use tower_fleet::{CircuitBreakerLayer, CircuitPolicy};
     /// # use std::num::NonZeroUsize;
-    /// struct Ask { model: String }
-    /// let most = NonZeroUsize::new(1_000).unwrap();
-    /// let layer = CircuitBreakerLayer::with_classifier(ErrorsOnly).keyed(most, |ask: &Ask| ask.model.as_str().into());
+    /// struct Prompt { model: String }
+    ///
+    /// let max = NonZeroUsize::new(1_000).unwrap();
+    /// let layer = CircuitBreakerLayer::plain(CircuitPolicy::new())?
+    ///     .keyed(max, |prompt: &Prompt| prompt.model.as_str().into());
     /// # let _ = layer;
+    /// # Ok::<_, tower_fleet::InvalidSetting>(())
     /// ```
-    pub fn keyed<F, Req>(self, most: NonZeroUsize, key: F) -> KeyedCircuitBreakerLayer<C, F>
+    pub fn keyed<F, Req>(self, max: NonZeroUsize, key: F) -> KeyedCircuitBreakerLayer<C, F>
     where
         F: for<'a> Fn(&'a Req) -> Cow<'a, str>,
     {
-        KeyedCircuitBreakerLayer::new(self, most, key)
+        KeyedCircuitBreakerLayer::new(self, max, key)
     }
 }
 
 impl<C, F> KeyedCircuitBreakerLayer<C, F> {
-    pub(super) fn new(layer: CircuitBreakerLayer<C>, most: NonZeroUsize, key: F) -> Self {
-        Self { keys: Arc::new(Keys { layer, most, circuits: RwLock::default() }), key }
+    fn new(layer: CircuitBreakerLayer<C>, max: NonZeroUsize, key: F) -> Self {
+        Self { keys: Arc::new(Keys { layer, max, circuits: RwLock::default() }), key }
     }
 }
 
 impl<C: Clone + Send + Sync + 'static> Keys<C> {
-    fn member(&self, key: &str) -> Result<Arc<Shard<(), C>>, Misconfigured> {
+    /// The circuit of a key, made if there is none.
+    fn member(&self, key: &str) -> Arc<Shard<(), C>> {
         let circuits = self.circuits.read().unwrap_or_else(PoisonError::into_inner);
-        if let Some(kept) = circuits.get(key) {
-            // Written once between two departures, not by every call.
-            if !kept.used.load(Ordering::Relaxed) {
-                kept.used.store(true, Ordering::Relaxed);
+        if let Some(entry) = circuits.get(key) {
+            // Written once between two evictions, not by every call.
+            if !entry.used.load(Ordering::Relaxed) {
+                entry.used.store(true, Ordering::Relaxed);
             }
-            return Ok(Arc::clone(&kept.member));
+            return Arc::clone(&entry.member);
         }
         drop(circuits);
-        let (member, refused) = self.layer.make_named(BackendName::lossy(key));
-        refused.map_or(Ok(()), Err)?;
+        let member = self.layer.member_named(BackendName::lossy(key));
         let mut circuits = self.circuits.write().unwrap_or_else(PoisonError::into_inner);
-        if circuits.len() >= self.most.get() && !circuits.contains_key(key) {
-            make_room(&mut circuits);
+        if circuits.len() >= self.max.get() && !circuits.contains_key(key) {
+            evict(&mut circuits);
         }
-        // Not in use before it is asked for again: keys that come once only go before those that come back.
-        let fresh = || Kept { member, used: AtomicBool::new(false) };
-        Ok(Arc::clone(&circuits.entry(Arc::from(key)).or_insert_with(fresh).member))
+        // Unused until the key comes again, so that keys that come only once are evicted first.
+        let fresh = || Entry { member, used: AtomicBool::new(false) };
+        Arc::clone(&circuits.entry(Arc::from(key)).or_insert_with(fresh).member)
     }
 }
 
-/// Forgets the circuits that nobody asked for since the last time, and are closed: nothing is lost but a count of
-/// failures. With none of that kind, one at random goes.
-fn make_room<C>(circuits: &mut HashMap<Arc<str>, Kept<C>>) {
-    let serves = |kept: &Kept<C>| kept.member.info().circuit().is_some_and(Circuit::serves);
+/// Evicts all closed circuits that were not used since the last eviction: only their counters are lost. If there are
+/// none, evicts an arbitrary one, closed if possible.
+fn evict<C>(circuits: &mut HashMap<Arc<str>, Entry<C>>) {
+    let serves = |entry: &Entry<C>| entry.member.info().circuit().is_some_and(Circuit::serves);
     let before = circuits.len();
-    circuits.retain(|_, kept| kept.used.swap(false, Ordering::Relaxed) || !serves(kept));
+    circuits.retain(|_, entry| entry.used.swap(false, Ordering::Relaxed) || !serves(entry));
     if circuits.len() == before {
-        let serving = circuits.iter().find(|(_, kept)| serves(kept));
-        let goes = serving.or_else(|| circuits.iter().next()).map(|(key, _)| Arc::clone(key));
-        goes.map(|key| circuits.remove(&key));
+        let serving = circuits.iter().find(|(_, entry)| serves(entry));
+        let evicted = serving.or_else(|| circuits.iter().next()).map(|(key, _)| Arc::clone(key));
+        evicted.map(|key| circuits.remove(&key));
     }
 }
 
 impl<S, C, F> KeyedCircuitBreaker<S, C, F> {
-    /// The handle of a key's circuit. None when no call had that key, or its circuit was forgotten since.
+    /// Returns the handle of a key's circuit, or `None` if no call had that key or its circuit was evicted.
     pub fn switch(&self, key: &str) -> Option<Switch> {
         let circuits = self.keys.circuits.read().unwrap_or_else(PoisonError::into_inner);
-        circuits.get(key).and_then(|kept| Switch::new(Arc::clone(kept.member.info())))
+        circuits.get(key).and_then(|entry| Switch::new(Arc::clone(entry.member.info())))
     }
 }
 
@@ -139,16 +151,13 @@ where
     type Error = BoxError;
     type Future = ResponseFuture<S, C, Req>;
 
-    /// The service's own: whose circuit is asked is known with the request.
+    /// That of the inner service. The circuit is only known in `call`, from the key of the request.
     fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), BoxError>> {
         self.inner.poll_ready(cx).map_err(Into::into)
     }
 
     fn call(&mut self, request: Req) -> ResponseFuture<S, C, Req> {
-        let member = match self.keys.member(&(self.key)(&request)) {
-            Ok(member) => member,
-            Err(refused) => return ResponseFuture::rejected(refused),
-        };
+        let member = self.keys.member(&(self.key)(&request));
         let info = member.info();
         match info.admit(|| info.clock.now()) {
             Ok(ticket) => {
@@ -159,7 +168,6 @@ where
     }
 }
 
-/// A clone shares the circuits.
 impl<S: Clone, C, F: Clone> Clone for KeyedCircuitBreaker<S, C, F> {
     fn clone(&self) -> Self {
         Self { inner: self.inner.clone(), keys: Arc::clone(&self.keys), key: self.key.clone() }
@@ -174,12 +182,12 @@ impl<C, F: Clone> Clone for KeyedCircuitBreakerLayer<C, F> {
 
 impl<C, F> fmt::Debug for KeyedCircuitBreakerLayer<C, F> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("KeyedCircuitBreakerLayer").field("most", &self.keys.most).finish_non_exhaustive()
+        f.debug_struct("KeyedCircuitBreakerLayer").field("max", &self.keys.max).finish_non_exhaustive()
     }
 }
 
 impl<S, C, F> fmt::Debug for KeyedCircuitBreaker<S, C, F> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("KeyedCircuitBreaker").field("most", &self.keys.most).finish_non_exhaustive()
+        f.debug_struct("KeyedCircuitBreaker").field("max", &self.keys.max).finish_non_exhaustive()
     }
 }

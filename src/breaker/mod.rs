@@ -1,20 +1,23 @@
-//! A service that fails is left alone for a while, and probed before it is trusted again.
+//! A middleware that stops calling a service that fails, and probes it before it is trusted again.
 //!
 //! ```text
-//!            failures, as the rules say          time is up
-//!   Closed ─────────────────────────────► Open ─────────────► HalfOpen
-//!     ▲                                     ▲──── a probe failed ──┤
-//!     └────────────── enough probes succeeded ─────────────────────┘
+//!            a rule is met                        open time over
+//!   Closed ─────────────────────────────► Open ───────────────► HalfOpen
+//!     ▲                                     ▲──── a probe failed ────┤
+//!     └────────────── enough probes succeeded ───────────────────────┘
 //! ```
 //!
-//! | | `poll_ready` | `call` |
+//! | circuit | `poll_ready` | `call` |
 //! |---|---|---|
-//! | closed | the service's | goes to the service, and what comes of it counts |
-//! | open | at once | [`CircuitOpen`], the service is not called |
-//! | half-open | the service's, while a permit is left | a probe; without a permit as if open |
-//! | [waiting](CircuitBreakerLayer::waiting) | when the call will be admitted | goes to the service |
+//! | closed | that of the service | calls the service and counts the outcome |
+//! | open | is ready | fails with [`CircuitOpen`]; the service is not called |
+//! | half-open, a permit is free | that of the service | probes the service |
+//! | half-open, no permit is free | is ready | fails with [`CircuitOpen`] |
 //!
-//! The default suits an HTTP client:
+//! With [`waiting`](CircuitBreakerLayer::waiting), `poll_ready` is pending until the circuit admits a call, and `call`
+//! then calls the service.
+//!
+//! A breaker around a single service, such as an HTTP client:
 //!
 //! ```
 //! # #[cfg(feature = "http")] {
@@ -23,46 +26,45 @@
 //! # let client = service_fn(|_: http::Request<String>| async { Ok::<_, std::io::Error>(http::Response::new(String::new())) });
 //! let guarded = ServiceBuilder::new().layer(CircuitBreakerLayer::new()).service(client);
 //!
-//! let switch = guarded.switch(); // for the operator
+//! let switch = guarded.switch(); // a handle for the operator
 //! switch.force_open();
 //! # }
 //! ```
 //!
-//! Another service, another rule, and callers that wait:
+//! A service that is not HTTP, with another rule, and requests that wait for the circuit:
 //!
 //! ```
 //! # use std::time::Duration;
 //! # use tower::{ServiceBuilder, service_fn};
-//! # use tower_fleet::{CircuitBreakerLayer, outcome::ErrorsOnly};
+//! # use tower_fleet::{CircuitBreakerLayer, CircuitPolicy};
 //! # let database = service_fn(|_: u32| async { Ok::<_, std::io::Error>(()) });
-//! let layer = CircuitBreakerLayer::with_classifier(ErrorsOnly)
-//!     .name("orders-db")
-//!     .consecutive(3)
-//!     .open_for(Duration::from_secs(5))
-//!     .growth(2.0)
-//!     .waiting()
-//!     .checked()?;
+//! let policy = CircuitPolicy::new().consecutive(3).open_for(Duration::from_secs(5)).growth(2.0);
+//! let layer = CircuitBreakerLayer::plain(policy)?.name("orders-db")?.waiting();
 //! let guarded = ServiceBuilder::new().layer(layer).service(database);
 //! # let _ = guarded;
-//! # Ok::<_, tower_fleet::breaker::Misconfigured>(())
+//! # Ok::<_, tower_fleet::InvalidSetting>(())
 //! ```
 //!
-//! Around each backend of a fleet it is [`FleetBuilder::circuit_breaker`](crate::fleet::FleetBuilder::circuit_breaker):
-//! then an open circuit takes its backend out of the view, where a breaker alone would only reject, and look idle.
-//! A breaker is no limit: it does not bound how many calls run at a time.
+//! In a fleet, use [`FleetBuilder::circuit_breaker`](crate::fleet::FleetBuilder::circuit_breaker) instead of a breaker
+//! around each service. There an open circuit takes its backend out of rotation; a breaker inside the fleet would
+//! reject its calls, and so look like a fast and idle backend.
+//!
+//! A breaker is not a limit: it does not bound how many calls run at a time.
 
 mod error;
-mod fleet;
 mod future;
 mod keyed;
 mod layer;
 mod service;
 
 pub use self::{
-    error::{CircuitOpen, Misconfigured},
+    error::CircuitOpen,
     future::ResponseFuture,
     keyed::{KeyedCircuitBreaker, KeyedCircuitBreakerLayer},
     layer::CircuitBreakerLayer,
     service::CircuitBreaker,
 };
-pub use crate::fleet::{Switch, Transitions};
+pub use crate::{
+    fleet::{Switch, Transitions},
+    health::{CircuitPolicy, Rate},
+};

@@ -1,3 +1,5 @@
+//! The breaker itself: admission in `poll_ready` or `call`, then one attempt.
+
 use std::{
     fmt,
     pin::Pin,
@@ -10,7 +12,7 @@ use tokio::time::Sleep;
 use tower::BoxError;
 use tower_service::Service;
 
-use super::{CircuitOpen, Misconfigured, ResponseFuture};
+use super::{CircuitOpen, ResponseFuture};
 use crate::{
     attempt::Attempt,
     fleet::{MemberInfo, Shard, Switch},
@@ -20,44 +22,49 @@ use crate::{
     time::Moment,
 };
 
-/// Calls a service while it is well, and spares it, and its callers, while it is not. See [the module](super).
+/// A [`Service`] that calls its inner service while the circuit admits calls, and rejects them otherwise. See
+/// [the module](super).
+///
+/// Clones share the circuit. The response is what the classifier makes of it: over HTTP, its body is watched to its
+/// end, so that a body that breaks off counts as a failure.
+///
+/// Its error is a [`BoxError`]: a [`CircuitOpen`] for a rejected call, or that of the inner
+/// service.
 pub struct CircuitBreaker<S, C: Send + Sync = HttpClassifier> {
     inner: S,
-    /// A member without a fleet: the services of a layer, their clones and their handles share it.
+    /// The circuit: a member of no fleet, shared by the services of a layer, their clones and their handles.
     member: Spread<Shard<(), C>>,
-    mode: Mode,
-    /// The inner service is ready, and was not called since.
+    when_open: WhenOpen,
+    /// Whether the inner service is ready and has not been called since.
     is_ready: bool,
-    /// Admitted already, where callers wait.
-    admitted: Option<Admitted<C>>,
+    /// The permission for the next call, acquired in `poll_ready` with [`WhenOpen::Wait`].
+    admitted: Option<HeldPermit<C>>,
     waiting: Option<Waiting>,
-    // Boxed, since it is nearly never there and goes along with every clone.
-    refused: Option<Box<Misconfigured>>,
 }
 
-/// What a circuit that admits no call means to a caller.
+/// What to do with a request while the circuit admits no call.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub(super) enum Mode {
-    /// Its call is answered with an error.
+pub(super) enum WhenOpen {
+    /// Fail in `call`.
     Reject,
-    /// It waits until it is ready.
+    /// Wait in `poll_ready`.
     Wait,
 }
 
-/// Leave to make one call. Dropped unused, it gives its permit back.
-struct Admitted<C: Send + Sync> {
+/// The permission for one call that has not begun. On drop, releases the permit of a probe.
+struct HeldPermit<C: Send + Sync> {
     member: Arc<Shard<(), C>>,
     ticket: Ticket,
 }
 
-impl<C: Send + Sync> Admitted<C> {
-    /// May a call that begins now still be made? Not when the circuit moved on while it waited.
+impl<C: Send + Sync> HeldPermit<C> {
+    /// Whether it is still valid: no transition has happened since, and its permit has not expired.
     fn is_current(&self) -> bool {
         let info = self.member.info();
         info.circuit().is_some_and(|circuit| circuit.honours(self.ticket, || info.clock.now()))
     }
 
-    /// The ticket, for a call that begins now, however long it waited since it was admitted.
+    /// Returns the ticket, for a call that begins now. The time since the admission does not count as part of the call.
     fn redeem(mut self) -> Ticket {
         let info = self.member.info();
         let is_timed = info.circuit().is_some_and(Circuit::needs_clock);
@@ -66,9 +73,9 @@ impl<C: Send + Sync> Admitted<C> {
         ticket
     }
 
-    /// The service will never be ready. Counts as a failed probe: otherwise the permit would be handed from waiter to
-    /// waiter forever.
-    fn refuse(mut self) {
+    /// Records that the service failed to become ready. Counts as a failed probe. Otherwise the permit would be handed
+    /// from waiter to waiter forever.
+    fn fail(mut self) {
         if self.ticket.is_probe() {
             let failure = FailureKind::Other.into();
             self.member.record(&self.ticket, Event::Outcome(&failure));
@@ -77,7 +84,7 @@ impl<C: Send + Sync> Admitted<C> {
     }
 }
 
-impl<C: Send + Sync> Drop for Admitted<C> {
+impl<C: Send + Sync> Drop for HeldPermit<C> {
     fn drop(&mut self) {
         if self.ticket.is_probe() {
             self.member.record(&self.ticket, Event::Outcome(&Outcome::Neutral));
@@ -85,10 +92,10 @@ impl<C: Send + Sync> Drop for Admitted<C> {
     }
 }
 
-/// Until the circuit's time is up, or something happens to it.
+/// The wait for an admission, until the circuit changes or `timer` ends: with the open time, or with a permit.
 struct Waiting {
     waker: Arc<AtomicWaker>,
-    // Boxed, since a service is not pinned, and only callers that have to wait get here.
+    // Boxed, since a service is not pinned. Allocated only when a request has to wait.
     timer: Option<Pin<Box<Sleep>>>,
 }
 
@@ -96,11 +103,13 @@ impl<S, C> CircuitBreaker<S, C>
 where
     C: Send + Sync + 'static,
 {
-    pub(super) fn new(inner: S, member: Spread<Shard<(), C>>, mode: Mode, refused: Option<Box<Misconfigured>>) -> Self {
-        Self { inner, member, mode, is_ready: false, admitted: None, waiting: None, refused }
+    pub(super) fn new(inner: S, member: Spread<Shard<(), C>>, when_open: WhenOpen) -> Self {
+        Self { inner, member, when_open, is_ready: false, admitted: None, waiting: None }
     }
 
-    /// The handle of this circuit: it outlives clones, boxes and the service itself.
+    /// Returns the handle of the circuit, with which an operator watches and controls it.
+    ///
+    /// The handle does not depend on this service: it also works when the service is boxed or dropped.
     pub fn switch(&self) -> Switch {
         Switch::new(Arc::clone(self.info())).expect("a breaker has a circuit")
     }
@@ -110,26 +119,26 @@ where
         self.member.here().info()
     }
 
-    /// May a call be admitted now? Takes no permit.
+    /// Whether a call would be admitted now. Acquires no permit.
     #[inline(always)]
     fn would_admit(&self) -> bool {
         let info = self.info();
         info.circuit().is_some_and(|circuit| circuit.serves() || circuit.would_admit(|| info.clock.now()))
     }
 
-    /// Admits the caller before its call, or waits for that.
+    /// Waits until a call is admitted.
     #[cold]
     fn poll_admission(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         loop {
             if let Some(waiting) = &self.waiting {
-                // Its own admission is no news to it.
+                // An admission wakes the waiters, and this one needs no wake-up from its own.
                 waiting.waker.take();
             }
             let member = Arc::clone(self.member.here());
             let info = Arc::clone(member.info());
             let retry_after = match info.admit(|| info.clock.now()) {
                 Ok(ticket) => {
-                    self.admitted = Some(Admitted { member, ticket });
+                    self.admitted = Some(HeldPermit { member, ticket });
                     self.waiting = None;
                     return Poll::Ready(());
                 }
@@ -139,19 +148,16 @@ where
             waiting.waker.register(cx.waker());
             waiting.timer = retry_after.map(|wait| Box::pin(tokio::time::sleep(wait)));
             let is_due = waiting.timer.as_mut().is_some_and(|timer| timer.as_mut().poll(cx).is_ready());
-            // Asked after the waker was set, so that what happens in between is not missed.
+            // Checked after the waker was registered, so that no change in between is missed.
             if !is_due && !self.would_admit() {
                 return Poll::Pending;
             }
         }
     }
 
-    /// Admits a call, in every case but that of a closed circuit.
+    /// Admits or rejects a call, unless the fast path in `call` did.
     #[cold]
     fn admit(&mut self) -> Result<Ticket, BoxError> {
-        if let Some(refused) = &self.refused {
-            return Err(Misconfigured::clone(refused).into());
-        }
         if !self.is_ready {
             let info = self.info();
             let at = info.circuit().map_or(Moment::NEVER, Circuit::eligible_at);
@@ -160,11 +166,11 @@ where
         }
         match self.admitted.take() {
             Some(admitted) if admitted.is_current() => Ok(admitted.redeem()),
-            // An instance may have been left alone for long since it was ready.
+            // The service may have been ready for long, so that the admission is no longer valid.
             stale => {
                 drop(stale);
                 let info = self.info();
-                // The service stays ready for the call that is admitted.
+                // `is_ready` stays set after a rejection: the service was not called.
                 let open = |retry_after| CircuitOpen::new(info.name.clone(), retry_after).into();
                 info.admit(|| info.clock.now()).map_err(open)
             }
@@ -184,15 +190,15 @@ where
 
     #[inline(always)]
     fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), BoxError>> {
-        if self.mode == Mode::Reject {
-            // A call that will be rejected need not wait for a service that is not called.
+        if self.when_open == WhenOpen::Reject {
+            // A call that will be rejected does not wait for the inner service.
             if !self.would_admit() {
                 return Poll::Ready(Ok(()));
             }
         } else if !self.info().circuit().is_some_and(Circuit::serves)
-            && !self.admitted.as_ref().is_some_and(Admitted::is_current)
+            && !self.admitted.as_ref().is_some_and(HeldPermit::is_current)
         {
-            // An admission of old is given back first.
+            // An invalid permission is dropped first, which releases its permit.
             self.admitted = None;
             ready!(self.poll_admission(cx));
         }
@@ -202,7 +208,7 @@ where
         if ready.is_err()
             && let Some(admitted) = self.admitted.take()
         {
-            admitted.refuse();
+            admitted.fail();
         }
         Poll::Ready(ready)
     }
@@ -211,7 +217,6 @@ where
     fn call(&mut self, request: Req) -> ResponseFuture<S, C, Req> {
         if self.is_ready
             && self.admitted.is_none()
-            && self.refused.is_none()
             && let Some(ticket) = self.info().circuit().and_then(Circuit::pass)
         {
             return self.begin(ticket, request);
@@ -236,10 +241,10 @@ impl<S, C: Send + Sync + 'static> CircuitBreaker<S, C> {
     }
 }
 
-/// A clone shares the circuit, and starts unready.
+/// A clone shares the circuit and starts unready.
 impl<S: Clone, C: Send + Sync + 'static> Clone for CircuitBreaker<S, C> {
     fn clone(&self) -> Self {
-        Self::new(self.inner.clone(), self.member.clone(), self.mode, self.refused.clone())
+        Self::new(self.inner.clone(), self.member.clone(), self.when_open)
     }
 }
 

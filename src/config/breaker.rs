@@ -1,12 +1,13 @@
 //! The section `[breaker]`.
 
+use std::time::Duration;
+
 use serde::Deserialize;
 
-use super::{Fault, Invalid, units::Span};
+use super::{ConfigError, ValueError, units::Span};
 use crate::{
-    breaker::{CircuitBreakerLayer, Misconfigured},
+    health::{CircuitPolicy, Rate},
     outcome::{HttpClassifier, Statuses},
-    setting::Field,
 };
 
 #[derive(Clone, Deserialize)]
@@ -20,9 +21,9 @@ pub(super) struct Section {
     slow_calls: Option<SlowCalls>,
     open_for: Option<Span>,
     growth: Option<f64>,
-    longest: Option<Span>,
+    max_open_for: Option<Span>,
     jitter: Option<f64>,
-    forgive_after: Option<Span>,
+    backoff_reset_after: Option<Span>,
     probes: Option<u32>,
     probe_timeout: Option<Span>,
     successes_to_close: Option<u32>,
@@ -41,9 +42,9 @@ impl Default for Section {
             slow_calls: None,
             open_for: None,
             growth: None,
-            longest: None,
+            max_open_for: None,
             jitter: None,
-            forgive_after: None,
+            backoff_reset_after: None,
             probes: None,
             probe_timeout: None,
             successes_to_close: None,
@@ -56,90 +57,98 @@ impl Default for Section {
 #[derive(Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct FailureRate {
-    rate: f64,
-    window: Span,
-    minimum_calls: u32,
+    share: f64,
+    window: Option<Span>,
+    minimum_calls: Option<u32>,
 }
 
 #[derive(Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct SlowCalls {
-    rate: f64,
+    share: f64,
     slower_than: Span,
-    window: Span,
-    minimum_calls: u32,
+    window: Option<Span>,
+    minimum_calls: Option<u32>,
 }
 
 impl Section {
-    pub(super) fn layer(self) -> Result<CircuitBreakerLayer, Invalid> {
-        let is_enabled = self.enabled;
-        // Looked at even if it is switched off, so that switching it on brings no surprise.
-        let refused = |Misconfigured(refused): Misconfigured| {
-            let field = match refused.field {
-                // What the rule calls by its own name is its share.
-                Field::Fleet(rule @ ("failure_rate" | "slow_calls")) => format!("breaker.{rule}.rate"),
-                Field::Fleet(field) => format!("breaker.{field}"),
-                _ => "breaker".to_owned(),
-            };
-            Fault::new(&refused.value, refused.reason()).at(field, None)
-        };
-        let off = (!is_enabled).then(|| self.clone().off().rules());
-        let layer = self.rules().checked().map_err(refused)?;
-        Ok(off.unwrap_or(layer))
-    }
-
-    /// Opened by an operator, and by nothing else: no outage has so many failures. One that succeeds costs nothing then.
-    fn off(self) -> Self {
-        Self { failures: None, within: None, failure_rate: None, slow_calls: None, consecutive: Some(u32::MAX), ..self }
-    }
-
-    fn rules(self) -> CircuitBreakerLayer {
-        let mut layer = CircuitBreakerLayer::new();
-        if let Some(threshold) = self.failures {
-            layer = layer.failures(threshold);
-        }
-        if let Some(Span(window)) = self.within {
-            layer = layer.within(window);
-        }
-        if let Some(threshold) = self.consecutive {
-            layer = layer.consecutive(threshold);
-        }
-        if let Some(FailureRate { rate, window: Span(window), minimum_calls }) = self.failure_rate {
-            layer = layer.failure_rate(rate, window, minimum_calls);
-        }
-        if let Some(SlowCalls { rate, slower_than: Span(slower_than), window: Span(window), minimum_calls }) =
-            self.slow_calls
-        {
-            layer = layer.slow_calls(rate, slower_than, window, minimum_calls);
-        }
-        if let Some(Span(duration)) = self.open_for {
-            layer = layer.open_for(duration);
-        }
-        if let Some(factor) = self.growth {
-            layer = layer.growth(factor);
-        }
-        if let Some(Span(longest)) = self.longest {
-            layer = layer.longest(longest);
-        }
-        if let Some(share) = self.jitter {
-            layer = layer.jitter(share);
-        }
-        if let Some(Span(duration)) = self.forgive_after {
-            layer = layer.forgive_after(duration);
-        }
-        if let Some(at_a_time) = self.probes {
-            layer = layer.probes(at_a_time);
-        }
-        if let Some(Span(duration)) = self.probe_timeout {
-            layer = layer.probe_timeout(duration);
-        }
-        if let Some(successes) = self.successes_to_close {
-            layer = layer.successes_to_close(successes);
-        }
+    /// Makes the settings of the circuits, and the classifier.
+    pub(super) fn parts(self) -> Result<(CircuitPolicy, HttpClassifier), ConfigError> {
         let mut classifier = HttpClassifier::new().success_at_end(self.success_at_end);
         if let Some(statuses) = self.statuses {
             classifier = classifier.statuses(statuses);
         }
-        layer.classify(classifier)
+        // Validated even if it is switched off, so that it can be switched on safely.
+        let off = (!self.enabled).then(|| self.clone().off().policy());
+        let policy = self.policy().checked().map_err(|refused| {
+            ValueError::new(refused.value(), refused.reason()).at(format!("breaker.{}", refused.field()), None)
+        })?;
+        Ok((off.unwrap_or(policy), classifier))
     }
+
+    /// The time after which a call is slow, if slow calls count.
+    pub(super) fn slower_than(&self) -> Option<Duration> {
+        self.slow_calls.as_ref().filter(|_| self.enabled).map(|slow| slow.slower_than.0)
+    }
+
+    /// Makes a circuit that only an operator opens: no outage has that many failures. The rule on consecutive failures
+    /// costs a successful call the least.
+    fn off(self) -> Self {
+        Self { failures: None, within: None, failure_rate: None, slow_calls: None, consecutive: Some(u32::MAX), ..self }
+    }
+
+    fn policy(self) -> CircuitPolicy {
+        let mut policy = CircuitPolicy::new();
+        if let Some(threshold) = self.failures {
+            policy = policy.failures(threshold);
+        }
+        if let Some(Span(window)) = self.within {
+            policy = policy.within(window);
+        }
+        if let Some(threshold) = self.consecutive {
+            policy = policy.consecutive(threshold);
+        }
+        if let Some(FailureRate { share, window, minimum_calls }) = self.failure_rate {
+            policy = policy.failure_rate(rate(share, window, minimum_calls));
+        }
+        if let Some(SlowCalls { share, slower_than: Span(slower_than), window, minimum_calls }) = self.slow_calls {
+            policy = policy.slow_calls(slower_than, rate(share, window, minimum_calls));
+        }
+        if let Some(Span(duration)) = self.open_for {
+            policy = policy.open_for(duration);
+        }
+        if let Some(factor) = self.growth {
+            policy = policy.growth(factor);
+        }
+        if let Some(Span(duration)) = self.max_open_for {
+            policy = policy.max_open_for(duration);
+        }
+        if let Some(share) = self.jitter {
+            policy = policy.jitter(share);
+        }
+        if let Some(Span(duration)) = self.backoff_reset_after {
+            policy = policy.backoff_reset_after(duration);
+        }
+        if let Some(at_a_time) = self.probes {
+            policy = policy.probes(at_a_time);
+        }
+        if let Some(Span(duration)) = self.probe_timeout {
+            policy = policy.probe_timeout(duration);
+        }
+        if let Some(successes) = self.successes_to_close {
+            policy = policy.successes_to_close(successes);
+        }
+        policy
+    }
+}
+
+fn rate(share: f64, window: Option<Span>, minimum_calls: Option<u32>) -> Rate {
+    let mut rate = Rate::new(share);
+    if let Some(Span(window)) = window {
+        rate = rate.window(window);
+    }
+    if let Some(calls) = minimum_calls {
+        rate = rate.minimum_calls(calls);
+    }
+    rate
 }

@@ -1,10 +1,14 @@
+//! The errors of a configuration, which name the place and show no secret.
+
 use std::{error::Error, fmt};
 
 use serde::de::{self, Expected, Unexpected};
 use serde_path_to_error::{Path, Segment};
 use tower::BoxError;
 
-/// A configuration that cannot be: where in the source, and why. No secret is shown.
+/// The error of a configuration that is not valid: the path of the key, the value, and what is wrong with it.
+///
+/// It shows no secret. To report keys of your own in the same form, create one with [`new`](Self::new).
 ///
 /// ```
 /// # use tower_fleet::Config;
@@ -13,35 +17,36 @@ use tower::BoxError;
 /// assert_eq!(invalid.path, "backend[1].weight");
 /// assert_eq!(
 ///     invalid.to_string(),
-///     "backend[1].weight: -3 of `far` must be a number from 0 to 4294967295",
+///     "backend[1].weight: -3 of `far` must be a number over 0 and up to 4294967295; \
+///      to send a backend no requests, write status = \"draining\"",
 /// );
 /// ```
 #[derive(Debug)]
 #[non_exhaustive]
-pub struct Invalid {
-    /// The key, from the root: `backend[2].weight`. Empty where the source as a whole is at fault.
+pub struct ConfigError {
+    /// The path of the key, such as `backend[2].weight`. Empty if the source as a whole is not valid.
     pub path: String,
-    /// The value, whose it is, and what is wrong.
+    /// The value, the name of its backend, and what is wrong with it.
     pub reason: String,
     source: Option<BoxError>,
 }
 
-impl Invalid {
-    /// For keys of your own beside ours: the errors look alike.
+impl ConfigError {
+    /// Creates an error for a key of your own.
     pub fn new(path: impl Into<String>, reason: impl Into<String>) -> Self {
         Self { path: path.into(), reason: reason.into(), source: None }
     }
 
-    /// What the format itself could not read.
+    /// An error of the format itself.
     pub(super) fn unreadable(path: &Path, error: impl Into<BoxError>) -> Self {
         let error = error.into();
-        Self { path: spelled(path), reason: error.to_string(), source: Some(error) }
+        Self { path: written(path), reason: error.to_string(), source: Some(error) }
     }
 
-    /// What was read, and means nothing. `name` is the name of the backend with this index.
-    pub(super) fn meaningless<'a>(path: &Path, fault: Fault, name: impl Fn(usize) -> Option<&'a str>) -> Self {
-        let mut place = spelled(path);
-        if let Some(key) = fault.missing {
+    /// An error of a value. `name` returns the name of the backend with an index.
+    pub(super) fn invalid<'a>(path: &Path, error: ValueError, name: impl Fn(usize) -> Option<&'a str>) -> Self {
+        let mut place = written(path);
+        if let Some(key) = error.missing {
             place = if place.is_empty() { key.to_owned() } else { format!("{place}.{key}") };
         }
         let mut segments = path.iter();
@@ -50,86 +55,87 @@ impl Invalid {
             _ => None,
         };
         let backend = backend.and_then(name);
-        if path.iter().any(is_private) { fault.hushed() } else { fault }.at(place, backend)
+        if path.iter().any(is_private) { error.without_value() } else { error }.at(place, backend)
     }
 }
 
-/// What lies here may be a secret, if only by mistake.
+/// Whether the values below may be secrets, if only by mistake.
 fn is_private(segment: &Segment) -> bool {
     matches!(segment, Segment::Map { key } if ["bearer", "secrets", "headers", "origin"].contains(&key.as_str()))
 }
 
-fn spelled(path: &Path) -> String {
-    let mut spelled = String::new();
+/// The path as [`ConfigError::path`] shows it.
+fn written(path: &Path) -> String {
+    let mut written = String::new();
     for segment in path {
         match segment {
-            Segment::Seq { index } => spelled.push_str(&format!("[{index}]")),
-            // A name is a value; a key below it has its own segment.
+            Segment::Seq { index } => written.push_str(&format!("[{index}]")),
             Segment::Map { key } | Segment::Enum { variant: key } => {
-                if !spelled.is_empty() {
-                    spelled.push('.');
+                if !written.is_empty() {
+                    written.push('.');
                 }
-                spelled.push_str(&safe(key));
+                written.push_str(&safe(key));
             }
             Segment::Unknown => {}
         }
     }
-    spelled
+    written
 }
 
-/// Text from the source, as it may be shown: it may be hostile, or a megabyte long.
+/// Text from the source in printable form: it may be hostile, or a megabyte long.
 pub(super) fn safe(text: &str) -> String {
     text.escape_debug().take(80).collect()
 }
 
-impl fmt::Display for Invalid {
+impl fmt::Display for ConfigError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { path, reason, .. } = self;
         if path.is_empty() { f.write_str(reason) } else { write!(f, "{path}: {reason}") }
     }
 }
 
-impl Error for Invalid {
+impl Error for ConfigError {
     fn source(&self) -> Option<&(dyn Error + 'static)> {
         self.source.as_deref().map(|source| source as &(dyn Error + 'static))
     }
 }
 
-/// What is wrong with a value, before it is known where it stands.
+/// The error of a value, before its path is known.
 #[derive(Debug)]
-pub(super) struct Fault {
-    /// As it may be shown.
+pub(super) struct ValueError {
+    /// The value in printable form, if it may be shown.
     value: Option<String>,
-    /// What is said of it, or of its place if it is not shown.
+    /// What is wrong with the value or, if it is not shown, with the key.
     reason: String,
-    /// A key that should be here.
+    /// The key that is missing below the path.
     missing: Option<&'static str>,
     source: Option<BoxError>,
 }
 
-impl Fault {
-    /// The reason goes after the value: `must be …`.
+impl ValueError {
+    /// An error that shows the value. The `reason` follows it: `must be …`.
     pub(super) fn new(value: impl fmt::Display, reason: impl fmt::Display) -> Self {
-        Self { value: Some(value.to_string()), ..Self::nameless(reason) }
+        Self { value: Some(value.to_string()), ..Self::hidden(reason) }
     }
 
-    /// Without the value.
-    pub(super) fn nameless(reason: impl fmt::Display) -> Self {
+    /// An error that does not show the value.
+    pub(super) fn hidden(reason: impl fmt::Display) -> Self {
         Self { value: None, reason: reason.to_string(), missing: None, source: None }
     }
 
-    /// Keeps the error that it comes of.
+    /// Adds the source of the error.
     pub(super) fn because(mut self, source: impl Into<BoxError>) -> Self {
         self.source = Some(source.into());
         self
     }
 
-    fn hushed(mut self) -> Self {
+    fn without_value(mut self) -> Self {
         self.value = None;
         self
     }
 
-    pub(super) fn at(self, path: impl Into<String>, backend: Option<&str>) -> Invalid {
+    /// Adds the path and the name of the backend.
+    pub(super) fn at(self, path: impl Into<String>, backend: Option<&str>) -> ConfigError {
         let reason = self.reason;
         let reason = match (self.value, backend.map(safe)) {
             (Some(value), Some(backend)) => format!("{value} of `{backend}` {reason}"),
@@ -137,26 +143,28 @@ impl Fault {
             (None, Some(backend)) => format!("{reason} (backend `{backend}`)"),
             (None, None) => reason,
         };
-        Invalid { path: path.into(), reason, source: self.source }
+        ConfigError { path: path.into(), reason, source: self.source }
     }
 }
 
-impl fmt::Display for Fault {
+impl fmt::Display for ValueError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.reason)
     }
 }
 
-impl Error for Fault {}
+impl Error for ValueError {}
 
-impl de::Error for Fault {
+impl de::Error for ValueError {
     fn custom<T: fmt::Display>(message: T) -> Self {
-        Self::nameless(message)
+        Self::hidden(message)
     }
 
     fn invalid_type(unexpected: Unexpected<'_>, expected: &dyn Expected) -> Self {
         if unexpected == Unexpected::UnitVariant {
-            return Self::nameless("needs a value after its name: { name = value }");
+            return Self::hidden(
+                "needs a value beside its name, such as { hedged = \"50ms\" } or { whole = \"64KiB\" }",
+            );
         }
         let expected = expected.to_string();
         Self::new(Shown(unexpected), format_args!("must be {}", plain(&expected)))
@@ -171,15 +179,15 @@ impl de::Error for Fault {
     }
 
     fn unknown_field(_: &str, expected: &'static [&'static str]) -> Self {
-        Self::nameless(format_args!("there is no such key; the keys here are {}", expected.join(", ")))
+        Self::hidden(format_args!("there is no such key; the keys here are {}", expected.join(", ")))
     }
 
     fn missing_field(field: &'static str) -> Self {
-        Self { missing: Some(field), ..Self::nameless("is missing") }
+        Self { missing: Some(field), ..Self::hidden("is missing") }
     }
 }
 
-/// What serde calls the types of Rust, in words.
+/// Plain words for the types that serde expects.
 fn plain(expected: &str) -> &str {
     match expected {
         "u32" => "a whole number from 0 to 4294967295",
@@ -190,11 +198,12 @@ fn plain(expected: &str) -> &str {
         "a string" => "a text",
         "a sequence" => "a list",
         "a map" => "a table",
-        "unit" | "unit variant" => "left out, for the name stands alone",
+        "unit" | "unit variant" => "omitted: the name takes no value",
         other => other,
     }
 }
 
+/// A value in printable form.
 struct Shown<'a>(Unexpected<'a>);
 
 impl fmt::Display for Shown<'_> {

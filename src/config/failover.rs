@@ -6,17 +6,16 @@ use http::HeaderName;
 use serde::Deserialize;
 
 use super::{
-    Fault, Invalid,
+    ConfigError, ValueError,
     error::safe,
     units::{Size, Span},
 };
 use crate::{
     body::{ReplayLayer, ReplayMemory},
-    failover::{self, Backoff, CommitPoint, FailoverLayer, Trigger},
+    failover::{self, Backoff, CommitPoint, FailoverBuilder, FailoverLayer, Methods, Trigger},
     outcome::Statuses,
     pick::StrategyName,
-    setting::Field,
-    shape::frames_messages,
+    upstream::frames_messages,
 };
 
 #[derive(Default, Deserialize)]
@@ -28,12 +27,13 @@ pub(super) struct Section {
     deadline: Option<Span>,
     attempts_per_backend: Option<u32>,
     same_backend_delay: Option<Span>,
-    backoff: Option<Pauses>,
+    backoff: Option<BackoffKeys>,
     retry_after_cap: Option<Span>,
     budget: Option<Budget>,
-    triggers: Option<Vec<On>>,
+    triggers: Option<Vec<TriggerName>>,
     statuses: Option<Statuses>,
-    idempotent_only: bool,
+    retry_methods: Option<MethodNames>,
+    hedge_methods: Option<MethodNames>,
     on_exhausted: OnExhausted,
     commit: Option<Commit>,
     replay_limit: Option<Size>,
@@ -49,9 +49,16 @@ enum Mode {
     Hedged(Span),
 }
 
+#[derive(Deserialize)]
+#[serde(rename_all = "snake_case")]
+enum MethodNames {
+    All,
+    Idempotent,
+}
+
 #[derive(Default, Deserialize)]
 #[serde(default, deny_unknown_fields)]
-struct Pauses {
+struct BackoffKeys {
     base: Option<Span>,
     cap: Option<Span>,
     factor: Option<f64>,
@@ -67,7 +74,7 @@ struct Budget {
 
 #[derive(Deserialize)]
 #[serde(rename_all = "snake_case")]
-enum On {
+enum TriggerName {
     Status,
     Timeout,
     Network,
@@ -90,81 +97,93 @@ enum Commit {
     Whole(Size),
 }
 
-/// Somebody who writes a file wants to be served within a time, and may not know that there is a setting for it.
-const TIMEOUT: Duration = Duration::from_secs(60);
-
-/// What the keys outside of the section say of it.
-pub(super) struct Outside {
+/// The keys outside of the section that matter to it.
+pub(super) struct RootKeys {
     pub(super) strategy: Option<StrategyName>,
-    /// One after the other, unless something else is said.
+    /// Whether the default mode is sequential.
     pub(super) sequential: bool,
 }
 
 impl Section {
-    pub(super) fn layer(self, outside: &Outside) -> Result<FailoverLayer, Invalid> {
-        let mut layer = named(outside).timeout(self.timeout.map_or(TIMEOUT, |Span(timeout)| timeout));
+    /// The delay of a hedge, if the mode is hedged.
+    pub(super) fn hedge_delay(&self) -> Option<Duration> {
+        match self.mode {
+            Some(Mode::Hedged(Span(delay))) => Some(delay),
+            _ => None,
+        }
+    }
+
+    pub(super) fn layer(self, root: &RootKeys) -> Result<FailoverLayer, ConfigError> {
+        let mut builder = builder(root);
+        if let Some(Span(timeout)) = self.timeout {
+            builder = builder.timeout(timeout);
+        }
         if let Some(mode) = self.mode {
-            layer = layer.mode(mode.into());
+            builder = builder.mode(mode.into());
         }
         // 0 means the default.
         if let Some(Span(bound)) = self.race_bound.filter(|Span(bound)| !bound.is_zero()) {
-            layer = layer.race_bound(bound);
+            builder = builder.race_bound(bound);
         }
         if let Some(Span(deadline)) = self.deadline {
-            layer = layer.deadline(deadline);
+            builder = builder.deadline(deadline);
         }
         if let Some(attempts) = self.attempts_per_backend {
-            layer = layer.attempts_per_backend(attempts);
+            builder = builder.attempts_per_backend(attempts);
         }
         if let Some(Span(delay)) = self.same_backend_delay {
-            layer = layer.same_backend_delay(delay);
+            builder = builder.same_backend_delay(delay);
         }
-        if let Some(pauses) = self.backoff {
-            layer = layer.backoff(pauses.into());
+        if let Some(keys) = self.backoff {
+            builder = builder.backoff(keys.into());
         }
         if let Some(Span(cap)) = self.retry_after_cap {
-            layer = layer.retry_after_cap(cap);
+            builder = builder.retry_after_cap(cap);
         }
         if let Some(Budget { share, reserve }) = self.budget {
-            layer = layer.budget(failover::Budget::new(share, reserve));
+            builder = builder.budget(failover::Budget::new(share).reserve(reserve.get()));
         }
         if let Some(triggers) = self.triggers {
-            layer = layer.triggers(triggers.into_iter().map(Trigger::from));
+            builder = builder.triggers(triggers.into_iter().map(Trigger::from));
         }
         if let Some(statuses) = self.statuses {
-            layer = layer.statuses(statuses);
+            builder = builder.statuses(statuses);
         }
-        if self.idempotent_only {
-            layer = layer.idempotent_only();
+        if let Some(methods) = self.retry_methods {
+            builder = builder.retry_methods(methods.into());
+        }
+        if let Some(methods) = self.hedge_methods {
+            builder = builder.hedge_methods(methods.into());
         }
         if let OnExhausted::Error = self.on_exhausted {
-            layer = layer.error_when_exhausted();
+            builder = builder.error_when_exhausted();
         }
         if let Some(commit) = self.commit {
-            layer = layer.commit(commit.into());
+            builder = builder.commit(commit.into());
         }
         if let Some(name) = self.served_by {
-            let fault = |reason| Fault::new(format_args!("\"{}\"", safe(&name)), reason);
-            let header = HeaderName::try_from(&name)
-                .map_err(|error| fault("must be the name of a header").because(error).at("failover.served_by", None))?;
+            let refused = |reason| ValueError::new(format_args!("\"{}\"", safe(&name)), reason);
+            let header = HeaderName::try_from(&name).map_err(|error| {
+                refused("must be the name of a header").because(error).at("failover.served_by", None)
+            })?;
             if frames_messages(&header) {
-                return Err(fault("must not be a header that frames messages").at("failover.served_by", None));
+                return Err(refused("must not be a header that frames messages").at("failover.served_by", None));
             }
-            layer = layer.served_by(header);
+            builder = builder.served_by(header);
         }
-        layer = layer.replay(replay(self.replay_limit, self.replay_memory));
-        layer.checked().map_err(|refused| {
-            let field = if let Field::Fleet(field) = refused.field { field } else { "" };
-            Fault::new(&refused.value, refused.reason()).at(format!("failover.{field}"), None)
+        builder = builder.replay(replay(self.replay_limit, self.replay_memory));
+        builder.build().map_err(|refused| {
+            ValueError::new(refused.value(), refused.reason()).at(format!("failover.{}", refused.field()), None)
         })
     }
 }
 
-fn named(outside: &Outside) -> FailoverLayer {
-    let layer = FailoverLayer::new().named(outside.strategy.unwrap_or_default());
-    // These names stand for a mode too, and they were written down.
-    let says_mode = matches!(outside.strategy, Some(StrategyName::Failover | StrategyName::WeightedFailover));
-    if outside.sequential && !says_mode { layer.mode(failover::Mode::Sequential) } else { layer }
+/// A builder with the strategy, and with the mode that it or the preset sets.
+fn builder(root: &RootKeys) -> FailoverBuilder {
+    let builder = FailoverLayer::builder().strategy_named(root.strategy.unwrap_or_default());
+    // These names set a mode too, which takes precedence over the preset.
+    let sets_mode = matches!(root.strategy, Some(StrategyName::Failover | StrategyName::WeightedFailover));
+    if root.sequential && !sets_mode { builder.mode(failover::Mode::Sequential) } else { builder }
 }
 
 fn replay(limit: Option<Size>, memory: Option<Size>) -> ReplayLayer {
@@ -188,29 +207,38 @@ impl From<Mode> for failover::Mode {
     }
 }
 
-impl From<Pauses> for Backoff {
-    fn from(pauses: Pauses) -> Self {
-        // The defaults of `Backoff::default`, which are one by one for this place only.
-        let base = pauses.base.map_or(Duration::from_secs(2), |Span(base)| base);
-        let cap = pauses.cap.map_or(Duration::from_secs(16), |Span(cap)| cap);
+impl From<MethodNames> for Methods {
+    fn from(methods: MethodNames) -> Self {
+        match methods {
+            MethodNames::All => Self::All,
+            MethodNames::Idempotent => Self::Idempotent,
+        }
+    }
+}
+
+impl From<BackoffKeys> for Backoff {
+    fn from(keys: BackoffKeys) -> Self {
+        // The values of `Backoff::default`, since each key is optional here.
+        let base = keys.base.map_or(Duration::from_secs(2), |Span(base)| base);
+        let cap = keys.cap.map_or(Duration::from_secs(16), |Span(cap)| cap);
         let mut backoff = Self::new(base, cap);
-        if let Some(factor) = pauses.factor {
+        if let Some(factor) = keys.factor {
             backoff = backoff.factor(factor);
         }
-        if let Some(jitter) = pauses.jitter {
+        if let Some(jitter) = keys.jitter {
             backoff = backoff.jitter(jitter);
         }
         backoff
     }
 }
 
-impl From<On> for Trigger {
-    fn from(on: On) -> Self {
-        match on {
-            On::Status => Self::status(),
-            On::Timeout => Self::timeout(),
-            On::Network => Self::network(),
-            On::Custom => Self::custom(),
+impl From<TriggerName> for Trigger {
+    fn from(name: TriggerName) -> Self {
+        match name {
+            TriggerName::Status => Self::status(),
+            TriggerName::Timeout => Self::timeout(),
+            TriggerName::Network => Self::network(),
+            TriggerName::Custom => Self::custom(),
         }
     }
 }
@@ -218,9 +246,9 @@ impl From<On> for Trigger {
 impl From<Commit> for CommitPoint {
     fn from(commit: Commit) -> Self {
         match commit {
-            Commit::Head => Self::Head,
-            Commit::FirstFrame => Self::FirstFrame,
-            Commit::Whole(Size(bound)) => Self::Whole(bound),
+            Commit::Head => Self::head(),
+            Commit::FirstFrame => Self::first_frame(),
+            Commit::Whole(Size(bound)) => Self::whole(bound),
         }
     }
 }

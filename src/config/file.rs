@@ -1,3 +1,5 @@
+//! The root of a file, and the [`Config`] that is made of it.
+
 use std::sync::Arc;
 
 use serde::{Deserialize, Deserializer};
@@ -5,68 +7,93 @@ use serde_path_to_error::Track;
 use tower::BoxError;
 use tower_layer::Layer;
 
-use super::{Fault, Invalid, backend, breaker, failover, node::Node};
+use super::{ConfigError, ValueError, backend, breaker, failover, node::Node};
 use crate::{
-    breaker::CircuitBreakerLayer,
     failover::FailoverLayer,
     fleet::{Backend, Fleet, FleetBuilder},
+    health::CircuitPolicy,
     name::BackendName,
+    outcome::HttpClassifier,
     pick::StrategyName,
-    setting::{Field, InvalidSetting},
-    shape::{Shape, ShapeLayer},
+    setting::InvalidSetting,
+    upstream::{Upstream, UpstreamLayer},
 };
 
-/// A whole fleet from a file, with every value looked at. See [the module](super).
+/// A whole fleet from a configuration file, with all values validated. See [the module](super) for the keys.
+///
+/// ```
+/// # use tower_fleet::Config;
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let config = Config::read(toml::toml! {
+///     name = "api"
+///     backend = [{ name = "near", priority = 10 }, { name = "far" }]
+/// })?;
+/// assert_eq!(config.backends().len(), 2);
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone, Debug)]
 pub struct Config {
     name: Option<Arc<str>>,
-    most_ejected: f64,
+    max_ejected: f64,
     panic_below: f64,
-    backends: Vec<Backend<ShapeLayer>>,
+    backends: Vec<Backend<UpstreamLayer>>,
     failover: FailoverLayer,
-    breaker: CircuitBreakerLayer,
+    policy: CircuitPolicy,
+    classifier: HttpClassifier,
 }
 
-/// The file as it is written.
+/// The root of a file, before its values are validated.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct File {
     name: Option<String>,
     strategy: Option<StrategyName>,
     preset: Option<Preset>,
-    most_ejected: Option<f64>,
+    max_ejected: Option<f64>,
     panic_below: Option<f64>,
     #[serde(default)]
     failover: failover::Section,
     #[serde(default)]
     breaker: breaker::Section,
     #[serde(default)]
-    backend: Vec<backend::Entry>,
+    backend: Vec<backend::Section>,
 }
 
 #[derive(Deserialize)]
 #[serde(rename_all = "snake_case")]
 enum Preset {
-    /// One after the other, in the order of the file.
+    /// Sequential, in the order of the file.
     Llxprt,
 }
 
 impl Config {
-    /// Reads a source of any format that describes itself: TOML, JSON, YAML. Secrets come from the environment.
+    /// Reads a configuration from any self-describing format of serde, such as TOML, JSON or YAML. Secrets are read
+    /// from environment variables.
     ///
-    /// A format that is read from text may want to be asked whether the text ends there; a value such as `toml::Table`
-    /// or `serde_json::Value` is whole already.
-    pub fn read<'de, D>(source: D) -> Result<Self, Invalid>
+    /// Some deserializers of text do not check that the text ends after the value, such as `serde_json::Deserializer`:
+    /// call its `end` afterwards.
+    ///
+    /// # Errors
+    ///
+    /// Returns an error for the first key that is unknown or missing, or whose value is not valid. Also if a secret is
+    /// not set, or if the source cannot be parsed.
+    pub fn read<'de, D>(source: D) -> Result<Self, ConfigError>
     where
         D: Deserializer<'de>,
         D::Error: Into<BoxError>,
     {
-        // What is no text is no secret of ours.
+        // A variable that is not Unicode counts as not set.
         Self::read_with(source, |variable| std::env::var(variable).ok())
     }
 
-    /// Reads a source, with secrets from somewhere else than the environment: `env:NAME` is looked up as `NAME`.
-    pub fn read_with<'de, D>(source: D, secret: impl Fn(&str) -> Option<String>) -> Result<Self, Invalid>
+    /// Reads a configuration as [`read`](Self::read) does, with secrets from `secret`: for `env:NAME`, it is called
+    /// with `NAME`.
+    ///
+    /// # Errors
+    ///
+    /// As for [`read`](Self::read). A secret for which `secret` returns `None` or an empty text is not set.
+    pub fn read_with<'de, D>(source: D, secret: impl Fn(&str) -> Option<String>) -> Result<Self, ConfigError>
     where
         D: Deserializer<'de>,
         D::Error: Into<BoxError>,
@@ -75,72 +102,102 @@ impl Config {
         let mut track = Track::new();
         let file = File::deserialize(serde_path_to_error::Deserializer::new(&node, &mut track));
         let name = |index| node.get("backend")?.at(index)?.get("name")?.text();
-        let file = file.map_err(|fault| Invalid::meaningless(&track.path(), fault, name))?;
+        let file = file.map_err(|error| ConfigError::invalid(&track.path(), error, name))?;
         Self::build(file, &secret)
     }
 
-    fn build(file: File, lookup: backend::Lookup<'_>) -> Result<Self, Invalid> {
+    fn build(file: File, lookup: backend::Lookup<'_>) -> Result<Self, ConfigError> {
         let count = file.backend.len();
         if let (Some(Preset::Llxprt), 0 | 1) = (&file.preset, count) {
-            let reason = "must be at least two for the preset llxprt: there is nobody to fail over to";
-            return Err(Fault::new(count, reason).at("backend", None));
+            let reason = "must be at least two for the preset llxprt, which sends failed requests to the next backend";
+            return Err(ValueError::new(count, reason).at("backend", None));
         }
-        let outside = failover::Outside { strategy: file.strategy, sequential: file.preset.is_some() };
+        if count == 0 {
+            return Err(ValueError::hidden("is missing: a fleet needs at least one [[backend]]").at("backend", None));
+        }
+        if let (Some(delay), Some(limit)) = (file.failover.hedge_delay(), file.breaker.slower_than())
+            && limit > delay
+        {
+            // Else a call that loses to its hedge is cancelled before it is slow, and the circuit never opens.
+            let reason = format!("must be at most the delay of failover.mode.hedged, {delay:?}");
+            return Err(ValueError::new(format_args!("{limit:?}"), reason).at("breaker.slow_calls.slower_than", None));
+        }
+        let root = failover::RootKeys { strategy: file.strategy, sequential: file.preset.is_some() };
         let name = file.name.map(Arc::from);
         if let Some(name) = &name {
-            BackendName::checked(name).map_err(|refused| {
-                Fault::new(format_args!("`{}`", refused.value), refused.reason()).at("name", None)
-            })?;
+            BackendName::checked(name)
+                .map_err(|refused| ValueError::new(refused.value(), refused.reason()).at("name", None))?;
         }
+        let (policy, classifier) = file.breaker.parts()?;
         let config = Self {
             name,
-            // As in `FleetBuilder`, where they are explained.
-            most_ejected: file.most_ejected.unwrap_or(1.0),
+            // The defaults of `FleetBuilder`, which explains them.
+            max_ejected: file.max_ejected.unwrap_or(1.0),
             panic_below: file.panic_below.unwrap_or(0.0),
-            failover: file.failover.layer(&outside)?,
-            breaker: file.breaker.layer()?,
+            failover: file.failover.layer(&root)?,
+            policy,
+            classifier,
             backends: backend::backends(file.backend, lookup)?,
         };
-        // With the last values that only the fleet itself looks at.
-        config.settings(Fleet::<()>::builder()).build().map_err(|refused| {
-            let field = if let Field::Fleet(field) = refused.field { field } else { "" };
-            Fault::new(&refused.value, refused.reason()).at(field, None)
-        })?;
+        // Validates the values that only the fleet knows: `max_ejected` and `panic_below`.
+        config
+            .settings(Fleet::<()>::builder())
+            .build()
+            .map_err(|refused| ValueError::new(refused.value(), refused.reason()).at(refused.field(), None))?;
         Ok(config)
     }
 
-    /// The fleet, with a client for each backend. The client gets the requests in the shape of its backend: with its
-    /// origin, its headers and its credentials. [`Backend::service`] tells what the shape is.
+    /// Builds the fleet, with the client that `client` returns for each backend.
     ///
-    /// Backends may be inserted later with [`Backend::layer`] and a [`ShapeLayer`].
-    pub fn fleet<S>(&self, mut client: impl FnMut(&Backend<ShapeLayer>) -> S) -> Result<Fleet<Shape<S>>, InvalidSetting>
+    /// The client gets requests with the origin, the headers and the credentials of its backend. The
+    /// [service](Backend::service) of the backend that is passed to `client` is the [`UpstreamLayer`] that rewrites
+    /// them.
+    ///
+    /// To insert another backend later, add an [`UpstreamLayer`] to it with [`Backend::layer`].
+    ///
+    /// # Errors
+    ///
+    /// No error is expected, since all values are already validated.
+    pub fn fleet<S>(
+        &self,
+        mut client: impl FnMut(&Backend<UpstreamLayer>) -> S,
+    ) -> Result<Fleet<Upstream<S>>, InvalidSetting>
     where
         S: Send + Sync + 'static,
     {
         let backends = self.backends.iter().map(|backend| {
             let client = client(backend);
-            backend.clone().map(|shape| shape.layer(client))
+            backend.clone().map(|upstream| upstream.layer(client))
         });
-        self.settings(Fleet::builder()).backends(backends).circuit_breaker(self.breaker()).build()
+        self.settings(Fleet::builder())
+            .backends(backends)
+            .classify(self.classifier)
+            .circuit_breaker(self.circuit_policy())
+            .build()
     }
 
-    /// The backends in the order of the file, for whoever builds the fleet by hand.
-    pub fn backends(&self) -> &[Backend<ShapeLayer>] {
+    /// Returns the backends in the order of the file, to build the fleet by hand.
+    pub fn backends(&self) -> &[Backend<UpstreamLayer>] {
         &self.backends
     }
 
-    /// The door of the file: its strategy and its section `failover`.
+    /// Returns the failover of the file: its `strategy` and its section `[failover]`.
     pub fn failover(&self) -> FailoverLayer {
         self.failover.clone()
     }
 
-    /// The breaker of each backend.
-    pub fn breaker(&self) -> CircuitBreakerLayer {
-        self.breaker.clone()
+    /// Returns the settings of the circuits: the section `[breaker]`.
+    pub fn circuit_policy(&self) -> CircuitPolicy {
+        self.policy.clone()
+    }
+
+    /// Returns the classifier of the fleet: `statuses` and `success_at_end` of the section `[breaker]`.
+    pub fn classifier(&self) -> HttpClassifier {
+        self.classifier
     }
 
     fn settings<S>(&self, builder: FleetBuilder<S>) -> FleetBuilder<S> {
-        let builder = builder.most_ejected(self.most_ejected).panic_below(self.panic_below);
+        let builder = builder.max_ejected(self.max_ejected).panic_below(self.panic_below);
         match &self.name {
             Some(name) => builder.name(Arc::clone(name)),
             None => builder,

@@ -1,8 +1,17 @@
-//! A whole fleet from a file.
+//! A whole fleet from a configuration file: its backends, their circuits, and a failover over them.
+//!
+//! The smallest file names one backend. Everything else has a default:
+//!
+//! ```toml
+//! [[backend]]
+//! name = "only"
+//! ```
+//!
+//! A file with more settings, and the door that is made of it:
 //!
 //! ```
 //! # use tower_fleet::{Config, body::ReplayBody, failover::Ledger};
-//! # use tower::{Layer, ServiceExt, service_fn};
+//! # use tower::{Layer, service_fn};
 //! # use http_body_util::Full;
 //! # use bytes::Bytes;
 //! # tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap().block_on(async {
@@ -40,64 +49,105 @@
 //! # }).unwrap();
 //! ```
 //!
-//! A [`Config`] is made of the crate's own builders, and what it gives can be built upon: `config.failover().mode(…)`.
-//! Where the fleet is known in code, those builders alone do as well.
+//! A [`Config`] is made with the builders of this crate, and returns what they build:
+//! `config.failover().into_builder()` continues from the settings of the file. Without a file, use those builders
+//! directly.
 //!
 //! # The keys
 //!
-//! All are optional but a backend's `name`. An unknown key is an error. Durations are texts with units, `200ms`, `30s`,
-//! `5min`, `1h 30min`, or the number 0; sizes are numbers of bytes, or texts: `64KiB`, `1MiB`, `2GiB`.
+//! Required are at least one `[[backend]]`, and a `name` in each. An unknown key is an error.
 //!
-//! | key | value | without it |
+//! - A duration is a text with units, such as `"200ms"`, `"30s"`, `"5min"` or `"1h 30min"`, or the number 0; at most 31
+//!   days.
+//! - A size is a number of bytes, or a text such as `"64KiB"`, `"1MiB"` or `"2GiB"`.
+//!
+//! | key | value | default |
 //! |---|---|---|
-//! | `name` | what errors call the fleet | `"fleet"` |
-//! | `strategy` | the name of a [`Strategy`](crate::pick::StrategyName) | `"failover"` |
-//! | `preset` | `"llxprt"`: one after the other in the order of the file, two backends at least | |
-//! | `most_ejected`, `panic_below` | shares, as in [`FleetBuilder`](crate::fleet::FleetBuilder) | 1, 0 |
+//! | `name` | the name of the fleet in errors | `"fleet"` |
+//! | `strategy` | the name of a [strategy](crate::pick::StrategyName); `"failover"` and `"weighted_failover"` also set the `mode` | `"failover"` |
+//! | `preset` | `"llxprt"`: sequential, in the order of the file; needs two backends | none |
+//! | `max_ejected` | the [share of backends](crate::fleet::FleetBuilder::max_ejected) that circuits may eject, from 0 to 1 | 1 |
+//! | `panic_below` | the [share of backends](crate::fleet::FleetBuilder::panic_below) below which none is ejected, from 0 to 1 | 0 |
 //!
-//! What is set beside a preset wins over it; so does a `strategy` that stands for a mode.
+//! A `mode` takes precedence over the preset, and so does a `strategy` that sets the mode.
 //!
-//! `[failover]`, as in [`FailoverLayer`](crate::FailoverLayer), with its defaults but for the timeout:
+//! ## `[failover]`
 //!
-//! | key | value |
-//! |---|---|
-//! | `mode` | `"race"`, `"sequential"` or `{ hedged = "20ms" }` |
-//! | `race_bound`, `deadline`, `same_backend_delay`, `retry_after_cap` | durations; a `race_bound` of 0 is the default, 5 s |
-//! | `timeout` | of one attempt, where the backend has none of its own; 60 s without it |
-//! | `attempts_per_backend` | from 1 to 100 |
-//! | `backoff` | `{ base = "2s", cap = "16s", factor = 2.0, jitter = 0.1 }`, or some of it |
-//! | `budget` | `{ share = 0.2, reserve = 10 }` |
-//! | `triggers` | of `"status"`, `"timeout"`, `"network"` and `"custom"`; an empty list never fires |
-//! | `statuses` | `[429, "500-599"]`: what `"status"` means, in place of the default |
-//! | `idempotent_only` | `true` or `false` |
-//! | `on_exhausted` | `"pass_through"` or `"error"` |
-//! | `commit` | `"head"`, `"first_frame"`, or with the end if it is known to be that near: `{ whole = "64KiB" }` |
-//! | `replay_limit`, `replay_memory` | sizes: of one request body, and of all of this door; 0 is no replay |
-//! | `served_by` | the name of a header |
+//! The settings of a [`FailoverBuilder`](crate::failover::FailoverBuilder), with its defaults.
 //!
-//! `[breaker]`, as in [`CircuitBreakerLayer`](crate::CircuitBreakerLayer): `failures`, `within`, `consecutive`,
-//! `failure_rate = { rate, window, minimum_calls }`, `slow_calls = { rate, slower_than, window, minimum_calls }`,
-//! `open_for`, `growth`, `longest`, `jitter`, `forgive_after`, `probes`, `probe_timeout`, `successes_to_close`, and
-//! `statuses`. With `success_at_end = true` a success is counted when the body has ended well, not with its head. With
-//! `enabled = false` no circuit opens by itself.
+//! **A `POST` is sent to another backend after a failure, so it may take effect twice.** With `retry_methods =
+//! "idempotent"` it is sent again only if the backend cannot have begun to work on it. **A `POST` is not hedged**,
+//! unless it has an `Idempotency-Key` or `hedge_methods = "all"` is set.
 //!
-//! `[[backend]]`, as in [`Backend`](crate::Backend) and [`ShapeLayer`](crate::shape::ShapeLayer):
+//! | key | value | default |
+//! |---|---|---|
+//! | `mode` | `"race"`, `"sequential"`, or `{ hedged = "20ms" }` | that of the `strategy` or `preset`, else `"race"` |
+//! | `race_bound` | duration of a race; 0 is the default | 5 s |
+//! | `timeout` | duration of one attempt, for backends without a `timeout` of their own | 60 s |
+//! | `deadline` | duration of the whole request | none |
+//! | `attempts_per_backend` | from 1 to 100 | 1 |
+//! | `same_backend_delay` | duration of the pause before another attempt at the same backend | 0 |
+//! | `backoff` | `{ base = "2s", cap = "16s", factor = 2.0, jitter = 0.1 }`; each of them is optional | none |
+//! | `retry_after_cap` | duration of the longest `Retry-After` that is waited for | 60 s |
+//! | `budget` | `{ share = 0.2, reserve = 10 }` | none |
+//! | `triggers` | a list of `"status"`, `"timeout"`, `"network"` and `"custom"`; an empty list never fires | all four |
+//! | `statuses` | the statuses that fire `"status"`: `[429, "500-599"]` or `"429, 5xx"` | those of `[breaker]` |
+//! | `retry_methods` | `"all"` or `"idempotent"`: the requests that are sent again after a failure | `"all"` |
+//! | `hedge_methods` | `"all"` or `"idempotent"`: the requests that are hedged | `"idempotent"` |
+//! | `on_exhausted` | `"pass_through"` (the last response) or `"error"` | `"pass_through"` |
+//! | `commit` | `"head"`, `"first_frame"`, or `{ whole = "64KiB" }` for whole responses of up to that size | `"head"` |
+//! | `replay_limit` | size of the request body that can be sent again; 0 for none | 1 MiB |
+//! | `replay_memory` | size of all such bodies together; 0 for none | 64 MiB, shared by the process |
+//! | `served_by` | the name of a response header that names the backend | none |
 //!
-//! | key | value |
-//! |---|---|
-//! | `name` | unique |
-//! | `origin`, `host` | where requests go, and the `Host` they go with |
-//! | `weight` | a number from 0, where 0 counts as 1; with a fraction among them, all are brought to one scale |
-//! | `priority` | a whole number, higher first |
-//! | `timeout` | of one attempt |
-//! | `status` | `"healthy"`, `"degraded"` or `"draining"` |
-//! | `bearer` | `"env:NAME"`: the token of `Authorization: Bearer` |
-//! | `secrets` | `{ api-key = "env:NAME" }`: headers |
-//! | `headers` | `{ x-tenant = "a" }`: headers that are no secrets |
-//! | `without` | headers that the caller may send, and this backend does not get |
+//! ## `[breaker]`
 //!
-//! Secrets are read once, by reference only. No error and no `Debug` output shows one; a format's own complaint about
-//! broken syntax may quote the line it is about.
+//! The settings of a [`CircuitPolicy`](crate::CircuitPolicy), which describes them, and of the classifier. Each backend
+//! has a circuit of its own.
+//!
+//! | key | value | default |
+//! |---|---|---|
+//! | `enabled` | with `false`, only an operator opens a circuit | `true` |
+//! | `failures`, `within` | number of failures, and duration of their window | 5 within 60 s, unless another rule is set |
+//! | `consecutive` | number of failures | none |
+//! | `failure_rate` | `{ share = 0.5, window = "60s", minimum_calls = 20 }`; the last two are optional | none |
+//! | `slow_calls` | `{ share = 0.5, slower_than = "2s", window = "60s", minimum_calls = 20 }`; the last two are optional | none |
+//! | `open_for` | duration | 30 s |
+//! | `growth` | factor, from 1 | 1 |
+//! | `max_open_for` | duration | 5 min, or `open_for` if that is longer |
+//! | `jitter` | share, from 0 to 1 | 0 |
+//! | `backoff_reset_after` | duration | 60 s |
+//! | `probes` | from 1 to 1,000 | 1 |
+//! | `probe_timeout` | duration | 60 s |
+//! | `successes_to_close` | number of probes | 1 |
+//! | `statuses` | the statuses that are failures: `[429, "500-599"]` or `"429, 5xx"` | 429 and 500–599 |
+//! | `success_at_end` | with `true`, a success is recorded at the end of the body, and not at the head | `false` |
+//!
+//! With a hedged `mode`, `slower_than` must not exceed the delay of the hedge. Otherwise a call that loses to its hedge
+//! would be cancelled before it is slow, and the circuit of a hanging backend would never open.
+//!
+//! ## `[[backend]]`
+//!
+//! The settings of a [`Backend`](crate::Backend) and of its [`UpstreamLayer`](crate::UpstreamLayer):
+//!
+//! | key | value | default |
+//! |---|---|---|
+//! | `name` | a unique name | required |
+//! | `origin` | the URI that requests are sent to | the URI of the request |
+//! | `host` | the `Host` header | that of the origin |
+//! | `weight` | a number over 0; if any weight is a fraction, all are scaled to whole numbers | 1 |
+//! | `priority` | a whole number; the highest tier with an eligible backend is used | 0 |
+//! | `timeout` | duration of one attempt | that of `[failover]` |
+//! | `status` | `"healthy"`, `"degraded"` or `"draining"` | `"healthy"` |
+//! | `bearer` | `"env:NAME"`: the token of `Authorization: Bearer` | none |
+//! | `secrets` | headers with secret values: `{ api-key = "env:NAME" }` | none |
+//! | `headers` | headers with other values: `{ x-tenant = "a" }` | none |
+//! | `without` | a list of headers of the caller that this backend does not get | none |
+//!
+//! # Secrets
+//!
+//! A file contains no secret, but the name of an environment variable, which is read once. No error and no `Debug`
+//! output shows a secret. Only a syntax error of the format itself may quote the line of the file that it is about.
 
 mod backend;
 mod breaker;
@@ -109,8 +159,8 @@ mod units;
 mod vocabulary;
 mod weight;
 
-use self::error::Fault;
-pub use self::{error::Invalid, file::Config};
+use self::error::ValueError;
+pub use self::{error::ConfigError, file::Config};
 
 #[cfg(test)]
 mod tests;

@@ -1,7 +1,7 @@
-//! What a source holds, in whatever format, before it means anything.
+//! A source as a tree of values, independent of its format.
 //!
-//! A format's own errors may quote the line they are about, and with it a secret. So the source is first taken as it is,
-//! and what it means is read from here, with errors of our own.
+//! An error of a format may quote a line of the source, and with it a secret. So the source is first read into this
+//! tree, and the settings are then read from the tree, with [errors](ValueError) that show no secret.
 
 use std::{cell::Cell, collections::HashMap, fmt};
 
@@ -16,8 +16,9 @@ use serde::{
 use serde_path_to_error::Track;
 use tower::BoxError;
 
-use super::{Fault, Invalid};
+use super::{ConfigError, ValueError};
 
+/// A value of the source.
 pub(super) enum Node {
     Null,
     Bool(bool),
@@ -28,28 +29,28 @@ pub(super) enum Node {
     List(Vec<Node>),
     /// In the order of the source.
     Table(Vec<(String, Node)>),
-    /// What is wrong is said when it is read, which knows the place.
+    /// A value that is not valid, for this reason. The error is returned when it is read, with its path.
     Bad(&'static str),
 }
 
-/// No key of ours lies deeper, by far.
-const DEEPEST: u8 = 12;
+/// Far deeper than any key.
+const MAX_DEPTH: u8 = 12;
 
 impl Node {
-    pub(super) fn read<'de, D>(source: D) -> Result<Self, Invalid>
+    pub(super) fn read<'de, D>(source: D) -> Result<Self, ConfigError>
     where
         D: Deserializer<'de>,
         D::Error: Into<BoxError>,
     {
         let (mut track, too_deep) = (Track::new(), Cell::new(false));
         let source = serde_path_to_error::Deserializer::new(source, &mut track);
-        let node = Below { levels: DEEPEST, too_deep: &too_deep }.deserialize(source);
+        let node = ReadNode { levels: MAX_DEPTH, too_deep: &too_deep }.deserialize(source);
         node.map_err(|error| {
             let path = track.path();
             if too_deep.get() {
-                Invalid::meaningless(&path, Fault::nameless("is nested too deep"), |_| None)
+                ConfigError::invalid(&path, ValueError::hidden("is nested too deep"), |_| None)
             } else {
-                Invalid::unreadable(&path, error)
+                ConfigError::unreadable(&path, error)
             }
         })
     }
@@ -83,15 +84,15 @@ impl Node {
         }
     }
 
-    fn entries(entries: &[(String, Self)]) -> MapDeserializer<'_, impl Iterator<Item = (&str, &Self)>, Fault> {
+    fn entries(entries: &[(String, Self)]) -> MapDeserializer<'_, impl Iterator<Item = (&str, &Self)>, ValueError> {
         MapDeserializer::new(entries.iter().map(|(key, node)| (key.as_str(), node)))
     }
 }
 
 impl<'de> Deserializer<'de> for &'de Node {
-    type Error = Fault;
+    type Error = ValueError;
 
-    fn deserialize_any<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Fault> {
+    fn deserialize_any<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, ValueError> {
         match self {
             Node::Null => visitor.visit_unit(),
             Node::Bool(value) => visitor.visit_bool(*value),
@@ -101,47 +102,46 @@ impl<'de> Deserializer<'de> for &'de Node {
             Node::Text(text) => visitor.visit_borrowed_str(text),
             Node::List(nodes) => visitor.visit_seq(SeqDeserializer::new(nodes.iter())),
             Node::Table(entries) => visitor.visit_map(Node::entries(entries)),
-            Node::Bad(what) => Err(Fault::custom(what)),
+            Node::Bad(what) => Err(ValueError::custom(what)),
         }
     }
 
-    fn deserialize_option<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Fault> {
+    fn deserialize_option<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, ValueError> {
         if matches!(self, Node::Null) { visitor.visit_none() } else { visitor.visit_some(self) }
     }
 
-    fn deserialize_newtype_struct<V: Visitor<'de>>(self, _: &'static str, visitor: V) -> Result<V::Value, Fault> {
+    fn deserialize_newtype_struct<V: Visitor<'de>>(self, _: &'static str, visitor: V) -> Result<V::Value, ValueError> {
         visitor.visit_newtype_struct(self)
     }
 
-    /// A table only: by default a list of the values without their keys would do too.
+    /// Accepts a table only. The default would also accept a list of the values without their keys.
     fn deserialize_struct<V: Visitor<'de>>(
         self,
         _: &'static str,
         _: &'static [&'static str],
         visitor: V,
-    ) -> Result<V::Value, Fault> {
+    ) -> Result<V::Value, ValueError> {
         match self {
             Node::Table(_) | Node::Bad(_) => self.deserialize_any(visitor),
-            _ => Err(Fault::invalid_type(self.unexpected(), &"a table")),
+            _ => Err(ValueError::invalid_type(self.unexpected(), &"a table")),
         }
     }
 
-    /// A name, or a table of one name with its value.
+    /// Accepts a name, or a table of one name and its value.
     fn deserialize_enum<V: Visitor<'de>>(
         self,
         name: &'static str,
         variants: &'static [&'static str],
         visitor: V,
-    ) -> Result<V::Value, Fault> {
+    ) -> Result<V::Value, ValueError> {
         match self {
-            Node::Text(text) => {
-                IntoDeserializer::<Fault>::into_deserializer(text.as_str()).deserialize_enum(name, variants, visitor)
-            }
+            Node::Text(text) => IntoDeserializer::<ValueError>::into_deserializer(text.as_str())
+                .deserialize_enum(name, variants, visitor),
             Node::Table(entries) if entries.len() == 1 => {
                 MapAccessDeserializer::new(Node::entries(entries)).deserialize_enum(name, variants, visitor)
             }
-            Node::Bad(what) => Err(Fault::custom(what)),
-            _ => Err(Fault::invalid_type(self.unexpected(), &"a name, or a table of one name and its value")),
+            Node::Bad(what) => Err(ValueError::custom(what)),
+            _ => Err(ValueError::invalid_type(self.unexpected(), &"a name, or a table of one name and its value")),
         }
     }
 
@@ -151,7 +151,7 @@ impl<'de> Deserializer<'de> for &'de Node {
     }
 }
 
-impl<'de> IntoDeserializer<'de, Fault> for &'de Node {
+impl<'de> IntoDeserializer<'de, ValueError> for &'de Node {
     type Deserializer = Self;
 
     fn into_deserializer(self) -> Self {
@@ -159,16 +159,16 @@ impl<'de> IntoDeserializer<'de, Fault> for &'de Node {
     }
 }
 
-/// Reads a node that holds so many levels at most.
+/// Reads a node with at most this many levels below it.
 #[derive(Clone, Copy)]
-struct Below<'a> {
+struct ReadNode<'a> {
     levels: u8,
-    /// Why it gave up, since the error of the format may not be shown.
+    /// Set if there were more, since the error of the format may not be shown.
     too_deep: &'a Cell<bool>,
 }
 
-impl Below<'_> {
-    /// Gives up at once: what lies deeper may be without end.
+impl ReadNode<'_> {
+    /// One level deeper. Fails immediately, since the source may be endless.
     fn deeper<E: Error>(self) -> Result<Self, E> {
         match self.levels.checked_sub(1) {
             Some(levels) => Ok(Self { levels, ..self }),
@@ -180,7 +180,7 @@ impl Below<'_> {
     }
 }
 
-impl<'de> DeserializeSeed<'de> for Below<'_> {
+impl<'de> DeserializeSeed<'de> for ReadNode<'_> {
     type Value = Node;
 
     fn deserialize<D: Deserializer<'de>>(self, source: D) -> Result<Node, D::Error> {
@@ -188,9 +188,9 @@ impl<'de> DeserializeSeed<'de> for Below<'_> {
     }
 }
 
-const STRANGE: &str = "is of a type that nothing here has";
+const UNKNOWN_TYPE: &str = "has a type that no key accepts";
 
-impl<'de> Visitor<'de> for Below<'_> {
+impl<'de> Visitor<'de> for ReadNode<'_> {
     type Value = Node;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -210,11 +210,11 @@ impl<'de> Visitor<'de> for Below<'_> {
     }
 
     fn visit_u128<E>(self, _: u128) -> Result<Node, E> {
-        Ok(Node::Bad(STRANGE))
+        Ok(Node::Bad(UNKNOWN_TYPE))
     }
 
     fn visit_i128<E>(self, _: i128) -> Result<Node, E> {
-        Ok(Node::Bad(STRANGE))
+        Ok(Node::Bad(UNKNOWN_TYPE))
     }
 
     fn visit_f64<E>(self, value: f64) -> Result<Node, E> {
@@ -226,7 +226,7 @@ impl<'de> Visitor<'de> for Below<'_> {
     }
 
     fn visit_bytes<E>(self, _: &[u8]) -> Result<Node, E> {
-        Ok(Node::Bad(STRANGE))
+        Ok(Node::Bad(UNKNOWN_TYPE))
     }
 
     fn visit_unit<E>(self) -> Result<Node, E> {
@@ -246,19 +246,19 @@ impl<'de> Visitor<'de> for Below<'_> {
     }
 
     fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Node, A::Error> {
-        let below = self.deeper()?;
+        let deeper = self.deeper()?;
         let mut nodes = Vec::new();
-        while let Some(node) = list.next_element_seed(below)? {
+        while let Some(node) = list.next_element_seed(deeper)? {
             nodes.push(node);
         }
         Ok(Node::List(nodes))
     }
 
     fn visit_map<A: MapAccess<'de>>(self, mut table: A) -> Result<Node, A::Error> {
-        let below = self.deeper()?;
+        let deeper = self.deeper()?;
         let (mut entries, mut places) = (Vec::new(), HashMap::new());
         while let Some(key) = table.next_key::<String>()? {
-            let node = table.next_value_seed(below)?;
+            let node = table.next_value_seed(deeper)?;
             let place = *places.entry(key.clone()).or_insert(entries.len());
             if place == entries.len() {
                 entries.push((key, node));

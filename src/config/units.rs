@@ -1,4 +1,4 @@
-//! Values with a unit.
+//! Values with a unit: durations and sizes.
 
 use std::{fmt, time::Duration};
 
@@ -9,26 +9,26 @@ use serde::{
 
 use super::error::safe;
 
-/// A duration as people write it: `30s`, `5min`, `1h 30min`; and 0.
+/// A duration with units, such as `30s`, `5min` or `1h 30min`, or the number 0.
 #[derive(Clone, Copy)]
 pub(super) struct Span(pub(super) Duration);
 
 impl<'de> Deserialize<'de> for Span {
     fn deserialize<D: Deserializer<'de>>(source: D) -> Result<Self, D::Error> {
-        source.deserialize_any(AsSpan)
+        source.deserialize_any(SpanVisitor)
     }
 }
 
-/// Longer than that is a slip of the pen.
-const LONGEST: Duration = Duration::from_secs(31 * 24 * 60 * 60);
+/// Longer durations are refused: they are typing errors, such as `M` (months) for `min`.
+const MAX_SPAN: Duration = Duration::from_secs(31 * 24 * 60 * 60);
 
-struct AsSpan;
+struct SpanVisitor;
 
 fn needs_a_unit<E: Error>(number: impl fmt::Display) -> E {
     E::custom(format_args!("{number} needs a unit: 30s, 5min"))
 }
 
-impl Visitor<'_> for AsSpan {
+impl Visitor<'_> for SpanVisitor {
     type Value = Span;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -45,7 +45,7 @@ impl Visitor<'_> for AsSpan {
 
     fn visit_str<E: Error>(self, text: &str) -> Result<Span, E> {
         match humantime::parse_duration(text.trim()) {
-            Ok(span) if span > LONGEST => {
+            Ok(span) if span > MAX_SPAN => {
                 Err(E::custom(format_args!("{:?} must be at most 31 days; min is minutes, M is months", safe(text))))
             }
             Ok(span) => Ok(Span(span)),
@@ -57,19 +57,19 @@ impl Visitor<'_> for AsSpan {
     }
 }
 
-/// A number of bytes: `4096`, or `64KiB`, `1MiB`, `2GiB`.
+/// A number of bytes, such as `4096`, `64KiB`, `1MiB` or `2GiB`.
 #[derive(Clone, Copy)]
 pub(super) struct Size(pub(super) usize);
 
 impl<'de> Deserialize<'de> for Size {
     fn deserialize<D: Deserializer<'de>>(source: D) -> Result<Self, D::Error> {
-        source.deserialize_any(AsSize)
+        source.deserialize_any(SizeVisitor)
     }
 }
 
-struct AsSize;
+struct SizeVisitor;
 
-impl Visitor<'_> for AsSize {
+impl Visitor<'_> for SizeVisitor {
     type Value = Size;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -1,4 +1,4 @@
-//! Names of the rooms below that a file may hold; here, so that those rooms need not know of files.
+//! `Deserialize` for types of other modules, which do not depend on serde.
 
 use std::fmt;
 
@@ -7,18 +7,14 @@ use serde::{
     de::{Error, SeqAccess, Unexpected, Visitor},
 };
 
-use crate::{
-    health::Status,
-    outcome::{StatusRange, Statuses},
-    pick::StrategyName,
-};
+use crate::{health::AdminStatus, outcome::Statuses, pick::StrategyName, setting::InvalidSetting};
 
-/// By name, as [`FromStr`](std::str::FromStr) reads it.
+/// Reads a name, as [`FromStr`](std::str::FromStr) does.
 impl<'de> Deserialize<'de> for StrategyName {
     fn deserialize<D: Deserializer<'de>>(source: D) -> Result<Self, D::Error> {
-        struct Named;
+        struct NameVisitor;
 
-        impl Visitor<'_> for Named {
+        impl Visitor<'_> for NameVisitor {
             type Value = StrategyName;
 
             fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -26,37 +22,39 @@ impl<'de> Deserialize<'de> for StrategyName {
             }
 
             fn visit_str<E: Error>(self, name: &str) -> Result<StrategyName, E> {
-                name.parse().map_err(E::custom)
+                name.parse().map_err(|refused: InvalidSetting| {
+                    E::custom(format_args!("{} {}", refused.value(), refused.reason()))
+                })
             }
         }
-        source.deserialize_str(Named)
+        source.deserialize_str(NameVisitor)
     }
 }
 
-/// `healthy`, `degraded` or `draining`.
-impl<'de> Deserialize<'de> for Status {
+/// Reads `healthy`, `degraded` or `draining`.
+impl<'de> Deserialize<'de> for AdminStatus {
     fn deserialize<D: Deserializer<'de>>(source: D) -> Result<Self, D::Error> {
         #[derive(Deserialize)]
         #[serde(rename_all = "snake_case")]
-        enum Word {
+        enum Name {
             Healthy,
             Degraded,
             Draining,
         }
-        Ok(match Word::deserialize(source)? {
-            Word::Healthy => Self::Healthy,
-            Word::Degraded => Self::Degraded,
-            Word::Draining => Self::Draining,
+        Ok(match Name::deserialize(source)? {
+            Name::Healthy => Self::Healthy,
+            Name::Degraded => Self::Degraded,
+            Name::Draining => Self::Draining,
         })
     }
 }
 
-/// A list of codes, ranges and classes: `[429, "500-599"]`. Or one text of them: `"429, 5xx"`.
+/// Reads a list of codes, ranges and classes such as `[429, "500-599"]`, or a text such as `"429, 5xx"`.
 impl<'de> Deserialize<'de> for Statuses {
     fn deserialize<D: Deserializer<'de>>(source: D) -> Result<Self, D::Error> {
-        struct Listed;
+        struct ListVisitor;
 
-        impl<'de> Visitor<'de> for Listed {
+        impl<'de> Visitor<'de> for ListVisitor {
             type Value = Statuses;
 
             fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -75,18 +73,18 @@ impl<'de> Deserialize<'de> for Statuses {
                 Ok(statuses)
             }
         }
-        source.deserialize_any(Listed)
+        source.deserialize_any(ListVisitor)
     }
 }
 
-/// One entry of the list.
+/// An entry of the list.
 struct Item(Statuses);
 
 impl<'de> Deserialize<'de> for Item {
     fn deserialize<D: Deserializer<'de>>(source: D) -> Result<Self, D::Error> {
-        struct One;
+        struct ItemVisitor;
 
-        impl Visitor<'_> for One {
+        impl Visitor<'_> for ItemVisitor {
             type Value = Item;
 
             fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -104,10 +102,10 @@ impl<'de> Deserialize<'de> for Item {
             }
 
             fn visit_str<E: Error>(self, range: &str) -> Result<Item, E> {
-                let known = range.parse::<StatusRange>().and_then(|range| Statuses::none().and(range));
+                let known = Statuses::none().and_text(range);
                 known.map(Item).map_err(|_| E::invalid_value(Unexpected::Str(range), &self))
             }
         }
-        source.deserialize_any(One)
+        source.deserialize_any(ItemVisitor)
     }
 }

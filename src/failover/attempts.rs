@@ -1,4 +1,4 @@
-//! The attempts of one request that run.
+//! The running attempts of one request.
 
 use std::{
     panic::{AssertUnwindSafe, catch_unwind},
@@ -7,18 +7,17 @@ use std::{
 };
 
 use pin_project_lite::pin_project;
-use tower::BoxError;
 use tower_service::Service;
 
 use super::{
     Commit, Ledger,
-    running::{Finish, Peek, Running},
-    settings::Run,
+    running::{AttemptEnd, Peek, Running},
+    settings::Policy,
 };
-use crate::{body::Replay, outcome::Classify, time::Moment};
+use crate::{body::Replay, fleet::BackendService, outcome::Classify, time::Moment};
 
 pin_project! {
-    /// The attempts that run, in the order in which they began. Dropped, they are cancelled.
+    /// The running attempts, in the order in which they started. Dropping them cancels them.
     pub(super) struct Attempts<S, H, C, Req>
     where
         S: Service<H::Request>,
@@ -28,7 +27,7 @@ pin_project! {
         H: Commit<C::Watched>,
         C: Classify<H::Request, S::Response>,
     {
-        // In its place from the start: a request that goes well needs no more than this.
+        // Inline, so that a request without further attempts costs no allocation.
         #[pin]
         first: Option<Running<S, H, C, Req>>,
         others: Vec<Pin<Box<Running<S, H, C, Req>>>>,
@@ -37,10 +36,9 @@ pin_project! {
 
 impl<S, H, C, Req> Attempts<S, H, C, Req>
 where
-    S: Service<H::Request> + Clone + Send + Sync + 'static,
-    S::Error: Into<BoxError>,
+    S: BackendService<H::Request>,
     H: Replay<Req> + Commit<C::Watched>,
-    C: Classify<H::Request, S::Response>,
+    C: Classify<H::Request, S::Reply>,
 {
     #[inline]
     pub(super) fn new(first: Option<Running<S, H, C, Req>>) -> Self {
@@ -59,64 +57,68 @@ where
         self.len() == 0
     }
 
-    /// Polls them, and takes out one that has ended.
+    /// Polls the attempts. Ready when one has ended, which is removed.
     #[inline]
-    pub(super) fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>, run: &Run<H>) -> Poll<Finish<Peek<S, H, C, Req>>> {
+    pub(super) fn poll(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        policy: &Policy<H>,
+    ) -> Poll<AttemptEnd<Peek<S, H, C, Req>>> {
         let mut this = self.project();
         if let Some(first) = this.first.as_mut().as_pin_mut()
-            && let Poll::Ready(finish) = first.poll(cx, run)
+            && let Poll::Ready(ended) = first.poll(cx, policy)
         {
-            end(|| this.first.set(None));
-            return Poll::Ready(finish);
+            drop_caught(|| this.first.set(None));
+            return Poll::Ready(ended);
         }
         for index in 0..this.others.len() {
-            if let Poll::Ready(finish) = this.others[index].as_mut().poll(cx, run) {
-                end(|| drop(this.others.remove(index)));
-                return Poll::Ready(finish);
+            if let Poll::Ready(ended) = this.others[index].as_mut().poll(cx, policy) {
+                drop_caught(|| drop(this.others.remove(index)));
+                return Poll::Ready(ended);
             }
         }
         Poll::Pending
     }
 
-    /// Takes out one whose time is up.
+    /// Ends and removes one attempt whose time is up.
     pub(super) fn expire(
         self: Pin<&mut Self>,
         now: Moment,
         ledger: &Ledger,
-        run: &Run<H>,
-    ) -> Option<Finish<Peek<S, H, C, Req>>> {
-        let is_up = |running: &Running<S, H, C, Req>| running.deadline().is_some_and(|at| now.reached(at));
-        let name = |running: &Running<S, H, C, Req>| ledger.attempts()[running.line()].backend.clone();
+        policy: &Policy<H>,
+    ) -> Option<AttemptEnd<Peek<S, H, C, Req>>> {
+        let is_due = |running: &Running<S, H, C, Req>| running.deadline().is_some_and(|at| now.reached(at));
+        let name = |running: &Running<S, H, C, Req>| ledger.attempts()[running.entry()].backend.clone();
         let mut this = self.project();
         if let Some(first) = this.first.as_mut().as_pin_mut()
-            && is_up(&first)
+            && is_due(&first)
         {
             let name = name(&first);
-            let finish = first.time_out(name, run);
-            end(|| this.first.set(None));
-            return Some(finish);
+            let ended = first.time_out(name, policy);
+            drop_caught(|| this.first.set(None));
+            return Some(ended);
         }
-        let index = this.others.iter().position(|running| is_up(running))?;
+        let index = this.others.iter().position(|running| is_due(running))?;
         let mut running = this.others.remove(index);
         let name = name(&running);
-        let finish = running.as_mut().time_out(name, run);
-        end(|| drop(running));
-        Some(finish)
+        let ended = running.as_mut().time_out(name, policy);
+        drop_caught(|| drop(running));
+        Some(ended)
     }
 
-    /// When the first of them has to be over.
+    /// The earliest moment at which the time of an attempt is up.
     pub(super) fn deadline(&self) -> Option<Moment> {
         self.iter().filter_map(Running::deadline).min()
     }
 
-    /// Cancels them all, and notes how long each has taken.
+    /// Cancels all attempts, and records in the ledger how long each took.
     pub(super) fn cancel(mut self: Pin<&mut Self>, now: Moment, ledger: &mut Ledger) {
         for running in self.iter() {
-            ledger.took(running.line(), now.since(running.began()));
+            ledger.set_took(running.entry(), now.since(running.started()));
         }
         let mut this = self.as_mut().project();
-        end(|| this.others.clear());
-        end(|| this.first.set(None));
+        drop_caught(|| this.others.clear());
+        drop_caught(|| this.first.set(None));
     }
 
     fn iter(&self) -> impl Iterator<Item = &Running<S, H, C, Req>> {
@@ -124,8 +126,8 @@ where
     }
 }
 
-/// Drops what is given up. A backend that panics there takes no other's answer away.
+/// Drops an attempt. A panic of the backend in its destructor must not cost the response of another one.
 #[inline]
-fn end(drop: impl FnOnce()) {
+fn drop_caught(drop: impl FnOnce()) {
     let _ = catch_unwind(AssertUnwindSafe(drop));
 }

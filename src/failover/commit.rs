@@ -1,4 +1,4 @@
-//! From which moment on a response is the answer.
+//! What a failover has to know of a response: when it is final, and where its ledger is put.
 
 use std::task::{Context, Poll};
 
@@ -8,51 +8,68 @@ use crate::{
     outcome::Outcome,
 };
 
-/// What a failover has to know of the responses that pass through it: from which moment on one is the answer, and where
-/// the ledger goes. Responses come as the fleet's classifier makes them.
+/// Decides when a response is final, and returns it to the caller with its ledger.
+///
+/// [`Http`](super::Http) implements it for HTTP responses, with a choice of commit points, and [`Plain`] for all
+/// others. Implement it together with [`Replay`] for a protocol with a commit point of its own, and pass it to
+/// [`FailoverLayer::with_protocol`](super::FailoverLayer::with_protocol).
+///
+/// `Res` is the response as the fleet's classifier makes it:
+/// [`Classify::Watched`](crate::outcome::Classify::Watched).
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` cannot tell when a response of type `{Res}` is final",
+    note = "over HTTP a failover passes on an `http::Response` whose body is `Unpin`: box one that is not, with `http_body_util::BodyExt::boxed`",
+    note = "for services that are not HTTP, make the failover with `FailoverLayer::plain()` and the fleet with `Fleet::plain()`"
+)]
 pub trait Commit<Res>: Clone + Send + Sync + 'static {
-    /// A response whose beginning is being looked at.
+    /// A response, and what was read of its body before it is final.
     type Peek;
-    /// What the caller gets.
+    /// The response that the caller gets.
     type Response;
 
-    /// Whether [`finish`](Self::finish) does anything with the ledger. Where it does not, a request that goes well keeps
-    /// none.
+    /// Whether [`finish`](Self::finish) uses the ledger. If it does not, a request that succeeds without further
+    /// attempts passes an empty ledger. Default `true`.
     const KEEPS_LEDGER: bool = true;
 
-    /// Whether every response with a good head is the answer. Then its success is recorded with the head.
+    /// Whether a response is final with its head, unless the head is a failure. The success is then recorded with the
+    /// head, and [`poll_commit`](Self::poll_commit) is not called. Default `true`.
     fn is_at_head(&self) -> bool {
         true
     }
 
-    /// The status of a response, for triggers that look at it.
+    /// Returns the status of a response, for a list of [statuses](super::Trigger::status) that move a request on.
+    /// Default `None`.
     fn status(&self, response: &Res) -> Option<u16> {
         let _ = response;
         None
     }
 
-    /// Begins to look at a response.
+    /// Starts to look at a response. Nothing of its body was read yet.
     fn peek(&self, response: Res) -> Self::Peek;
 
-    /// The response that is looked at.
+    /// Returns the response in a peek.
     fn response<'a>(&self, peek: &'a mut Self::Peek) -> &'a mut Res;
 
-    /// Ready when the response is the answer, or has turned out not to be. What was read of it is kept.
+    /// Reads the response until it is final or has failed. What was read stays in the peek.
+    ///
+    /// Ready with [`Outcome::Success`] when the response is final, or with a failure. A failed response may still be
+    /// [finished](Self::finish): if it fires no trigger, or if no other attempt succeeds.
     fn poll_commit(&self, peek: &mut Self::Peek, cx: &mut Context<'_>) -> Poll<Outcome>;
 
-    /// Hands the response to the caller, whole, with the account of how it came about.
+    /// Makes the caller's response out of a peek, including what was read, and out of the ledger of the request.
     fn finish(&self, peek: Self::Peek, ledger: Ledger) -> Self::Response;
 }
 
-/// For services that are not HTTP: tells how a request is copied. A response is the answer when it is there, and
-/// carries no ledger; errors do.
+/// The protocol of services that are not HTTP: each response is final, and carries no ledger; an error does.
+///
+/// `R` is how a request is copied for further attempts: by default with [`CloneRequest`].
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Plain<R = CloneRequest> {
     replay: R,
 }
 
 impl<R> Plain<R> {
-    /// Requests are copied by `replay`.
+    /// Creates a protocol whose requests are copied by `replay`.
     pub fn new(replay: R) -> Self {
         Self { replay }
     }
@@ -102,7 +119,7 @@ impl<Res, R: Clone + Send + Sync + 'static> Commit<Res> for Plain<R> {
     }
 }
 
-/// Failover over HTTP needs the feature `http`.
+/// The protocol of HTTP, which needs the feature `http`.
 #[cfg(not(feature = "http"))]
 #[derive(Clone, Copy, Debug)]
 pub enum Http {}

@@ -1,46 +1,45 @@
+//! The error of a failover.
+
 use std::{error, fmt, sync::Arc, time::Duration};
 
 use tower::BoxError;
 
 use super::Ledger;
-use crate::{
-    outcome::{Outcome, inspect},
-    setting::InvalidSetting,
-};
+use crate::outcome::{Outcome, inspect};
 
-/// Why a request was not answered. One pointer wide, since every response carries the room for it.
+/// The error of a [`Failover`](super::Failover): why a request has no response, and which attempts were made.
+///
+/// It is one pointer wide, since every result of a failover has room for it.
 pub struct Error(Box<(ErrorKind, Ledger)>);
 
 /// What went wrong.
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum ErrorKind {
-    /// The fleet is empty.
+    /// The fleet has no backends.
     NoBackends,
-    /// Nobody in the fleet is eligible.
+    /// No backend is eligible, for example because each is drained or its circuit is open. No attempt was made.
     #[non_exhaustive]
     NoneAvailable {
-        /// How many backends the fleet has.
+        /// The number of backends in the fleet.
         backends: usize,
-        /// After how long somebody may be eligible again; none when nobody will be by itself.
+        /// The time until a backend may be eligible again; `None` if that takes an intervention.
         retry_after: Option<Duration>,
     },
-    /// The answer of a backend was an error that trips nothing. Here it is, unchanged.
+    /// A backend returned an error that fires no trigger. It is passed on unchanged.
     #[non_exhaustive]
     Failed {
-        /// What the backend said.
+        /// The error of the backend.
         source: BoxError,
     },
-    /// Every attempt failed, and there was no response to pass through.
+    /// Every attempt failed, and no response is passed through.
     #[non_exhaustive]
     Exhausted {
-        /// Who could not help.
+        /// The name of the fleet.
         fleet: Arc<str>,
         /// The last error, if there was one.
         source: Option<BoxError>,
     },
-    /// The failover was given a value that makes no sense, and serves nobody.
-    Misconfigured(InvalidSetting),
 }
 
 impl Error {
@@ -49,18 +48,18 @@ impl Error {
         Self(Box::new((kind, ledger)))
     }
 
-    /// What went wrong.
+    /// Returns what went wrong.
     pub fn kind(&self) -> &ErrorKind {
         &self.0.0
     }
 
-    /// What was tried.
+    /// Returns the record of the attempts.
     pub fn ledger(&self) -> &Ledger {
         &self.0.1
     }
 
-    /// After how long the caller may come again, if anybody said so: the circuit that is to be tried first, or the
-    /// last backend that failed.
+    /// Returns the time after which the caller may send the request again: until a backend may be eligible, or the
+    /// `Retry-After` of the last backend that failed. `None` if neither is known.
     pub fn retry_after(&self) -> Option<Duration> {
         match self.kind() {
             ErrorKind::NoneAvailable { retry_after, .. } => *retry_after,
@@ -68,16 +67,16 @@ impl Error {
         }
     }
 
-    /// What the last failure says of its backend.
+    /// The outcome of the last failed attempt.
     pub(super) fn outcome(&self) -> Option<Outcome> {
         match self.kind() {
-            // It tripped nothing, so that the ledger does not tell it as a failure.
+            // No trigger fired, so the ledger has no failure.
             ErrorKind::Failed { source } => Some(inspect(&**source)),
             _ => self.ledger().last_failure(),
         }
     }
 
-    /// The backend's own error, or the last of them.
+    /// Returns the error of the backend; of several, the last one.
     pub fn into_source(self) -> Option<BoxError> {
         match self.0.0 {
             ErrorKind::Failed { source } => Some(source),
@@ -99,14 +98,15 @@ impl fmt::Display for Error {
             ErrorKind::NoBackends => f.write_str("the fleet has no backends"),
             ErrorKind::NoneAvailable { backends, retry_after } => {
                 write!(f, "none of {backends} backends is available")?;
-                retry_after.map_or(Ok(()), |wait| write!(f, ", one may be in {wait:.1?}"))
+                retry_after.map_or(Ok(()), |wait| write!(f, ", next attempt in {wait:.1?}"))
             }
             ErrorKind::Failed { .. } => match self.ledger().served() {
                 Some(backend) => write!(f, "backend `{backend}` failed"),
                 None => f.write_str("a backend failed"),
             },
-            ErrorKind::Exhausted { fleet, .. } => write!(f, "nobody in `{fleet}` could answer: {}", self.ledger()),
-            ErrorKind::Misconfigured(refused) => write!(f, "failover: {refused}"),
+            ErrorKind::Exhausted { fleet, .. } => {
+                write!(f, "no backend of fleet `{fleet}` could serve the request: {}", self.ledger())
+            }
         }
     }
 }
@@ -115,7 +115,6 @@ impl error::Error for Error {
     fn source(&self) -> Option<&(dyn error::Error + 'static)> {
         match self.kind() {
             ErrorKind::Failed { source } | ErrorKind::Exhausted { source: Some(source), .. } => Some(&**source),
-            ErrorKind::Misconfigured(refused) => Some(refused),
             _ => None,
         }
     }

@@ -1,3 +1,5 @@
+//! The response future of a failover.
+
 use std::{
     fmt,
     pin::Pin,
@@ -6,26 +8,30 @@ use std::{
 
 use pin_project_lite::pin_project;
 use tokio::time::Sleep;
-use tower::BoxError;
 use tower_service::Service;
 
 use super::{
-    Commit, Error, ErrorKind, Ledger, Stopped,
+    Commit, Error, Ledger, Stopped,
     attempts::Attempts,
     plan::Next,
     progress::Progress,
-    running::{End, Finish},
-    settings::Run,
+    running::{AttemptEnd, End},
+    settings::Policy,
 };
 use crate::{
     attempt::{Ready, ReadySearch},
     body::Replay,
+    fleet::BackendService,
     outcome::Classify,
     pick::AnyStrategy,
 };
 
 pin_project! {
-    /// The answer of one backend. Dropping it cancels the request everywhere.
+    /// The response future of a [`Failover`](super::Failover). It drives all attempts of a request.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping it cancels all attempts of the request, and releases their permits.
     #[must_use = "futures do nothing unless polled"]
     pub struct ResponseFuture<S, H, C, Req>
     where
@@ -38,7 +44,7 @@ pin_project! {
     {
         #[pin]
         attempts: Attempts<S, H, C, Req>,
-        // The one timer, for whatever is due first.
+        // One timer for all limits, set to the earliest.
         #[pin]
         timer: Option<Sleep>,
         progress: Progress<S, H, C, Req>,
@@ -47,24 +53,23 @@ pin_project! {
 
 impl<S, H, C, Req> ResponseFuture<S, H, C, Req>
 where
-    S: Service<H::Request> + Clone + Send + Sync + 'static,
-    S::Error: Into<BoxError>,
+    S: BackendService<H::Request>,
     H: Replay<Req> + Commit<C::Watched>,
-    C: Classify<H::Request, S::Response>,
+    C: Classify<H::Request, S::Reply>,
 {
     #[inline]
     pub(super) fn begin(
-        search: &ReadySearch<S, C, AnyStrategy, Run<H>>,
-        held: Option<Ready<S, C>>,
+        search: &ReadySearch<S, C, AnyStrategy, Policy<H>>,
+        ready: Option<Ready<S, C>>,
         request: Req,
     ) -> Self {
         let now = search.local().core.clock.now();
         let mut progress = Progress::new(search.another(), now, request);
-        let first = held.filter(|_| progress.run().refused.is_none()).and_then(|ready| match ready.pass() {
-            Some(ticket) => progress.enter(ready, ticket, now),
+        let first = ready.and_then(|ready| match ready.pass() {
+            Some(ticket) => progress.start(ready, ticket, now),
             None => {
                 let ticket = ready.admit(|| now)?;
-                progress.enter(ready, ticket, now)
+                progress.start(ready, ticket, now)
             }
         });
         Self { attempts: Attempts::new(first), timer: None, progress }
@@ -73,44 +78,39 @@ where
 
 impl<S, H, C, Req> Future for ResponseFuture<S, H, C, Req>
 where
-    S: Service<H::Request> + Clone + Send + Sync + 'static,
-    S::Error: Into<BoxError>,
+    S: BackendService<H::Request>,
     H: Replay<Req> + Commit<C::Watched>,
-    C: Classify<H::Request, S::Response>,
+    C: Classify<H::Request, S::Reply>,
 {
     type Output = Result<<H as Commit<C::Watched>>::Response, Error>;
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let mut this = self.project();
         let progress = this.progress;
-        if let Some(refused) = &progress.run().refused {
-            let kind = ErrorKind::Misconfigured((**refused).clone());
-            return Poll::Ready(Err(Error::new(kind, Ledger::default())));
-        }
-        for _ in 0..ROUNDS {
-            // The attempts that run.
-            if let Poll::Ready(finish) = this.attempts.as_mut().poll(cx, progress.run()) {
-                let finish = match finish.end {
-                    // The usual way: nothing is to be told, and nothing but this attempt was made.
-                    End::Answer(peek) if !H::KEEPS_LEDGER && this.attempts.is_empty() => {
-                        return Poll::Ready(Ok(progress.run().terms.finish(peek, Ledger::default())));
+        for _ in 0..MAX_STEPS {
+            // Poll the running attempts.
+            if let Poll::Ready(ended) = this.attempts.as_mut().poll(cx, progress.policy()) {
+                let ended = match ended.end {
+                    // The fast path: a success with no other attempt running, and no use for a ledger.
+                    End::Final(peek) if !H::KEEPS_LEDGER && this.attempts.is_empty() => {
+                        return Poll::Ready(Ok(progress.policy().protocol.finish(peek, Ledger::default())));
                     }
-                    end => Finish { end, ..finish },
+                    end => AttemptEnd { end, ..ended },
                 };
                 let now = progress.now();
-                if let Some(answer) = progress.settle(finish, now, this.attempts.is_empty(), |ledger| {
-                    // The losers are dropped before the answer is handed out.
+                if let Some(result) = progress.settle(ended, now, this.attempts.is_empty(), |ledger| {
+                    // The other attempts are cancelled before the caller gets the result.
                     this.attempts.as_mut().cancel(now, ledger);
                 }) {
-                    return Poll::Ready(answer);
+                    return Poll::Ready(result);
                 }
                 continue;
             }
-            // Those that may start.
+            // Start the attempts that may start.
             let is_idle = this.attempts.is_empty();
             match progress.plan.next {
                 wanted @ (Next::Now | Next::All) if progress.has_room(this.attempts.len()) => {
-                    progress.plan.next = Next::OnEnd;
+                    progress.plan.next = Next::OnTrip;
                     match progress.poll_start(cx) {
                         Poll::Ready(Some(running)) => {
                             this.attempts.as_mut().add(running);
@@ -121,11 +121,11 @@ where
                         Poll::Pending => progress.plan.next = wanted,
                     }
                 }
-                Next::OnEnd | Next::Never if is_idle => return Poll::Ready(progress.conclude()),
+                Next::OnTrip | Next::Never if is_idle => return Poll::Ready(progress.conclude()),
                 _ => {}
             }
-            // The timer.
-            let due = this.attempts.deadline().into_iter().chain(progress.plan.wakes()).min();
+            // Wait for the timer.
+            let due = this.attempts.deadline().into_iter().chain(progress.plan.next_wake()).min();
             let Some(due) = due else { return Poll::Pending };
             let at = progress.search.local().core.clock.instant(due);
             if this.timer.as_ref().as_pin_ref().is_none_or(|timer| timer.deadline() != at) {
@@ -134,7 +134,7 @@ where
             if let Some(timer) = this.timer.as_mut().as_pin_mut() {
                 ready!(timer.poll(cx));
             }
-            // A timer is exact to a millisecond only.
+            // A timer is exact to a millisecond, so the clock may still be short of `due`.
             let now = progress.now().max(due);
             if progress.plan.ends.is_some_and(|ends| now.reached(ends)) {
                 this.attempts.as_mut().cancel(now, &mut progress.ledger);
@@ -142,22 +142,22 @@ where
                 return Poll::Ready(progress.conclude());
             }
             progress.plan.wake(now);
-            if let Some(finish) = this.attempts.as_mut().expire(now, &progress.ledger, progress.run())
-                && let Some(answer) = progress.settle(finish, now, this.attempts.is_empty(), |ledger| {
+            if let Some(ended) = this.attempts.as_mut().expire(now, &progress.ledger, progress.policy())
+                && let Some(result) = progress.settle(ended, now, this.attempts.is_empty(), |ledger| {
                     this.attempts.as_mut().cancel(now, ledger);
                 })
             {
-                return Poll::Ready(answer);
+                return Poll::Ready(result);
             }
         }
-        // Backends that fail at once, one after the other, are not to keep the task from its timers.
+        // Yields to the task's timers, even if one backend after the other fails without a delay.
         cx.waker().wake_by_ref();
         Poll::Pending
     }
 }
 
-/// Attempts and their ends that one poll may see.
-const ROUNDS: u32 = 64;
+/// How many starts and ends of attempts one poll handles at most.
+const MAX_STEPS: u32 = 64;
 
 impl<S, H, C, Req> fmt::Debug for ResponseFuture<S, H, C, Req>
 where

@@ -1,3 +1,5 @@
+//! The record of the attempts of one request.
+
 use std::{fmt, slice, time::Duration};
 
 use crate::{
@@ -6,142 +8,150 @@ use crate::{
     outcome::Outcome,
 };
 
-/// What happened to one request: who was tried, in which order, why it was left, and who served.
+/// The record of one request: which backends were attempted, in which order, how each attempt ended, and which backend
+/// served.
 ///
-/// In the extensions of a response, and in every error of a failover.
+/// A [`Failover`](super::Failover) puts it into the extensions of every HTTP response and into every
+/// [`Error`](super::Error). Formatted with `Display`, it is one line for a log:
+///
+/// ```text
+/// `openai`: status 429, retry after 30s (112.0ms); `azure`: timeout (5.0s); `spare` served (80.0ms)
+/// ```
 #[derive(Clone, Debug, Default)]
 pub struct Ledger {
-    pub(super) lines: Lines,
-    /// The line whose response was passed through, although it had tripped.
+    pub(super) entries: Entries,
+    /// The entry whose response was passed through although it had tripped.
     pub(super) passed_through: Option<usize>,
     pub(super) stopped: Option<Stopped>,
 }
 
-/// The lines of a ledger: the first without an allocation, since most requests have no other.
+/// The entries of a ledger. Most requests have one entry, which costs no allocation.
 #[derive(Clone, Debug, Default)]
-pub(super) enum Lines {
+pub(super) enum Entries {
     #[default]
-    None,
+    Empty,
     One(Attempted),
     Many(Vec<Attempted>),
 }
 
-impl Lines {
+impl Entries {
     pub(super) fn as_slice(&self) -> &[Attempted] {
         match self {
-            Self::None => &[],
-            Self::One(line) => slice::from_ref(line),
-            Self::Many(lines) => lines,
+            Self::Empty => &[],
+            Self::One(entry) => slice::from_ref(entry),
+            Self::Many(entries) => entries,
         }
     }
 
     pub(super) fn as_mut_slice(&mut self) -> &mut [Attempted] {
         match self {
-            Self::None => &mut [],
-            Self::One(line) => slice::from_mut(line),
-            Self::Many(lines) => lines,
+            Self::Empty => &mut [],
+            Self::One(entry) => slice::from_mut(entry),
+            Self::Many(entries) => entries,
         }
     }
 
-    pub(super) fn push(&mut self, line: Attempted) {
+    pub(super) fn push(&mut self, entry: Attempted) {
         *self = match std::mem::take(self) {
-            Self::None => Self::One(line),
-            Self::One(first) => Self::Many(vec![first, line]),
-            Self::Many(mut lines) => {
-                lines.push(line);
-                Self::Many(lines)
+            Self::Empty => Self::One(entry),
+            Self::One(first) => Self::Many(vec![first, entry]),
+            Self::Many(mut entries) => {
+                entries.push(entry);
+                Self::Many(entries)
             }
         };
     }
 }
 
-/// One attempt.
+/// One entry of a [`Ledger`]: an attempt at a backend.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct Attempted {
-    /// Who was tried.
+    /// The name of the backend.
     pub backend: BackendName,
-    /// What it came to.
+    /// How the attempt ended.
     pub ending: Ending,
-    /// How long it took, from the moment the backend was ready; zero when it never was.
+    /// How long the attempt took, from the moment the backend was ready; zero if it never was.
     pub took: Duration,
-    /// Which backend of that name.
+    /// The identity of the backend, since a name may be used again after a removal.
     pub(super) id: BackendId,
 }
 
-/// What an attempt came to.
+/// How an attempt ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Ending {
-    /// Its answer, response or error, went to the caller.
+    /// Its response or error was returned to the caller.
     Served,
-    /// Its answer was not good enough.
+    /// It failed, and a trigger fired.
     #[non_exhaustive]
     Tripped {
-        /// The name of the trigger that said so.
+        /// The name of the trigger.
         trigger: &'static str,
-        /// What it said it of.
+        /// The outcome that fired it.
         outcome: Outcome,
     },
-    /// The backend would not get ready, so that it was not called.
+    /// The backend failed to become ready, so it was not called.
     #[non_exhaustive]
     NotReady {
-        /// What it said.
+        /// The outcome of its `poll_ready`.
         outcome: Outcome,
     },
-    /// It was broken off on our side, for no fault of the backend: it fell behind in a body that is too large to be kept
-    /// for it, say.
+    /// It was aborted on our side, without a fault of the backend. For example, it fell behind in reading a request
+    /// body that is too large to be kept.
     #[non_exhaustive]
     BrokenOff {
-        /// What the error said.
+        /// The outcome of its error.
         outcome: Outcome,
     },
-    /// It was dropped: another was first, or time was up.
+    /// It was cancelled: another response was final first, or the time of the request ran out.
     Dropped,
 }
 
-/// Why no further attempt was made, when there was a backend left to try.
+/// Why no further attempt was made although there was a backend to attempt.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Stopped {
     /// The request cannot be sent again.
     Unreplayable(Unreplayable),
-    /// Its method is not idempotent, and the backend may have begun to work on it.
+    /// Its method is not idempotent, and a backend may have begun to work on it.
     NotIdempotent,
     /// The retry budget is used up.
     OverBudget,
-    /// No time was left.
+    /// The time of the request ran out.
     OutOfTime,
 }
 
 impl Ledger {
-    /// The attempts, in the order they were begun.
+    /// Returns the attempts, in the order in which they started.
     pub fn attempts(&self) -> &[Attempted] {
-        self.lines.as_slice()
+        self.entries.as_slice()
     }
 
-    pub(super) fn took(&mut self, line: usize, took: Duration) {
-        self.lines.as_mut_slice()[line].took = took;
+    pub(super) fn set_took(&mut self, entry: usize, took: Duration) {
+        self.entries.as_mut_slice()[entry].took = took;
     }
 
-    pub(super) fn end(&mut self, line: usize, ending: Ending) {
-        self.lines.as_mut_slice()[line].ending = ending;
+    pub(super) fn set_ending(&mut self, entry: usize, ending: Ending) {
+        self.entries.as_mut_slice()[entry].ending = ending;
     }
 
-    /// Who gave the answer. When all failed it is the one whose response was passed through, which then has
-    /// [tripped](Ending::Tripped) too.
+    /// Returns the backend whose response or error was returned to the caller.
+    ///
+    /// If every attempt failed and a response was passed through, this is the backend of that response, although its
+    /// attempt [tripped](Ending::Tripped).
     pub fn served(&self) -> Option<&BackendName> {
         let served = self.attempts().iter().find(|attempt| attempt.ending == Ending::Served);
         let passed_through = || self.attempts().get(self.passed_through?);
         served.or_else(passed_through).map(|attempt| &attempt.backend)
     }
 
-    /// Why nobody else was tried, if somebody might have been.
+    /// Returns why no further attempt was made; `None` if there was no backend to attempt, or no need.
     pub fn stopped(&self) -> Option<Stopped> {
         self.stopped
     }
 
-    /// The last failure that moved the request on.
+    /// Returns the last failure that moved the request on.
     pub fn last_failure(&self) -> Option<Outcome> {
         self.attempts().iter().rev().find_map(|attempt| match attempt.ending {
             Ending::Tripped { outcome, .. } | Ending::NotReady { outcome } => Some(outcome),
@@ -150,7 +160,7 @@ impl Ledger {
     }
 }
 
-/// `` `openai`: status 429, retry after 30s (112ms); `azure`: timeout (5s); `spare` served (80ms) ``
+/// One line, an entry after the other: `` `openai`: status 429 (112.0ms); `azure` served (80.0ms) ``.
 impl fmt::Display for Ledger {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for (index, Attempted { backend, ending, took, .. }) in self.attempts().iter().enumerate() {

@@ -1,21 +1,35 @@
-//! The first good answer wins.
+//! Failover: sends a request to one backend, and to further backends when that one fails.
 //!
 //! ```text
-//! the primary, alone ──► good, or what trips nothing ──────────────────────────► the answer
-//!         │ trips: 429, 5xx, timeout, network                                      ▲
-//!         ▼                                                                        │
-//! Race         everybody at once, the primary too ──► the first that trips nothing ┤  the others are dropped
-//! Sequential   one after the other ──────────────────────────────────────────────┤
-//! Hedged       the next one after each delay or trip ────────────────────────────┘
-//!         │ all of them tripped
+//! first attempt, at the primary ──► no trigger fires ──► the response is final, and returned to the caller
+//!         │
+//!         │ a trigger fires: 429, 5xx, timeout, network error
 //!         ▼
-//! the last response as it came, or an error that names everybody
+//! further attempts, by mode ──────► no trigger fires ──► the response is final; the other attempts are cancelled
+//!         │
+//!         │ every attempt has tripped
+//!         ▼
+//! the last response, unchanged, or an error that lists the attempts
 //! ```
 //!
-//! Every response has a [`Ledger`] among its extensions, and every error brings one along: who was tried, why each was
-//! left, how long it took, who served. Each attempt starts from the caller's request, whose body is kept within bounds;
-//! all attempts run inside the one future, and dropping it ends them. Who is dropped has not failed; under
-//! [`slow_calls`](crate::CircuitBreakerLayer::slow_calls) its circuit learns that it was slow.
+//! | [`Mode`] | further attempts |
+//! |---|---|
+//! | [`Race`](Mode::Race), the default | after the first trip, at all eligible backends in parallel, primary included |
+//! | [`Sequential`](Mode::Sequential) | one after the other, each when the one before has tripped |
+//! | [`Hedged`](Mode::Hedged) | one more after each delay, or when an attempt trips |
+//!
+//! A [`Trigger`] decides which failures move the request on. Each attempt sends the caller's request; its body is kept
+//! for that, [within bounds](crate::body). Every HTTP response has a [`Ledger`] in its extensions, and every [`Error`]
+//! has one too: which backends were attempted, how each attempt ended, how long it took, and which backend served.
+//!
+//! When one attempt per request is enough, use a [balance](crate::balance): it costs less, and keeps no request body.
+//!
+//! # Cancel safety
+//!
+//! All attempts run inside the response future, and dropping it cancels them. A cancelled attempt is not a failure of
+//! its backend; with [`slow_calls`](crate::CircuitPolicy::slow_calls) it counts as slow if it was already slow.
+//!
+//! # Examples
 //!
 //! The default, for HTTP:
 //!
@@ -46,7 +60,7 @@
 //! # }
 //! ```
 //!
-//! One after the other, within a deadline, for any service with requests that are `Clone`:
+//! One attempt after the other, within a deadline, for any service with requests that are `Clone`:
 //!
 //! ```
 //! # use std::time::Duration;
@@ -59,53 +73,57 @@
 //!     .attempts_per_backend(2)
 //!     .backoff(Backoff::default())
 //!     .deadline(Duration::from_secs(30))
-//!     .checked()?;
+//!     .build()?;
 //! let fleet = Fleet::plain().backend(Backend::new("only", client)).build()?;
 //! let dependable = ServiceBuilder::new().layer(layer).service(fleet);
 //! # let _ = dependable;
 //! # Ok(())
 //! # }
 //! ```
-//!
-//! When any backend will do and a failure may be the caller's, a [balance](crate::balance) costs less.
 
-#[cfg(feature = "http")]
-mod answer;
 mod attempts;
 mod backoff;
 mod budget;
+mod builder;
 mod commit;
+#[cfg(feature = "http")]
+mod commit_point;
+mod counts;
 mod error;
 mod future;
 #[cfg(feature = "http")]
 mod http;
+mod invalid;
 mod layer;
 mod ledger;
+#[cfg(feature = "http")]
+mod peeked_body;
 mod plan;
 mod progress;
 mod running;
 mod service;
 mod settings;
 mod settle;
-mod tries;
 mod trigger;
 
 #[cfg(not(feature = "http"))]
 pub use self::commit::Http;
-#[cfg(feature = "http")]
-pub use self::{
-    answer::AnswerBody,
-    http::{CommitPoint, Decision, Http, Peek, Prelude},
-};
 pub use self::{
     backoff::Backoff,
     budget::Budget,
+    builder::FailoverBuilder,
     commit::{Commit, Plain},
     error::{Error, ErrorKind},
     future::ResponseFuture,
     layer::FailoverLayer,
     ledger::{Attempted, Ending, Ledger, Stopped},
     service::Failover,
-    settings::Mode,
+    settings::{Methods, Mode},
     trigger::Trigger,
+};
+#[cfg(feature = "http")]
+pub use self::{
+    commit_point::{CommitPoint, Decision},
+    http::{Http, Peek},
+    peeked_body::{PeekedBody, ResponseBody},
 };

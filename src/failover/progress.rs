@@ -1,4 +1,4 @@
-//! One request on its way: what was tried, and what may be tried next.
+//! The state of one request between its attempts: what was attempted, and what may be attempted next.
 
 use std::{
     task::{Context, Poll, ready},
@@ -9,15 +9,16 @@ use tower::BoxError;
 use tower_service::Service;
 
 use super::{
-    Attempted, Commit, Ending, Ledger, Mode, Stopped,
+    Attempted, Commit, Ending, Ledger, Methods, Mode, Stopped,
+    counts::AttemptCounts,
     plan::Plan,
     running::{Peek, Running},
-    settings::{Run, Settings},
-    tries::Tries,
+    settings::{Policy, Settings},
 };
 use crate::{
     attempt::{Ready, ReadySearch, Refusal, TimeLimit},
     body::Replay,
+    fleet::BackendService,
     health::Ticket,
     name::BackendId,
     outcome::{Classify, FailureKind, inspect},
@@ -26,207 +27,219 @@ use crate::{
     time::Moment,
 };
 
-/// One request on its way.
+/// The state of one request between its attempts.
 pub(super) struct Progress<S, H, C, Req>
 where
     S: Service<H::Request>,
     H: Replay<Req> + Commit<C::Watched>,
     C: Classify<H::Request, S::Response>,
 {
-    pub(super) search: ReadySearch<S, C, AnyStrategy, Run<H>>,
-    /// The caller's request, while a further attempt may be made of it.
+    pub(super) search: ReadySearch<S, C, AnyStrategy, Policy<H>>,
+    /// The caller's request; `None` once it cannot be sent again.
     pub(super) kept: Option<H::Request>,
     pub(super) ledger: Ledger,
     pub(super) plan: Plan,
-    /// There from the first trip on.
-    pub(super) tries: Option<Box<Tries>>,
-    pub(super) last: Option<Last<Peek<S, H, C, Req>>>,
+    /// Set once a further attempt is considered.
+    pub(super) counts: Option<Box<AttemptCounts>>,
+    pub(super) last: Option<LastFailure<Peek<S, H, C, Req>>>,
     pub(super) rng: Rng,
 }
 
-/// What there is to pass on when no attempt succeeds.
-pub(super) enum Last<K> {
+/// What is returned to the caller if no attempt succeeds.
+pub(super) enum LastFailure<K> {
+    /// A response, and the index of its ledger entry.
     Response(K, usize),
     Error(BoxError),
 }
 
 impl<S, H, C, Req> Progress<S, H, C, Req>
 where
-    S: Service<H::Request> + Clone + Send + Sync + 'static,
-    S::Error: Into<BoxError>,
+    S: BackendService<H::Request>,
     H: Replay<Req> + Commit<C::Watched>,
-    C: Classify<H::Request, S::Response>,
+    C: Classify<H::Request, S::Reply>,
 {
     #[inline]
-    pub(super) fn new(search: ReadySearch<S, C, AnyStrategy, Run<H>>, now: Moment, request: Req) -> Self {
-        let run = &search.local().extra;
-        if let Some(budget) = &run.settings.budget {
-            budget.pay_in();
+    pub(super) fn new(search: ReadySearch<S, C, AnyStrategy, Policy<H>>, now: Moment, request: Req) -> Self {
+        let policy = &search.local().extra;
+        if let Some(budget) = &policy.settings.budget {
+            budget.deposit();
         }
-        let kept = Some(run.terms.keep(request));
-        let deadline = run.settings.deadline.map(|deadline| now.after(deadline));
+        let kept = Some(policy.protocol.keep(request));
+        let deadline = policy.settings.deadline.map(|deadline| now.after(deadline));
         let (ledger, plan) = (Ledger::default(), Plan::new(deadline));
-        Self { kept, ledger, plan, tries: None, last: None, rng: Rng::new(), search }
+        Self { kept, ledger, plan, counts: None, last: None, rng: Rng::new(), search }
     }
 
-    pub(super) fn run(&self) -> &Run<H> {
+    pub(super) fn policy(&self) -> &Policy<H> {
         &self.search.local().extra
     }
 
     pub(super) fn settings(&self) -> &Settings {
-        &self.run().settings
+        &self.policy().settings
     }
 
     pub(super) fn now(&self) -> Moment {
         self.search.local().core.clock.now()
     }
 
-    /// Makes an attempt at a ready backend, if there is a request to send.
+    /// Starts an attempt at a ready backend; `None` if the request cannot be sent.
     #[inline]
-    pub(super) fn enter(&mut self, ready: Ready<S, C>, ticket: Ticket, now: Moment) -> Option<Running<S, H, C, Req>> {
+    pub(super) fn start(&mut self, ready: Ready<S, C>, ticket: Ticket, now: Moment) -> Option<Running<S, H, C, Req>> {
         let (name, id) = (ready.shard().name.clone(), ready.shard().info().id);
-        let is_last = self.is_last_try(id);
+        let is_last = self.is_last_attempt(id);
         let own = ready.shard().info().timeout().map(|time| (time, TimeLimit::Backend));
-        let patience = own.or(self.settings().timeout.map(|time| (time, TimeLimit::Attempt)));
+        let timeout = own.or(self.settings().timeout.map(|time| (time, TimeLimit::Attempt)));
         let admitted = ready.enter(ticket);
-        let request = self.copy(is_last)?;
-        let (may_follow, line) = (self.kept.is_some() && self.may_repeat(), self.ledger.attempts().len());
-        let limit = self.plan.limit(self.settings(), patience, now, is_last, may_follow);
+        let request = self.request(is_last)?;
+        let entry = self.ledger.attempts().len();
+        let may_hedge = matches!(self.settings().mode, Mode::Hedged(_)) && self.kept.is_some() && self.may_hedge();
+        let limit = self.plan.limit(self.settings(), timeout, now, is_last, may_hedge);
         let (ending, took) = (Ending::Dropped, Duration::ZERO);
-        self.ledger.lines.push(Attempted { backend: name, ending, took, id });
-        self.plan.started(&self.search.local().extra.settings, now, may_follow);
-        Some(Running::begin(line, now, limit, || admitted.call(request)))
+        self.ledger.entries.push(Attempted { backend: name, ending, took, id });
+        self.plan.started(&self.search.local().extra.settings, now, may_hedge);
+        Some(Running::start(entry, now, limit, || admitted.call(request)))
     }
 
-    /// Whether one more attempt may run beside so many.
+    /// Whether one more attempt may run while this many are running.
     pub(super) fn has_room(&self, running: usize) -> bool {
-        !self.plan.races || running < self.settings().race_width as usize
+        !self.plan.is_racing || running < self.settings().race_width as usize
     }
 
-    /// The caller's request, once more. The last possible attempt gets the original, and nothing is copied.
-    fn copy(&mut self, is_last: bool) -> Option<H::Request> {
+    /// The request for an attempt: a copy, or the original if no further attempt is possible.
+    fn request(&mut self, is_last: bool) -> Option<H::Request> {
         let kept = self.kept.as_ref()?;
-        let terms = &self.search.local().extra.terms;
+        let protocol = &self.search.local().extra.protocol;
         let is_first = !self.has_called();
         if is_last {
-            if let Some(reason) = terms.unreplayable(kept).filter(|_| !is_first) {
+            if let Some(reason) = protocol.unreplayable(kept).filter(|_| !is_first) {
                 self.ledger.stopped = Some(Stopped::Unreplayable(reason));
                 return None;
             }
             return self.kept.take();
         }
-        match terms.again(kept) {
+        match protocol.again(kept) {
             Ok(copy) => Some(copy),
             Err(reason) => {
                 self.ledger.stopped = Some(Stopped::Unreplayable(reason));
-                // It can be sent once, and that is now or was before.
+                // The request can be sent once only. If this is the first attempt, it gets the original.
                 self.kept.take().filter(|_| is_first)
             }
         }
     }
 
-    /// Whether the request may be sent although another attempt may be at work on it: not what may be done only once.
+    /// Whether the request may be sent again although a backend may have begun to work on it.
     pub(super) fn may_repeat(&self) -> bool {
-        let Run { terms, settings, .. } = self.run();
-        !settings.idempotent_only || self.kept.as_ref().is_some_and(|kept| terms.is_idempotent(kept))
+        self.allows(self.settings().retry_methods)
     }
 
-    /// Whether an attempt was made already: a backend that did not get ready had none.
+    /// Whether the request may be hedged.
+    fn may_hedge(&self) -> bool {
+        self.allows(self.settings().hedge_methods)
+    }
+
+    fn allows(&self, methods: Methods) -> bool {
+        let is_idempotent = |kept| self.policy().protocol.is_idempotent(kept);
+        methods == Methods::All || self.kept.as_ref().is_some_and(is_idempotent)
+    }
+
+    /// Whether a backend was called already. One that did not become ready was not.
     fn has_called(&self) -> bool {
         self.ledger.attempts().iter().any(|attempt| !matches!(attempt.ending, Ending::NotReady { .. }))
     }
 
-    pub(super) fn count(&mut self) -> &Tries {
-        let tries = self.tries.get_or_insert_default();
-        tries.count(self.ledger.attempts(), &self.search.local().extra.settings, self.plan.races);
-        tries
+    pub(super) fn count(&mut self) -> &AttemptCounts {
+        let counts = self.counts.get_or_insert_default();
+        counts.count(self.ledger.attempts(), &self.search.local().extra.settings, self.plan.is_racing);
+        counts
     }
 
-    /// Whether no attempt can follow the one at this backend, as far as is known now.
-    fn is_last_try(&mut self, id: BackendId) -> bool {
+    /// Whether no attempt can follow an attempt at this backend, as far as is known now.
+    fn is_last_attempt(&mut self, id: BackendId) -> bool {
         let attempts = self.settings().attempts_per_backend;
         let repeats = self.settings().mode != Mode::Race && attempts > 1;
         if self.ledger.attempts().is_empty() {
             return !repeats && !self.search.has_another(&SKIP_NONE, Some(id));
         }
-        let tries = self.count();
-        let again = repeats && tries.counts.get(&id).copied().unwrap_or_default() + 1 < attempts;
-        !again && self.tries.as_deref().is_none_or(|tries| !self.search.has_another(&tries.spent, Some(id)))
+        let counts = self.count();
+        let again = repeats && counts.per_backend.get(&id).copied().unwrap_or_default() + 1 < attempts;
+        !again && self.counts.as_deref().is_none_or(|counts| !self.search.has_another(&counts.spent, Some(id)))
     }
 
-    /// Starts one more attempt, unless something speaks against it: at the first backend that is ready. Pending while
-    /// none that may be tried is.
+    /// Starts a further attempt at the first backend that is ready. `None` if there is none, or if no further attempt
+    /// may be made; pending while every backend that may be attempted is pending.
     pub(super) fn poll_start(&mut self, cx: &mut Context<'_>) -> Poll<Option<Running<S, H, C, Req>>> {
         loop {
             if self.kept.is_none() {
                 return Poll::Ready(None);
             }
             let Some(ready) = ready!(self.poll_backend(cx)) else { return Poll::Ready(None) };
-            if !self.plan.races {
-                // In a race those that are pending are asked too, when they are ready.
+            if !self.plan.is_racing {
+                // Only a race still waits for the pending backends.
                 self.search.stop();
             }
             let now = self.now();
-            // In this order: a token is not for a request that cannot be sent.
-            if self.has_called() && (self.is_unreplayable() || !self.affords_another(now)) {
+            // In this order, so that a request that cannot be sent takes no token from the budget.
+            if self.has_called() && (self.is_unreplayable() || !self.may_spend(now)) {
                 self.search.stop();
                 return Poll::Ready(None);
             }
-            // Its circuit may have opened, or its permit be taken, since it was found.
+            // The circuit may have opened since the backend was found ready, or the permit of a probe may be taken.
             if let Some(ticket) = ready.admit(|| now) {
-                return Poll::Ready(self.enter(ready, ticket, now));
+                return Poll::Ready(self.start(ready, ticket, now));
             }
         }
     }
 
-    /// The next backend that is ready: the same as before while a sequence stays there, elsewhere one that was not tried
-    /// before one that was.
+    /// Finds the next backend that is ready: the same one as before if the plan keeps it. Otherwise a backend without
+    /// an attempt comes before one that had an attempt.
     fn poll_backend(&mut self, cx: &mut Context<'_>) -> Poll<Option<Ready<S, C>>> {
         self.count();
         let last = self.ledger.attempts().last().map(|last| last.id);
-        if self.plan.stays
+        if self.plan.same_backend
             && let Some(last) = last
             && let Some(ready) = self.search.poll_same::<H::Request>(cx, last)
         {
             return Poll::Ready(Some(ready));
         }
-        let prefers_new = !self.plan.races && last.is_some() && self.settings().attempts_per_backend > 1;
+        let prefers_new = !self.plan.is_racing && last.is_some() && self.settings().attempts_per_backend > 1;
         let mut refusals = Vec::new();
-        let tries = self.tries.as_deref().expect("they were counted");
-        let avoid = prefers_new.then_some(&tries.tried);
-        let found = self.search.poll_further::<H::Request>(cx, &tries.spent, avoid, &mut refusals);
-        self.note(refusals);
+        let counts = self.counts.as_deref().expect("the attempts were counted");
+        let avoid = prefers_new.then_some(&counts.attempted);
+        let found = self.search.poll_further::<H::Request>(cx, &counts.spent, avoid, &mut refusals);
+        self.record_refusals(refusals);
         found.map(Result::ok)
     }
 
-    /// A backend that did not get ready is in the ledger too.
-    fn note(&mut self, refusals: Vec<Refusal<S, C, S::Error>>) {
+    /// Adds the backends that failed to become ready to the ledger.
+    fn record_refusals(&mut self, refusals: Vec<Refusal<S, C, S::Error>>) {
         for refusal in refusals {
             let (backend, id) = (refusal.name().clone(), refusal.shard.info().id);
             let error = refusal.error.map(Into::into);
             let outcome = error.as_ref().map_or(FailureKind::Panic.into(), |error| inspect(&**error));
             let (ending, took) = (Ending::NotReady { outcome }, Duration::ZERO);
-            self.ledger.lines.push(Attempted { backend, ending, took, id });
-            self.last = self.last.take().or(error.map(Last::Error));
+            self.ledger.entries.push(Attempted { backend, ending, took, id });
+            self.last = self.last.take().or(error.map(LastFailure::Error));
         }
     }
 
+    /// Whether the request cannot be sent again. The ledger records why.
     fn is_unreplayable(&mut self) -> bool {
-        let reason = self.kept.as_ref().and_then(|kept| self.run().terms.unreplayable(kept));
+        let reason = self.kept.as_ref().and_then(|kept| self.policy().protocol.unreplayable(kept));
         self.ledger.stopped = reason.map(Stopped::Unreplayable).or(self.ledger.stopped);
         reason.is_some()
     }
 
-    /// Whether an extra attempt may be made, for its time and its price.
-    fn affords_another(&mut self, now: Moment) -> bool {
+    /// Whether an extra attempt may be made: there is time, and a token of the budget, which is taken. The ledger
+    /// records why not.
+    fn may_spend(&mut self, now: Moment) -> bool {
         if self.plan.ends.is_some_and(|ends| now.reached(ends)) {
             self.ledger.stopped = Some(Stopped::OutOfTime);
             return false;
         }
-        let affordable = self.settings().budget.as_ref().is_none_or(|budget| budget.take());
-        if !affordable {
+        let has_token = self.settings().budget.as_ref().is_none_or(|budget| budget.withdraw());
+        if !has_token {
             self.ledger.stopped = Some(Stopped::OverBudget);
         }
-        affordable
+        has_token
     }
 }

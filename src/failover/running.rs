@@ -1,4 +1,4 @@
-//! One attempt of a failover, from the call to the moment its response is the answer or is not.
+//! One running attempt, from the call until its response is final or has failed.
 
 use std::{
     panic::{AssertUnwindSafe, catch_unwind},
@@ -11,16 +11,17 @@ use pin_project_lite::pin_project;
 use tower::BoxError;
 use tower_service::Service;
 
-use super::{Commit, settings::Run};
+use super::{Commit, settings::Policy};
 use crate::{
     attempt::{Attempt, TimeLimit, TimedOut},
     body::Replay,
+    fleet::BackendService,
     name::BackendName,
     outcome::{Classify, FailureKind, Outcome},
     time::Moment,
 };
 
-/// The attempt at a service of type `S` with the requests of `H`.
+/// The call of a service of type `S` with the requests of `H`.
 type Call<S, H, C, Req> = Attempt<
     <S as Service<<H as Replay<Req>>::Request>>::Future,
     <C as Classify<<H as Replay<Req>>::Request, <S as Service<<H as Replay<Req>>::Request>>::Response>>::Call,
@@ -32,11 +33,11 @@ type Call<S, H, C, Req> = Attempt<
 pub(super) type Watched<S, H, C, Req> =
     <C as Classify<<H as Replay<Req>>::Request, <S as Service<<H as Replay<Req>>::Request>>::Response>>::Watched;
 
-/// The response as its beginning is looked at.
+/// The response while its beginning is read.
 pub(super) type Peek<S, H, C, Req> = <H as Commit<Watched<S, H, C, Req>>>::Peek;
 
 pin_project! {
-    /// One attempt that runs. Dropped, it is cancelled.
+    /// A running attempt. Dropping it cancels it.
     pub(super) struct Running<S, H, C, Req>
     where
         S: Service<H::Request>,
@@ -46,9 +47,9 @@ pin_project! {
         H: Commit<C::Watched>,
         C: Classify<H::Request, S::Response>,
     {
-        // Its line in the ledger.
-        line: usize,
-        began: Moment,
+        // The index of its ledger entry.
+        entry: usize,
+        started: Moment,
         limit: Option<(Duration, TimeLimit)>,
         #[pin]
         stage: Stage<Call<S, H, C, Req>, Peek<S, H, C, Req>>,
@@ -56,121 +57,128 @@ pin_project! {
 }
 
 pin_project! {
+    // What an attempt waits for.
     #[project = StageProjection]
     enum Stage<A, K> {
-        // For the head of its response.
+        // The head of the response.
         Calling { #[pin] attempt: A },
-        // For the beginning of its body.
+        // The beginning of the body.
         Peeking { peek: Option<K> },
-        // For nothing: the backend panicked when it was called.
+        // Nothing: the backend panicked when it was called.
         Panicked,
     }
 }
 
-/// What an attempt came to.
-pub(super) struct Finish<K> {
-    pub(super) line: usize,
-    pub(super) began: Moment,
+/// The end of an attempt.
+pub(super) struct AttemptEnd<K> {
+    /// The index of its ledger entry.
+    pub(super) entry: usize,
+    pub(super) started: Moment,
     pub(super) end: End<K>,
 }
 
 pub(super) enum End<K> {
-    /// A good beginning.
-    Answer(K),
-    /// A response that failed, or whose status trips; the last of these may still be all there is.
+    /// The response is final.
+    Final(K),
+    /// The response is a failure, or its status fires a trigger. It may still be passed through.
     Response(K, Outcome),
-    /// No response.
+    /// There is no response; and no error if the backend panicked.
     Error(Option<BoxError>, Outcome),
 }
 
 impl<S, H, C, Req> Running<S, H, C, Req>
 where
-    S: Service<H::Request> + Clone + Send + Sync + 'static,
-    S::Error: Into<BoxError>,
+    S: BackendService<H::Request>,
     H: Replay<Req> + Commit<C::Watched>,
-    C: Classify<H::Request, S::Response>,
+    C: Classify<H::Request, S::Reply>,
 {
-    pub(super) fn begin(
-        line: usize,
-        began: Moment,
+    pub(super) fn start(
+        entry: usize,
+        started: Moment,
         limit: Option<(Duration, TimeLimit)>,
         call: impl FnOnce() -> Call<S, H, C, Req>,
     ) -> Self {
-        // Called at once, as a ready service is, and it may panic at once.
+        // A ready service is called without delay. The call itself may panic.
         let call = catch_unwind(AssertUnwindSafe(call));
         let stage = call.map_or(Stage::Panicked, |attempt| Stage::Calling { attempt });
-        Self { line, began, limit, stage }
+        Self { entry, started, limit, stage }
     }
 
-    /// Its line in the ledger.
-    pub(super) fn line(&self) -> usize {
-        self.line
+    /// The index of its ledger entry.
+    pub(super) fn entry(&self) -> usize {
+        self.entry
     }
 
-    pub(super) fn began(&self) -> Moment {
-        self.began
+    pub(super) fn started(&self) -> Moment {
+        self.started
     }
 
-    /// When it has to be over.
+    /// When its time is up.
     pub(super) fn deadline(&self) -> Option<Moment> {
-        self.limit.map(|(time, _)| self.began.after(time))
+        self.limit.map(|(time, _)| self.started.after(time))
     }
 
-    /// Ready when the response is the answer, or has turned out not to be. A backend that panics is one failed attempt.
+    /// Ready when the response is final or has failed. A panic of the backend is a failed attempt.
     #[inline]
     pub(super) fn poll(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
-        run: &Run<H>,
-    ) -> Poll<Finish<Peek<S, H, C, Req>>> {
-        let (line, began) = (self.line, self.began);
-        let end = match catch_unwind(AssertUnwindSafe(|| self.as_mut().step(cx, run))) {
+        policy: &Policy<H>,
+    ) -> Poll<AttemptEnd<Peek<S, H, C, Req>>> {
+        let (entry, started) = (self.entry, self.started);
+        let end = match catch_unwind(AssertUnwindSafe(|| self.as_mut().step(cx, policy))) {
             Ok(end) => end,
-            // Its guard knows whose code panicked.
+            // If the backend's code panicked, the guard of the call records it.
             Err(_) => Poll::Ready(End::Error(None, FailureKind::Panic.into())),
         };
-        end.map(|end| Finish { line, began, end })
+        end.map(|end| AttemptEnd { entry, started, end })
     }
 
-    fn step(mut self: Pin<&mut Self>, cx: &mut Context<'_>, run: &Run<H>) -> Poll<End<Peek<S, H, C, Req>>> {
+    fn step(mut self: Pin<&mut Self>, cx: &mut Context<'_>, policy: &Policy<H>) -> Poll<End<Peek<S, H, C, Req>>> {
         let mut this = self.as_mut().project();
         loop {
             let peek = match this.stage.as_mut().project() {
                 StageProjection::Panicked => return Poll::Ready(End::Error(None, FailureKind::Panic.into())),
-                StageProjection::Calling { attempt } => match ready!(attempt.poll_head(cx, !run.terms.is_at_head())) {
-                    Ok((watched, outcome)) => match look::<S, H, C, Req>(watched, outcome, run) {
-                        Ok(peek) => peek,
-                        Err(end) => return Poll::Ready(end),
-                    },
-                    Err(failed) => return Poll::Ready(End::Error(Some(failed.error), failed.outcome)),
-                },
+                StageProjection::Calling { attempt } => {
+                    match ready!(attempt.poll_head(cx, !policy.protocol.is_at_head())) {
+                        Ok((watched, outcome)) => match inspect_head::<S, H, C, Req>(watched, outcome, policy) {
+                            Ok(peek) => peek,
+                            Err(end) => return Poll::Ready(end),
+                        },
+                        Err(failed) => return Poll::Ready(End::Error(Some(failed.error), failed.outcome)),
+                    }
+                }
                 StageProjection::Peeking { peek } => {
-                    const ONCE: &str = "an attempt answers once";
-                    let outcome = ready!(run.terms.poll_commit(peek.as_mut().expect(ONCE), cx));
-                    return Poll::Ready(committed::<S, H, C, Req>(peek.take().expect(ONCE), outcome, run));
+                    const ONCE: &str = "an attempt ends once";
+                    let outcome = ready!(policy.protocol.poll_commit(peek.as_mut().expect(ONCE), cx));
+                    return Poll::Ready(record_commit::<S, H, C, Req>(peek.take().expect(ONCE), outcome, policy));
                 }
             };
             this.stage.set(Stage::Peeking { peek: Some(peek) });
         }
     }
 
-    /// Ends it for good, when its time is up.
-    pub(super) fn time_out(mut self: Pin<&mut Self>, backend: BackendName, run: &Run<H>) -> Finish<Peek<S, H, C, Req>> {
-        let (line, began) = (self.line, self.began);
+    /// Ends the attempt because its time is up.
+    pub(super) fn time_out(
+        mut self: Pin<&mut Self>,
+        backend: BackendName,
+        policy: &Policy<H>,
+    ) -> AttemptEnd<Peek<S, H, C, Req>> {
+        let (entry, started) = (self.entry, self.started);
         let (time, limit) = self.limit.unwrap_or((Duration::ZERO, TimeLimit::Request));
         if limit != TimeLimit::Request {
-            self.as_mut().record(run, &FailureKind::Timeout.into());
+            self.as_mut().record(policy, &FailureKind::Timeout.into());
         }
         let error = TimedOut::new(backend, time, limit);
-        Finish { line, began, end: End::Error(Some(error.into()), FailureKind::Timeout.into()) }
+        AttemptEnd { entry, started, end: End::Error(Some(error.into()), FailureKind::Timeout.into()) }
     }
 
-    /// Records what came of the call, if nothing was recorded.
-    fn record(self: Pin<&mut Self>, run: &Run<H>, outcome: &Outcome) {
+    /// Records the outcome of the call, unless an outcome was recorded already.
+    fn record(self: Pin<&mut Self>, policy: &Policy<H>, outcome: &Outcome) {
         match self.project().stage.project() {
             StageProjection::Calling { attempt } => attempt.record(outcome),
             StageProjection::Peeking { peek: Some(peek) } => {
-                if let Some(guard) = C::guard(run.terms.response(peek)) {
+                if let Some(guard) = C::guard(policy.protocol.response(peek)) {
                     guard.outcome(outcome);
                 }
             }
@@ -179,43 +187,51 @@ where
     }
 }
 
-/// A response whose body is to be looked at, or an end.
-type Looked<K> = Result<K, End<K>>;
+/// A response whose body has to be read before it is final, or the end of the attempt.
+type Inspected<K> = Result<K, End<K>>;
 
-/// What the head of a response decides: a look at its body, or an end.
-fn look<S, H, C, Req>(mut watched: Watched<S, H, C, Req>, outcome: Outcome, run: &Run<H>) -> Looked<Peek<S, H, C, Req>>
+/// Decides by the head of a response whether the attempt ends.
+fn inspect_head<S, H, C, Req>(
+    mut watched: Watched<S, H, C, Req>,
+    outcome: Outcome,
+    policy: &Policy<H>,
+) -> Inspected<Peek<S, H, C, Req>>
 where
     S: Service<H::Request>,
     H: Replay<Req> + Commit<C::Watched>,
     C: Classify<H::Request, S::Response>,
 {
-    let status = run.terms.status(&watched);
-    if let Some(outcome) = run.settings.on_status(outcome, status) {
-        // The status is all there is to know of it.
+    let status = policy.protocol.status(&watched);
+    if let Some(outcome) = policy.settings.on_status(outcome, status) {
+        // To the classifier it is no failure, and is committed: only the failover's list of statuses makes it one.
         if let Some(guard) = C::guard(&mut watched) {
             guard.commit();
         }
-        return Err(End::Response(run.terms.peek(watched), outcome));
+        return Err(End::Response(policy.protocol.peek(watched), outcome));
     }
-    let peek = run.terms.peek(watched);
+    let peek = policy.protocol.peek(watched);
     match outcome {
         Outcome::Failure(_) => Err(End::Response(peek, outcome)),
-        _ if run.terms.is_at_head() => Err(End::Answer(peek)),
+        _ if policy.protocol.is_at_head() => Err(End::Final(peek)),
         _ => Ok(peek),
     }
 }
 
-/// What the beginning of a body came to, as it is recorded.
-fn committed<S, H, C, Req>(mut peek: Peek<S, H, C, Req>, outcome: Outcome, run: &Run<H>) -> End<Peek<S, H, C, Req>>
+/// Records the outcome at the commit point, and ends the attempt.
+fn record_commit<S, H, C, Req>(
+    mut peek: Peek<S, H, C, Req>,
+    outcome: Outcome,
+    policy: &Policy<H>,
+) -> End<Peek<S, H, C, Req>>
 where
     S: Service<H::Request>,
     H: Replay<Req> + Commit<C::Watched>,
     C: Classify<H::Request, S::Response>,
 {
     let mut outcome = outcome;
-    if let Some(guard) = C::guard(run.terms.response(&mut peek)) {
+    if let Some(guard) = C::guard(policy.protocol.response(&mut peek)) {
         match guard.verdict().filter(Outcome::is_failure) {
-            // What watches the body knows it better, and recorded it.
+            // The classifier watches the body too, and has recorded a failure of its own.
             Some(failure) => outcome = failure,
             None if outcome.is_failure() => guard.refuse(&outcome),
             None => guard.commit(),
@@ -223,6 +239,6 @@ where
     }
     match outcome {
         Outcome::Failure(_) => End::Response(peek, outcome),
-        _ => End::Answer(peek),
+        _ => End::Final(peek),
     }
 }

@@ -1,27 +1,31 @@
+//! The failover as a service.
+
 use std::{
     fmt,
     panic::{AssertUnwindSafe, catch_unwind},
     task::{Context, Poll, ready},
 };
 
-use tower::BoxError;
+use tower::ServiceExt;
 use tower_service::Service;
 
-use super::{Commit, Error, Http, ResponseFuture, settings::Run};
+use super::{Commit, Error, Http, ResponseFuture, settings::Policy};
 use crate::{
     attempt::{Door, Ready},
     body::Replay,
-    fleet::Fleet,
+    fleet::{BackendService, Fleet},
     outcome::{Classify, HttpClassifier},
     pick::AnyStrategy,
 };
 
-/// Sends each request to one backend, and to others when that one trips. See [the module](super).
+/// Sends each request to one backend, and to further backends when that attempt fails. See [the module](super).
 ///
-/// A clone shares the fleet, the strategy and the budget, and looks for a ready backend of its own.
+/// Made by a [`FailoverLayer`](super::FailoverLayer). A clone is cheap: it shares the fleet, the strategy and the
+/// budget, and finds a ready backend for itself.
 pub struct Failover<S, H = Http, C = HttpClassifier> {
-    door: Door<S, C, AnyStrategy, Run<H>>,
-    held: Option<Ready<S, C>>,
+    door: Door<S, C, AnyStrategy, Policy<H>>,
+    /// The instance that `poll_ready` found ready.
+    ready: Option<Ready<S, C>>,
 }
 
 impl<S, H, C> Failover<S, H, C>
@@ -30,43 +34,64 @@ where
     H: Clone,
     C: Clone + Send + Sync + 'static,
 {
-    pub(super) fn new(fleet: &Fleet<S, C>, strategy: AnyStrategy, run: Run<H>) -> Self {
-        Self { door: Door::new(fleet.shared(), strategy, run), held: None }
+    pub(super) fn new(fleet: &Fleet<S, C>, strategy: AnyStrategy, policy: Policy<H>) -> Self {
+        Self { door: Door::new(fleet.shared(), strategy, policy), ready: None }
+    }
+}
+
+impl<S, H, C> Failover<S, H, C> {
+    /// Sends one request, as [`ServiceExt::oneshot`](tower::ServiceExt::oneshot) does. If the types do not fit
+    /// together, the compiler names the one at fault.
+    ///
+    /// # Errors
+    ///
+    /// Returns an [`Error`] if no backend is available, if every attempt failed, or if a backend returned an error that
+    /// fires no trigger.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future cancels all attempts of the request.
+    pub async fn oneshot<Req>(self, request: Req) -> Result<<H as Commit<C::Watched>>::Response, Error>
+    where
+        H: Replay<Req> + Commit<C::Watched>,
+        S: BackendService<H::Request>,
+        C: Classify<H::Request, S::Reply>,
+    {
+        ServiceExt::oneshot(self, request).await
     }
 }
 
 impl<S, H, C, Req> Service<Req> for Failover<S, H, C>
 where
-    S: Service<H::Request> + Clone + Send + Sync + 'static,
-    S::Error: Into<BoxError>,
+    S: BackendService<H::Request>,
     H: Replay<Req> + Commit<C::Watched>,
-    C: Classify<H::Request, S::Response>,
+    C: Classify<H::Request, S::Reply>,
 {
     type Response = <H as Commit<C::Watched>>::Response;
     type Error = Error;
     type Future = ResponseFuture<S, H, C, Req>;
 
-    /// Pending while every backend is that may be the first. Never an error: with no eligible backend it is `call` that
-    /// fails.
+    /// Pending while every backend that may get the first attempt is pending. Never an error: if no backend is
+    /// eligible, the future of `call` returns the error.
     #[inline]
     fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
-        if !self.held.as_ref().is_some_and(Ready::is_valid) {
-            self.held = None;
+        if !self.ready.as_ref().is_some_and(Ready::is_valid) {
+            self.ready = None;
             let search = &mut self.door.search;
-            // A backend that panics here is out of the question: the future asks the others, with the request in hand.
+            // After a panic in a backend's `poll_ready`, the response future searches among the other backends.
             let Ok(found) = catch_unwind(AssertUnwindSafe(|| search.poll::<H::Request>(cx))) else {
                 search.stop();
                 return Poll::Ready(Ok(()));
             };
-            self.held = ready!(found).ok();
+            self.ready = ready!(found).ok();
         }
         Poll::Ready(Ok(()))
     }
 
     #[inline]
     fn call(&mut self, request: Req) -> ResponseFuture<S, H, C, Req> {
-        // One that has left since is not called: the future looks for another, with the request in hand.
-        ResponseFuture::begin(&self.door.search, self.held.take(), request)
+        // If the instance is not eligible any more, the response future finds another one.
+        ResponseFuture::begin(&self.door.search, self.ready.take(), request)
     }
 }
 
@@ -79,7 +104,7 @@ where
 {
     #[inline]
     fn clone(&self) -> Self {
-        Self { door: self.door.clone(), held: None }
+        Self { door: self.door.clone(), ready: None }
     }
 }
 

@@ -1,29 +1,46 @@
-//! What a door goes by.
+//! The settings of a failover.
 
 use std::{sync::Arc, time::Duration};
 
-use super::{Backoff, Budget, Trigger};
+use super::{Backoff, Budget, Trigger, invalid::invalid};
 use crate::{
     outcome::{Outcome, Statuses},
     setting::InvalidSetting,
 };
 
-/// When the next attempt starts.
+/// When further attempts start.
+///
+/// | mode | backends in use | a request costs |
+/// |---|---|---|
+/// | [`Race`](Self::Race) | one, and all of them after a failure | up to one attempt per backend, the primary twice |
+/// | [`Sequential`](Self::Sequential) | one at a time | as many attempts as it takes |
+/// | [`Hedged`](Self::Hedged) | one, and more if it is slow | an extra attempt for each slow response |
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Mode {
-    /// At the first trip, at all eligible backends at once, up to the [width](super::FailoverLayer::race_width), the
-    /// primary included.
+    /// When the first attempt trips, all eligible backends get an attempt at the same time, the primary included, up to
+    /// the [width](super::FailoverBuilder::race_width). The default.
     #[default]
     Race,
-    /// One after the other, each when the one before has tripped.
+    /// Attempts run one after the other, each when the one before has tripped.
     Sequential,
-    /// The next one after each such delay, or at a trip if that is earlier.
+    /// The next attempt starts after this delay, or when an attempt trips, whichever is earlier.
     ///
     /// A backend that loses to its hedge is cancelled, so no failure is recorded. Set
-    /// [`slow_calls`](crate::CircuitBreakerLayer::slow_calls) below this delay, or a backend that hangs stays primary,
+    /// [`slow_calls`](crate::CircuitPolicy::slow_calls) below this delay; otherwise a backend that hangs stays primary,
     /// and every request waits for its hedge.
     Hedged(Duration),
+}
+
+/// Which requests may be sent again after a failure, or be hedged.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Methods {
+    /// All requests.
+    All,
+    /// Requests that have the same effect when they are sent twice: over HTTP `GET`, `HEAD`, `PUT`, `DELETE`, `OPTIONS`
+    /// and `TRACE`, and any request with an `Idempotency-Key`.
+    Idempotent,
 }
 
 #[derive(Clone, Debug)]
@@ -40,54 +57,56 @@ pub(super) struct Settings {
     pub(super) budget: Option<Budget>,
     pub(super) triggers: Arc<[Trigger]>,
     pub(super) statuses: Option<Statuses>,
-    pub(super) idempotent_only: bool,
+    pub(super) retry_methods: Methods,
+    pub(super) hedge_methods: Methods,
     pub(super) pass_through: bool,
 }
 
-/// What all requests of a door have in common.
+/// The protocol and the settings of a failover, shared by its requests.
 #[derive(Clone, Debug)]
-pub(super) struct Run<H> {
-    pub(super) terms: H,
+pub(super) struct Policy<H> {
+    pub(super) protocol: H,
     pub(super) settings: Arc<Settings>,
-    /// Why no request is sent.
-    pub(super) refused: Option<Arc<InvalidSetting>>,
 }
 
 impl Default for Settings {
     fn default() -> Self {
         Self {
             mode: Mode::Race,
-            // A race is a last resort, and a caller is waiting.
+            // The caller has waited for the first attempt already.
             race_bound: Duration::from_secs(5),
-            // As many as help: one good backend among so many failing ones is found.
+            // Wide enough to find one healthy backend among many failing ones, without a burst at a large fleet.
             race_width: 16,
-            // No timer unless it is asked for.
-            timeout: None,
+            // Longer than nearly every call. It keeps a backend that hangs from hanging its requests.
+            timeout: Some(Duration::from_secs(60)),
             deadline: None,
-            // Another backend is a better bet than the same one again.
+            // A further attempt is more likely to succeed at another backend.
             attempts_per_backend: 1,
             same_backend_delay: Duration::ZERO,
             backoff: None,
-            // What a caller may be expected to wait for.
+            // As long as a caller may be expected to wait.
             retry_after_cap: Duration::from_secs(60),
-            // Saving every request comes first; breakers end an outage's storm.
+            // Serving every request comes first. During an outage, circuit breakers limit the extra attempts.
             budget: None,
             triggers: Trigger::defaults().into(),
             statuses: None,
-            idempotent_only: false,
-            // A client had better see the upstream's 429 than ours.
+            // Serving every request comes first.
+            retry_methods: Methods::All,
+            // A hedge is sent although nothing has failed, so it must not have an effect of its own.
+            hedge_methods: Methods::Idempotent,
+            // The upstream's own response, such as a 429 with its headers, is of more use to the caller than an error.
             pass_through: true,
         }
     }
 }
 
 impl Settings {
-    /// The name of the first trigger that the outcome trips.
-    pub(super) fn tripped(&self, outcome: &Outcome) -> Option<&'static str> {
-        Trigger::tripped(&self.triggers, self.statuses.as_ref(), outcome)
+    /// The name of the first trigger that fires on the outcome.
+    pub(super) fn fired(&self, outcome: &Outcome) -> Option<&'static str> {
+        Trigger::fired(&self.triggers, self.statuses.as_ref(), outcome)
     }
 
-    /// What a response with this status is to the failover, where its status alone moves the request on.
+    /// The failure that a response is to the failover, if its status alone moves the request on.
     pub(super) fn on_status(&self, outcome: Outcome, status: Option<u16>) -> Option<Outcome> {
         Trigger::on_status(&self.triggers, self.statuses.as_ref(), outcome, status)
     }
@@ -101,17 +120,16 @@ impl Settings {
         ];
         for (field, value) in positive {
             if value.is_some_and(|value| value.is_zero()) {
-                return Err(InvalidSetting::setting(field, "0 s", "must be longer than zero"));
+                return Err(invalid(field, "0ns", "must be longer than zero"));
             }
         }
         if !(1..=100).contains(&self.attempts_per_backend) {
-            let value = self.attempts_per_backend.to_string();
-            return Err(InvalidSetting::setting("attempts_per_backend", &value, "must be from 1 to 100"));
+            return Err(invalid("attempts_per_backend", self.attempts_per_backend, "must be from 1 to 100"));
         }
         if self.race_width == 0 {
-            return Err(InvalidSetting::setting("race_width", "0", "must be at least 1"));
+            return Err(invalid("race_width", 0, "must be at least 1"));
         }
         self.backoff.map_or(Ok(()), |backoff| backoff.checked().map(drop))?;
-        self.budget.clone().map_or(Ok(()), |budget| budget.checked().map(drop))
+        self.budget.as_ref().map_or(Ok(()), Budget::check)
     }
 }

@@ -1,126 +1,131 @@
-//! What the end of an attempt means for its request: the answer, or a further attempt.
+//! What follows the end of an attempt: the response to the caller, or a further attempt.
 
 use std::sync::Arc;
 
 use tower::BoxError;
-use tower_service::Service;
 
 use super::{
     Commit, Ending, Error, ErrorKind, Ledger, Mode, Stopped,
-    plan::Tripped,
-    progress::{Last, Progress},
-    running::{End, Finish, Peek, Watched},
+    plan::Trip,
+    progress::{LastFailure, Progress},
+    running::{AttemptEnd, End, Peek, Watched},
 };
 use crate::{
     body::Replay,
+    fleet::BackendService,
     outcome::{Classify, Failure, FailureKind, Outcome},
     time::Moment,
 };
 
-/// The answer to a request.
-pub(super) type Answer<S, H, C, Req> = Result<<H as Commit<Watched<S, H, C, Req>>>::Response, Error>;
+/// The result of a request.
+pub(super) type CallResult<S, H, C, Req> = Result<<H as Commit<Watched<S, H, C, Req>>>::Response, Error>;
 
 impl<S, H, C, Req> Progress<S, H, C, Req>
 where
-    S: Service<H::Request> + Clone + Send + Sync + 'static,
-    S::Error: Into<BoxError>,
+    S: BackendService<H::Request>,
     H: Replay<Req> + Commit<C::Watched>,
-    C: Classify<H::Request, S::Response>,
+    C: Classify<H::Request, S::Reply>,
 {
-    /// Nothing is kept any longer than the answer takes.
-    fn over(&mut self) -> Ledger {
-        // What is held for this request is given back before the answer is handed out.
+    /// Releases what is held for the request, before the caller gets the result. Returns the ledger.
+    fn release(&mut self) -> Ledger {
         self.search.stop();
         (self.kept, self.last) = (None, None);
         std::mem::take(&mut self.ledger)
     }
 
-    /// Takes note of how an attempt ended. Some when that is the answer.
+    /// Records the end of an attempt, and plans what follows. Returns the result of the request if that is known.
+    ///
+    /// `is_alone` is whether no other attempt is running.
     pub(super) fn settle(
         &mut self,
-        finish: Finish<Peek<S, H, C, Req>>,
+        ended: AttemptEnd<Peek<S, H, C, Req>>,
         now: Moment,
         is_alone: bool,
         cancel_others: impl FnOnce(&mut Ledger),
-    ) -> Option<Answer<S, H, C, Req>> {
-        let Finish { line, began, end } = finish;
-        self.ledger.took(line, now.since(began));
+    ) -> Option<CallResult<S, H, C, Req>> {
+        let AttemptEnd { entry, started, end } = ended;
+        self.ledger.set_took(entry, now.since(started));
         let (outcome, last) = match end {
-            End::Answer(peek) => {
+            End::Final(peek) => {
                 cancel_others(&mut self.ledger);
-                return Some(self.serve(line, peek));
+                return Some(self.serve(entry, peek));
             }
-            End::Response(peek, outcome) => (outcome, Some(Last::Response(peek, line))),
-            End::Error(error, outcome) => (outcome, error.map(Last::Error)),
+            End::Response(peek, outcome) => (outcome, Some(LastFailure::Response(peek, entry))),
+            End::Error(error, outcome) => (outcome, error.map(LastFailure::Error)),
         };
-        // An error that says nothing of its backend is ours, and no answer while there may be a better one.
-        if outcome == Outcome::Neutral && matches!(last, Some(Last::Error(_))) && (!is_alone || self.last.is_some()) {
-            self.ledger.end(line, Ending::BrokenOff { outcome });
+        // A neutral error was caused on our side, by the request body for example. It is not returned if another
+        // attempt may have a better result.
+        if outcome == Outcome::Neutral
+            && matches!(last, Some(LastFailure::Error(_)))
+            && (!is_alone || self.last.is_some())
+        {
+            self.ledger.set_ending(entry, Ending::BrokenOff { outcome });
             self.last = self.last.take().or(last);
             return None;
         }
-        let Some(trigger) = self.settings().tripped(&outcome) else {
+        let Some(trigger) = self.settings().fired(&outcome) else {
             cancel_others(&mut self.ledger);
-            return Some(self.answer_as_it_is(line, outcome, last));
+            return Some(self.pass_on(entry, outcome, last));
         };
-        self.ledger.end(line, Ending::Tripped { trigger, outcome });
+        self.ledger.set_ending(entry, Ending::Tripped { trigger, outcome });
         let is_broken = outcome.failure().is_some_and(|failure| failure.kind() == FailureKind::Body);
-        // A response says more than an error, unless it broke off, and the later one is the news.
+        // The last failure replaces an earlier one. But a response is of more use than an error, unless it was cut
+        // short.
         match (&self.last, last) {
-            (_, Some(Last::Response(..))) if is_broken => {}
-            (Some(Last::Response(..)), Some(Last::Error(_))) | (_, None) => {}
+            (_, Some(LastFailure::Response(..))) if is_broken => {}
+            (Some(LastFailure::Response(..)), Some(LastFailure::Error(_))) | (_, None) => {}
             (_, last) => self.last = last,
         }
-        self.go_on(&outcome, now);
+        self.plan_next(&outcome, now);
         None
     }
 
-    fn serve(&mut self, line: usize, peek: Peek<S, H, C, Req>) -> Answer<S, H, C, Req> {
-        self.ledger.end(line, Ending::Served);
-        let ledger = self.over();
-        Ok(self.run().terms.finish(peek, ledger))
+    fn serve(&mut self, entry: usize, peek: Peek<S, H, C, Req>) -> CallResult<S, H, C, Req> {
+        self.ledger.set_ending(entry, Ending::Served);
+        let ledger = self.release();
+        Ok(self.policy().protocol.finish(peek, ledger))
     }
 
-    /// What trips nothing is the caller's, good or bad.
-    fn answer_as_it_is(
+    /// Returns a result that fires no trigger to the caller.
+    fn pass_on(
         &mut self,
-        line: usize,
+        entry: usize,
         outcome: Outcome,
-        last: Option<Last<Peek<S, H, C, Req>>>,
-    ) -> Answer<S, H, C, Req> {
+        last: Option<LastFailure<Peek<S, H, C, Req>>>,
+    ) -> CallResult<S, H, C, Req> {
         let source = match last {
-            Some(Last::Response(peek, _)) => return self.serve(line, peek),
-            Some(Last::Error(source)) => source,
+            Some(LastFailure::Response(peek, _)) => return self.serve(entry, peek),
+            Some(LastFailure::Error(source)) => source,
             None => outcome.failure().copied().unwrap_or(FailureKind::Other.into()).into(),
         };
-        self.ledger.end(line, Ending::Served);
-        Err(Error::new(ErrorKind::Failed { source }, self.over()))
+        self.ledger.set_ending(entry, Ending::Served);
+        Err(Error::new(ErrorKind::Failed { source }, self.release()))
     }
 
     /// Plans what follows a trip.
-    fn go_on(&mut self, outcome: &Outcome, now: Moment) {
+    fn plan_next(&mut self, outcome: &Outcome, now: Moment) {
         self.search.renew();
         let (can_send, may_repeat) = (self.kept.is_some(), self.may_repeat());
         let (mut has_same, mut has_new) = (false, false);
         if self.settings().mode == Mode::Sequential {
             let last = self.ledger.attempts().last().map(|last| last.id);
             self.count();
-            let tries = self.tries.as_deref().expect("they were counted");
+            let counts = self.counts.as_deref().expect("the attempts were counted");
             has_same = last.is_some_and(|last| {
-                !tries.spent.contains(last) && self.search.local().selection.eligible_row(last).is_some()
+                !counts.spent.contains(last) && self.search.local().selection.eligible_row(last).is_some()
             });
-            has_new = self.search.has_another(&tries.tried, last);
+            has_new = self.search.has_another(&counts.attempted, last);
         }
-        let end = Tripped { outcome, now, can_send, may_repeat, has_same, has_new };
-        let stopped = self.plan.tripped(&self.search.local().extra.settings, &end, &mut self.rng);
+        let trip = Trip { outcome, now, can_send, may_repeat, has_same, has_new };
+        let stopped = self.plan.tripped(&self.search.local().extra.settings, &trip, &mut self.rng);
         if stopped == Some(Stopped::NotIdempotent) {
             self.kept = None;
         }
         self.ledger.stopped = stopped.or(self.ledger.stopped);
     }
 
-    /// No attempt succeeded, or none was made.
-    pub(super) fn conclude(&mut self) -> Answer<S, H, C, Req> {
+    /// Ends a request without a success: no attempt succeeded, or none was made.
+    pub(super) fn conclude(&mut self) -> CallResult<S, H, C, Req> {
         self.search.stop();
         let mut ledger = std::mem::take(&mut self.ledger);
         if ledger.attempts().is_empty() {
@@ -131,14 +136,14 @@ where
             return Err(Error::new(kind, ledger));
         }
         match self.last.take() {
-            Some(Last::Response(peek, line)) if self.settings().pass_through => {
-                ledger.passed_through = Some(line);
-                Ok(self.run().terms.finish(peek, ledger))
+            Some(LastFailure::Response(peek, entry)) if self.settings().pass_through => {
+                ledger.passed_through = Some(entry);
+                Ok(self.policy().protocol.finish(peek, ledger))
             }
             last => {
                 let source = match last {
-                    Some(Last::Error(source)) => Some(source),
-                    // No attempt had failed yet when time was up: that is a timeout to the caller.
+                    Some(LastFailure::Error(source)) => Some(source),
+                    // No attempt had failed when the time was up, so the error is a timeout.
                     _ if ledger.stopped == Some(Stopped::OutOfTime) && ledger.last_failure().is_none() => {
                         Some(Failure::new(FailureKind::Timeout).into())
                     }

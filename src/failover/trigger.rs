@@ -1,8 +1,14 @@
+//! The failures that move a request on to another backend.
+
 use std::{fmt, sync::Arc};
 
 use crate::outcome::{Failure, FailureKind, Outcome, Statuses};
 
-/// Says of a failed attempt that another backend is to be asked. Named, so that the ledger can say which one did.
+/// A class of failures that move a request on to another backend. When an attempt fails with one of them, the trigger
+/// fires, and the ledger records its name.
+///
+/// The [defaults](Self::defaults) cover statuses, timeouts, network errors and failures with a name of their own. Set
+/// others with [`FailoverBuilder::triggers`](super::FailoverBuilder::triggers).
 ///
 /// ```
 /// # use tower_fleet::failover::Trigger;
@@ -15,33 +21,36 @@ use crate::outcome::{Failure, FailureKind, Outcome, Statuses};
 #[derive(Clone)]
 pub struct Trigger {
     name: &'static str,
-    trips: Arc<dyn Fn(&Outcome) -> bool + Send + Sync>,
-    /// A list of statuses, where one is set, decides in its place.
+    fires: Arc<dyn Fn(&Outcome) -> bool + Send + Sync>,
+    /// If a list of statuses is set, it decides about statuses in place of `fires`.
     is_status: bool,
 }
 
 impl Trigger {
-    /// A trigger of your own. It is asked about failures only: a success and a caller that left trip nothing.
-    pub fn new(name: &'static str, trips: impl Fn(&Outcome) -> bool + Send + Sync + 'static) -> Self {
-        Self { name, trips: Arc::new(trips), is_status: false }
+    /// Creates a trigger that fires on the failures for which `fires` returns `true`.
+    ///
+    /// `fires` is called with failures only: a success and a cancelled request fire no trigger.
+    pub fn new(name: &'static str, fires: impl Fn(&Outcome) -> bool + Send + Sync + 'static) -> Self {
+        Self { name, fires: Arc::new(fires), is_status: false }
     }
 
-    fn kinds(name: &'static str, of: fn(FailureKind) -> bool) -> Self {
-        Self::new(name, move |outcome| outcome.failure().is_some_and(|failure| of(failure.kind())))
+    fn kinds(name: &'static str, fires: fn(FailureKind) -> bool) -> Self {
+        Self::new(name, move |outcome| outcome.failure().is_some_and(|failure| fires(failure.kind())))
     }
 
-    /// A status, of HTTP or gRPC, that the classifier counts as a failure: 429 and 500 to 599 by default.
+    /// Fires on an HTTP or gRPC status that the classifier counts as a failure: over HTTP, 429 and 500 to 599 by
+    /// default.
     pub fn status() -> Self {
         let by_kind = Self::kinds("status", |kind| matches!(kind, FailureKind::Status(_) | FailureKind::Grpc(_)));
         Self { is_status: true, ..by_kind }
     }
 
-    /// The answer did not come in time.
+    /// Fires on a timeout.
     pub fn timeout() -> Self {
         Self::kinds("timeout", |kind| kind == FailureKind::Timeout)
     }
 
-    /// The connection was refused or broke, or the service in front of it failed, panicked or shed the request.
+    /// Fires when the connection was refused or broke, or when the service failed, panicked or shed the request.
     pub fn network() -> Self {
         Self::kinds("network", |kind| {
             !matches!(
@@ -51,33 +60,34 @@ impl Trigger {
         })
     }
 
-    /// A failure with a name of the classifier's own.
+    /// Fires on a failure that the classifier or a commit point has named.
     pub fn custom() -> Self {
         Self::kinds("custom", |kind| matches!(kind, FailureKind::Custom(_)))
     }
 
-    /// Those that are in force unless others are set: a status, a timeout, the network, a failure with its own name.
+    /// Returns the triggers of a failover that sets no others: [`status`](Self::status), [`timeout`](Self::timeout),
+    /// [`network`](Self::network) and [`custom`](Self::custom).
     pub fn defaults() -> Vec<Self> {
         vec![Self::status(), Self::timeout(), Self::network(), Self::custom()]
     }
 
-    /// What the ledger calls it.
+    /// Returns the name, as the ledger records it.
     pub fn name(&self) -> &'static str {
         self.name
     }
 
-    /// The first of them that the outcome trips.
-    pub(super) fn tripped(triggers: &[Self], statuses: Option<&Statuses>, outcome: &Outcome) -> Option<&'static str> {
+    /// The name of the first trigger that fires on the outcome.
+    pub(super) fn fired(triggers: &[Self], statuses: Option<&Statuses>, outcome: &Outcome) -> Option<&'static str> {
         let failure = outcome.failure()?;
-        let trips = |trigger: &&Self| match (statuses, failure.kind()) {
+        let fires = |trigger: &&Self| match (statuses, failure.kind()) {
             (Some(statuses), FailureKind::Status(status)) if trigger.is_status => statuses.contains(status),
-            _ => (trigger.trips)(outcome),
+            _ => (trigger.fires)(outcome),
         };
-        triggers.iter().find(trips).map(|trigger| trigger.name)
+        triggers.iter().find(fires).map(|trigger| trigger.name)
     }
 
-    /// What a response with this status is to the failover where a list of statuses says so, whatever it is to the
-    /// circuit: a 404 may move a request on, and be no failure.
+    /// The failure that a response with this status is to the failover, if a list of statuses makes it one although the
+    /// classifier does not: a 404 may move a request on without counting in the circuit.
     pub(super) fn on_status(
         triggers: &[Self],
         statuses: Option<&Statuses>,

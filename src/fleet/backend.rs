@@ -1,15 +1,13 @@
+//! A backend before it is part of a fleet: a service and its settings.
+
 use std::{fmt, num::NonZeroU32, sync::Arc, time::Duration};
 
 use tower_layer::Layer;
 
 use super::member::Settings;
-use crate::{
-    health::Status,
-    name::BackendName,
-    setting::{Field, InvalidSetting},
-};
+use crate::{health::AdminStatus, name::BackendName, setting::InvalidSetting};
 
-/// One of the services that a fleet is made of, and what is to be known about it.
+/// A service to be added to a fleet, with its name and settings.
 ///
 /// ```
 /// # use tower_fleet::Backend;
@@ -18,8 +16,8 @@ use crate::{
 /// let backend = Backend::new("eu-1", client).weight(3).priority(10).timeout(Duration::from_secs(30));
 /// ```
 ///
-/// Values are looked at when the backend enters a fleet: [`FleetBuilder::build`](super::FleetBuilder::build) and
-/// [`Fleet::insert`](super::Fleet::insert) refuse bad ones.
+/// The setters accept any value. Invalid ones are rejected when the backend is added to a fleet, by
+/// [`FleetBuilder::build`](super::FleetBuilder::build), [`Fleet::insert`](super::Fleet::insert) and the like.
 #[derive(Clone)]
 #[must_use = "a backend does nothing until it is part of a fleet"]
 pub struct Backend<S> {
@@ -27,67 +25,74 @@ pub struct Backend<S> {
     pub(super) weight: u32,
     pub(super) priority: i32,
     pub(super) timeout: Option<Duration>,
-    pub(super) status: Status,
+    pub(super) status: AdminStatus,
     pub(super) service: S,
 }
 
 impl<S> Backend<S> {
-    /// A backend of weight 1 and priority 0, without a timeout.
+    /// Creates a healthy backend of weight 1 and priority 0, without a timeout.
     ///
-    /// The name identifies the backend within its fleet and is shown in errors, events and pages. It has 1 to 128 bytes
-    /// of ASCII letters, digits and `-_.:/[]`, so that it is safe in all of them.
+    /// The name identifies the backend within its fleet and is shown in errors and events. It must have 1 to 128 bytes
+    /// of ASCII letters, digits and `-_.:/[]`.
     pub fn new(name: impl Into<Arc<str>>, service: S) -> Self {
-        Self { name: name.into(), weight: 1, priority: 0, timeout: None, status: Status::Healthy, service }
+        Self { name: name.into(), weight: 1, priority: 0, timeout: None, status: AdminStatus::Healthy, service }
     }
 
-    /// The share of the requests it gets among the backends of its tier; at least 1.
+    /// Sets the share of the requests that the backend gets among those of its tier. Default 1, which is the minimum.
+    ///
+    /// Only strategies that use weights honour it, such as [`Weighted`](crate::Weighted).
     pub fn weight(mut self, weight: u32) -> Self {
         self.weight = weight;
         self
     }
 
-    /// Higher goes first: backends of equal priority form a tier, and a tier is left only when nobody in it is eligible.
+    /// Sets the tier of the backend. Default 0; may be negative.
+    ///
+    /// Backends of equal priority form a tier. Requests go to the highest tier that has an eligible backend.
     pub fn priority(mut self, priority: i32) -> Self {
         self.priority = priority;
         self
     }
 
-    /// How long one attempt may take, from the moment the backend is ready until its response is the answer: for
-    /// [`Failover`](crate::Failover) up to its commit, else with its head. The rest of a body is not under it. Without it
-    /// no timer runs.
+    /// Limits the time of one attempt. Default no limit, and no timer runs.
+    ///
+    /// The time starts when the backend is ready. It ends at the head of the response, or at the commit point under
+    /// [`Failover`](crate::Failover). It does not cover the rest of the body.
     pub fn timeout(mut self, timeout: Duration) -> Self {
         self.timeout = Some(timeout);
         self
     }
 
-    /// How it enters the fleet: drained, for one that is to be let in by hand. Default healthy.
-    pub fn status(mut self, status: Status) -> Self {
+    /// Sets the status with which the backend is added. Default [`Healthy`](AdminStatus::Healthy).
+    ///
+    /// Use [`Draining`](AdminStatus::Draining) for a backend that gets no requests before an operator enables it.
+    pub fn status(mut self, status: AdminStatus) -> Self {
         self.status = status;
         self
     }
 
-    /// Wraps the service of this backend alone.
+    /// Wraps the service of this backend in a layer: for one attempt at it, not for the whole request.
     pub fn layer<L: Layer<S>>(self, layer: L) -> Backend<L::Service> {
         self.map(|service| layer.layer(service))
     }
 
-    /// The same backend with another service, made of this one.
+    /// Replaces the service by one made from it. The name and the settings stay.
     pub fn map<T>(self, change: impl FnOnce(S) -> T) -> Backend<T> {
         let Self { name, weight, priority, timeout, status, service } = self;
         Backend { name, weight, priority, timeout, status, service: change(service) }
     }
 
-    /// Its name, which may still be refused.
+    /// Returns the name, which is not checked yet.
     pub fn name(&self) -> &str {
         &self.name
     }
 
-    /// Its service.
+    /// Returns the service.
     pub fn service(&self) -> &S {
         &self.service
     }
 
-    /// Past this point no bad name, weight or timeout exists.
+    /// Checks the name and the settings. Past this point no invalid one exists.
     pub(crate) fn checked(&self) -> Result<Settings, InvalidSetting> {
         let name = BackendName::checked(&self.name)?;
         let weight = checked_weight(&name, self.weight)?;
@@ -98,16 +103,17 @@ impl<S> Backend<S> {
 
 pub(super) fn checked_timeout(backend: &str, timeout: Option<Duration>) -> Result<(), InvalidSetting> {
     if timeout.is_some_and(|timeout| timeout.is_zero()) {
-        return Err(InvalidSetting::new(backend, Field::Timeout, "0 s", "must be longer than zero"));
+        return Err(InvalidSetting::of_backend(backend, "timeout", "0 s", "must be longer than zero"));
     }
     Ok(())
 }
 
 pub(super) fn checked_weight(backend: &str, weight: u32) -> Result<NonZeroU32, InvalidSetting> {
-    NonZeroU32::new(weight).ok_or_else(|| InvalidSetting::new(backend, Field::Weight, "0", "must be at least 1"))
+    let reason = "must be at least 1: to send a backend no requests, drain it";
+    NonZeroU32::new(weight).ok_or_else(|| InvalidSetting::of_backend(backend, "weight", 0, reason))
 }
 
-/// Shows no service: clients hold credentials.
+/// Does not show the service: clients hold credentials.
 impl<S> fmt::Debug for Backend<S> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Backend")

@@ -1,14 +1,16 @@
+//! Builds a fleet: its first backends, and the settings of all.
+
 use std::{fmt, sync::Arc};
 
 use super::{
     backend::Backend,
     core::FleetCore,
     ejection::EjectionLimits,
-    handle::{Added, Fleet, insert},
-    view::Shared,
+    handle::{Fleet, NewMember, insert},
+    view::FleetInner,
 };
 use crate::{
-    health::Policy,
+    health::CircuitPolicy,
     name::BackendName,
     outcome::{ErrorsOnly, HttpClassifier},
     setting::InvalidSetting,
@@ -16,12 +18,12 @@ use crate::{
 
 #[cfg(feature = "http")]
 impl<S: Send + Sync + 'static> Fleet<S> {
-    /// An empty fleet of HTTP services, to which backends are added while it serves.
+    /// Creates an empty fleet of HTTP or gRPC services, to which backends are added while it serves.
     pub fn new() -> Self {
-        Self::builder().build().expect("an empty fleet has no bad setting")
+        Self::builder().build().expect("an empty fleet has no invalid setting")
     }
 
-    /// Starts a fleet of HTTP services.
+    /// Starts to build a fleet of HTTP or gRPC services.
     pub fn builder() -> FleetBuilder<S> {
         FleetBuilder::new(HttpClassifier::new())
     }
@@ -35,42 +37,43 @@ impl<S: Send + Sync + 'static> Default for Fleet<S> {
 }
 
 impl<S: Send + Sync + 'static> Fleet<S, ErrorsOnly> {
-    /// Starts a fleet of services that are not HTTP: a call fails when it returns an error, and is over with its
-    /// response.
+    /// Starts to build a fleet of services that are not HTTP.
+    ///
+    /// A call fails when it returns an error, and ends with its response. For another rule see
+    /// [`classify`](FleetBuilder::classify).
     pub fn plain() -> FleetBuilder<S, ErrorsOnly> {
         FleetBuilder::new(ErrorsOnly)
     }
 }
 
-/// The backends of a fleet before it serves, and what is true of each of them.
+/// Builds a [`Fleet`]: its first backends and their common settings.
+///
+/// The order of the calls does not matter, except among the backends, whose order the fleet keeps. If a setting is
+/// given twice, the last one counts.
 #[must_use = "a builder does nothing until it is built"]
 pub struct FleetBuilder<S, C = HttpClassifier> {
     name: Arc<str>,
     backends: Vec<Backend<S>>,
     classifier: C,
-    is_classified: bool,
-    policy: Option<Policy>,
+    policy: Option<CircuitPolicy>,
     limits: EjectionLimits,
-    refused: Option<InvalidSetting>,
 }
 
-/// A fleet without a name.
-const UNNAMED: &str = "fleet";
+/// The name of a fleet that was given none.
+const DEFAULT_NAME: &str = "fleet";
 
 impl<S, C> FleetBuilder<S, C> {
     pub(super) fn new(classifier: C) -> Self {
         Self {
-            name: Arc::from(UNNAMED),
+            name: Arc::from(DEFAULT_NAME),
             backends: Vec::new(),
             classifier,
-            is_classified: false,
             policy: None,
             limits: EjectionLimits::default(),
-            refused: None,
         }
     }
 
-    /// What errors call the fleet. Default `fleet`.
+    /// Sets the name of the fleet, which errors and events show. Default `fleet`.
     pub fn name(mut self, name: impl Into<Arc<str>>) -> Self {
         self.name = name.into();
         self
@@ -82,53 +85,42 @@ impl<S, C> FleetBuilder<S, C> {
         self
     }
 
-    /// Adds several.
+    /// Adds several backends.
     pub fn backends(mut self, backends: impl IntoIterator<Item = Backend<S>>) -> Self {
         self.backends.extend(backends);
         self
     }
 
-    /// Sets what tells how a call ended, for a fleet without circuits. A
-    /// [`circuit_breaker`](Self::circuit_breaker) brings its own.
+    /// Sets the classifier, which decides whether a call failed: for circuits, and for the triggers of a failover.
+    ///
+    /// Default [`HttpClassifier`] for [`Fleet::builder`], and [`ErrorsOnly`] for [`Fleet::plain`].
     pub fn classify<D>(self, classifier: D) -> FleetBuilder<S, D> {
-        self.classified(classifier, None)
+        let Self { name, backends, policy, limits, .. } = self;
+        FleetBuilder { name, backends, classifier, policy, limits }
     }
 
-    /// Sets the circuit of each backend, of those that are inserted later too, and the classifier that goes with it.
-    pub(crate) fn circuits<D>(self, policy: Result<Policy, InvalidSetting>, classifier: D) -> FleetBuilder<S, D> {
-        self.classified(classifier, Some(policy))
+    /// Gives each backend a circuit of its own, also those that are inserted later. Default none.
+    ///
+    /// A backend with an open circuit is not eligible, so no door selects it. Once the open time is over, a request
+    /// probes the backend.
+    pub fn circuit_breaker(mut self, policy: CircuitPolicy) -> Self {
+        self.policy = Some(policy);
+        self
     }
 
-    fn classified<D>(self, classifier: D, policy: Option<Result<Policy, InvalidSetting>>) -> FleetBuilder<S, D> {
-        let Self { name, backends, is_classified, policy: before, limits, mut refused, .. } = self;
-        if is_classified {
-            let (setting, reason) = match (policy.is_some(), before.is_some()) {
-                (true, true) => ("circuit_breaker", "is set twice"),
-                (false, false) => ("classify", "is set twice"),
-                _ => ("classify", "is set beside `circuit_breaker`, which brings its classifier: set one of them"),
-            };
-            refused.get_or_insert(InvalidSetting::setting(setting, "", reason));
-        }
-        let policy = match policy {
-            None => before,
-            Some(Ok(policy)) => Some(policy),
-            Some(Err(bad)) => {
-                refused.get_or_insert(bad);
-                before
-            }
-        };
-        FleetBuilder { name, backends, classifier, is_classified: true, policy, limits, refused }
-    }
-
-    /// At most this share of the healthy backends, from 0 to 1, is taken out by their circuits at a time; the latest to
-    /// fail serve on. Default 1, which is off.
-    pub fn most_ejected(mut self, share: f64) -> Self {
+    /// Limits the share of backends that circuits may keep out of rotation at a time, from 0 to 1. Default 1, no limit.
+    ///
+    /// Beyond it, the backends whose circuits opened last stay in rotation. Backends that an operator or a cool-down
+    /// keeps out are not counted.
+    pub fn max_ejected(mut self, share: f64) -> Self {
         self.limits.max_ejected = share;
         self
     }
 
-    /// With less than this share of the healthy backends left by their circuits, all of them serve: better a bad chance
-    /// than none, and no crowd on the last. Default 0, which is off.
+    /// Keeps all backends in rotation while less than this share of them has a closed circuit. Default 0, which is off.
+    ///
+    /// When most backends fail, the cause is often elsewhere, and the few with closed circuits would be overloaded.
+    /// Backends that an operator or a cool-down keeps out are not counted, and stay out.
     pub fn panic_below(mut self, share: f64) -> Self {
         self.limits.panic_below = share;
         self
@@ -136,23 +128,23 @@ impl<S, C> FleetBuilder<S, C> {
 }
 
 impl<S: Send + Sync + 'static, C: Clone + Send + Sync + 'static> FleetBuilder<S, C> {
-    /// The fleet.
+    /// Builds the fleet.
     ///
     /// # Errors
     ///
-    /// A backend with a bad or a taken name, or any other bad value, by its name.
+    /// The first invalid setting: of the fleet, of the circuits, or of a backend. Or a name that two backends share.
     pub fn build(self) -> Result<Fleet<S, C>, InvalidSetting> {
-        let Self { name, backends, classifier, policy, limits, refused, .. } = self;
-        refused.map_or(Ok(()), Err)?;
-        BackendName::checked(&name)?;
+        let Self { name, backends, classifier, policy, limits } = self;
+        BackendName::checked(&name).map_err(|error| InvalidSetting::of_fleet_name(&error))?;
+        let policy = policy.map(CircuitPolicy::checked).transpose()?;
         let core = FleetCore::new(name, policy, limits.checked()?);
-        let fleet = Fleet { shared: Arc::new(Shared::new(core, classifier)) };
-        let mut added: Vec<Option<Added<S, C>>> =
-            backends.into_iter().map(|backend| fleet.added(backend).map(Some)).collect::<Result<_, _>>()?;
-        fleet.shared.core.edit(|books| {
-            // Of a large fleet each member has few lines, the first ones too.
-            books.expected = added.len();
-            added.iter_mut().try_for_each(|added| insert(&fleet, books, added))
+        let fleet = Fleet { shared: Arc::new(FleetInner::new(core, classifier)) };
+        let mut members: Vec<Option<NewMember<S, C>>> =
+            backends.into_iter().map(|backend| fleet.checked(backend).map(Some)).collect::<Result<_, _>>()?;
+        fleet.shared.core.edit(|registry| {
+            // So that the first members of a large fleet get as few counters as the later ones.
+            registry.expected = members.len();
+            members.iter_mut().try_for_each(|member| insert(&fleet, registry, member))
         })?;
         Ok(fleet)
     }

@@ -1,52 +1,64 @@
-//! What a strategy sees of a tier.
+//! What a strategy sees of the backends that it selects from.
 
 use std::{fmt, num::NonZeroU32, ops::Index, sync::Arc};
 
 use super::member::MemberInfo;
 use crate::name::{BackendId, BackendName};
 
-/// The eligible backends of one tier, for a strategy to choose from.
+/// The eligible backends of one tier, from which a strategy selects one.
 ///
-/// They are numbered from 0, in the order of the fleet; `candidates[0]` is the first.
+/// They are numbered from 0, in the order of the fleet. `candidates[0]` is the first one.
 #[derive(Clone, Copy, Debug)]
 pub struct Candidates<'a> {
+    /// The whole tier.
     pub(super) all: &'a [Candidate],
-    /// Rows of the view.
+    /// Rows of the view, in ascending order.
     pub(super) eligible: &'a [u32],
     /// The first row of the tier.
     pub(super) base: u32,
 }
 
 impl<'a> Candidates<'a> {
-    /// How many there are.
+    /// Returns the number of candidates.
     #[inline(always)]
     pub fn len(&self) -> usize {
         self.eligible.len()
     }
 
-    /// Whether there is none. A strategy is never asked then.
+    /// Returns whether there is no candidate. No strategy is called then.
     pub fn is_empty(&self) -> bool {
         self.eligible.is_empty()
     }
 
-    /// The candidates, in the order of the fleet.
+    /// Returns the candidates, in the order of the fleet.
     pub fn iter(&self) -> impl ExactSizeIterator<Item = &'a Candidate> + use<'a> {
         let Self { all, eligible, base } = *self;
         eligible.iter().map(move |row| &all[(row - base) as usize])
     }
 
-    /// The whole tier, those that are not eligible included.
+    /// Returns the whole tier, including the backends that are not eligible.
     pub fn tier(&self) -> &'a [Candidate] {
         self.all
     }
 
-    /// The place of a candidate in the whole tier: unlike its number it stays when others become eligible or not.
+    /// Returns the place of a candidate in the whole tier.
+    ///
+    /// Unlike its number, the place stays the same when the eligibility of other backends changes.
+    ///
+    /// # Panics
+    ///
+    /// If there is no candidate with this number.
     #[inline(always)]
     pub fn place(&self, number: usize) -> usize {
         (self.eligible[number] - self.base) as usize
     }
 
-    /// The number of the candidate at this place of the tier, if it is eligible; else that of the next one.
+    /// Returns the number of the candidate at a place of the tier.
+    ///
+    /// # Errors
+    ///
+    /// The backend at this place is not eligible. Contains the number of the next candidate behind it, which is
+    /// [`len`](Self::len) if there is none.
     pub fn number(&self, place: usize) -> Result<usize, usize> {
         self.eligible.binary_search(&(place as u32 + self.base))
     }
@@ -63,45 +75,49 @@ impl Index<usize> for Candidates<'_> {
 
 #[cfg(test)]
 impl<'a> Candidates<'a> {
-    /// Candidates of no fleet, for the tests of the strategies.
+    /// Candidates without a fleet, for the tests of the strategies.
     pub(crate) fn of(all: &'a [Candidate], eligible: &'a [u32]) -> Self {
         Self { all, eligible, base: 0 }
     }
 }
 
-/// A backend that a strategy may choose.
+/// A backend that a strategy may select.
 #[derive(Clone)]
 pub struct Candidate(pub(crate) Arc<MemberInfo>);
 
 impl Candidate {
-    /// Which backend this is, whatever its name.
+    /// Returns the id of the backend.
     #[inline]
     pub fn id(&self) -> BackendId {
         self.0.id
     }
 
-    /// Its name.
+    /// Returns the name of the backend.
     pub fn name(&self) -> &BackendName {
         &self.0.name
     }
 
-    /// Its weight; never zero.
+    /// Returns the weight of the backend.
     #[inline]
     pub fn weight(&self) -> NonZeroU32 {
         self.0.weight()
     }
 
-    /// Its priority. All candidates of one choice have the same.
+    /// Returns the priority of the backend, which all candidates of one pick share.
     pub fn priority(&self) -> i32 {
         self.0.priority()
     }
 
-    /// Its place in the order of the fleet: grows along the candidates, and stays when others come and go.
+    /// Returns a number that orders the backends of the fleet: candidates have ascending positions.
+    ///
+    /// It stays the same while other backends are added and removed, and a replacement inherits it.
     pub fn position(&self) -> u64 {
         self.0.position()
     }
 
-    /// How many calls run there now: one read for each thread that makes calls, no lock.
+    /// Returns the number of calls in flight at the backend, up to the end of their responses.
+    ///
+    /// Takes no lock, but reads one counter per thread.
     #[inline]
     pub fn in_flight(&self) -> usize {
         self.0.in_flight()
@@ -110,10 +126,10 @@ impl Candidate {
 
 #[cfg(test)]
 impl Candidate {
-    /// A candidate of no fleet, for the tests of the strategies.
+    /// A candidate without a fleet, for the tests of the strategies.
     pub(crate) fn alone(id: u64, weight: u32) -> Self {
         let name = BackendName::lossy(&format!("backend-{id}"));
-        let weight = NonZeroU32::new(weight).expect("a weight");
+        let weight = NonZeroU32::new(weight).expect("a weight of at least 1");
         let settings = super::member::Settings { name, weight, priority: 0, timeout: None };
         Self(Arc::new(MemberInfo::new(BackendId(id), settings, None, 1, crate::time::Clock::start(), None)))
     }

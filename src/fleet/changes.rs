@@ -1,3 +1,5 @@
+//! The stream of the changes of a fleet.
+
 use std::{
     pin::Pin,
     task::{Context, Poll},
@@ -6,37 +8,38 @@ use std::{
 use futures::{channel::mpsc, stream::Stream};
 
 use crate::{
-    health::{Status, Transition},
+    health::{AdminStatus, Transition},
     name::BackendName,
 };
 
-/// Something that happened to a fleet.
+/// A change of a fleet, as [`Changes`] yields it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Change {
-    /// A backend came.
+    /// A backend was added.
     Inserted(BackendName),
-    /// A backend left; its running requests finish.
+    /// A backend was removed. Its requests in flight finish.
     Removed(BackendName),
-    /// Another service took a backend's place.
+    /// A backend got another service.
     Replaced(BackendName),
-    /// A backend has another weight.
+    /// A backend got this weight.
     Reweighted(BackendName, u32),
-    /// A backend is in another tier.
+    /// A backend got this priority, and is in another tier.
     Moved(BackendName, i32),
-    /// The operator said something else of a backend.
-    Status(BackendName, Status),
-    /// A backend's circuit went from one state to another.
+    /// The operator set this status of a backend.
+    Status(BackendName, AdminStatus),
+    /// The circuit of a backend changed its state.
     Circuit(BackendName, Transition),
-    /// So many changes were not delivered, because they came faster than they were read. Ask
-    /// [`Fleet::snapshot`](super::Fleet::snapshot) for how things are.
+    /// This many changes were not delivered, since the stream was not polled often enough. For the current state see
+    /// [`Fleet::snapshot`](super::Fleet::snapshot).
     Missed(u64),
 }
 
-/// The changes of a fleet from now on, as they were noted. Ends with the fleet.
+/// A stream of the changes of a fleet, from [`Fleet::changes`](super::Fleet::changes). Ends with the fleet.
 ///
-/// Transitions of one circuit that two threads brought about may come in either order: their generations tell which was
-/// first.
+/// Holds up to 1,024 changes; beyond that, it yields [`Change::Missed`]. Changes are in the order in which they were
+/// made. Only transitions of one circuit that two threads caused at the same time may be swapped: their
+/// [generations](Transition::generation) show the order.
 #[derive(Debug)]
 #[must_use = "streams do nothing unless polled"]
 pub struct Changes(mpsc::Receiver<Change>);
@@ -49,14 +52,14 @@ impl Stream for Changes {
     }
 }
 
-/// The sending end: it never waits for a slow reader, and tells it what it missed.
+/// The sending end of [`Changes`]. Never waits for a slow reader, but counts the changes that the reader misses.
 pub(super) struct Listener {
     sender: mpsc::Sender<Change>,
     missed: u64,
 }
 
 impl Listener {
-    /// Enough for a fleet-wide flap of a thousand backends; a reader that sleeps longer is told so.
+    /// Room for a transition of each of a thousand backends.
     const BACKLOG: usize = 1024;
 
     pub(super) fn pair() -> (Self, Changes) {
@@ -64,18 +67,18 @@ impl Listener {
         (Self { sender, missed: 0 }, Changes(receiver))
     }
 
-    pub(super) fn is_heard(&self) -> bool {
+    pub(super) fn is_connected(&self) -> bool {
         !self.sender.is_closed()
     }
 
-    /// False when nobody listens any more.
-    pub(super) fn tell(&mut self, change: &Change) -> bool {
+    /// Sends a change. Returns false once the stream was dropped.
+    pub(super) fn announce(&mut self, change: &Change) -> bool {
         if self.missed > 0 && self.sender.try_send(Change::Missed(self.missed)).is_ok() {
             self.missed = 0;
         }
         match self.sender.try_send(change.clone()) {
             Ok(()) => true,
-            Err(full) if full.is_full() => {
+            Err(error) if error.is_full() => {
                 self.missed += 1;
                 true
             }
@@ -91,18 +94,18 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_slow_reader_is_told_what_it_missed() {
+    fn a_slow_reader_receives_the_number_of_missed_changes() {
         let (mut listener, mut changes) = Listener::pair();
         for _ in 0..2_000 {
-            assert!(listener.tell(&Change::Missed(0)));
+            assert!(listener.announce(&Change::Missed(0)));
         }
         let mut read = 0;
         while changes.next().now_or_never().is_some() {
             read += 1;
         }
-        assert!(listener.tell(&Change::Missed(0)));
+        assert!(listener.announce(&Change::Missed(0)));
         assert_eq!(changes.next().now_or_never(), Some(Some(Change::Missed(2_000 - read))));
         drop(changes);
-        assert!(!listener.tell(&Change::Missed(0)));
+        assert!(!listener.announce(&Change::Missed(0)));
     }
 }

@@ -1,4 +1,4 @@
-//! What a fleet is apart from its services: its members, what is believed about them, and what is due.
+//! The part of a fleet that does not depend on the type of its services.
 
 use std::{
     num::NonZeroU32,
@@ -12,40 +12,40 @@ use std::{
 use futures::task::AtomicWaker;
 
 use super::{
-    books::Books,
     changes::{Change, Changes, Listener},
     ejection::EjectionLimits,
     member::{MemberInfo, Publisher},
+    registry::Registry,
     snapshot::Snapshot,
     switch::Switch,
 };
 use crate::{
-    health::{Policy, Signal, State, Status, Transition},
+    health::{AdminStatus, CircuitPolicy, CircuitState, Signal, Transition},
     setting::InvalidSetting,
     telemetry,
     time::{Clock, Moment},
     wake::Waiters,
 };
 
-/// The core of a fleet, which knows no service type.
+/// The part of a fleet that does not depend on the type of its services.
 ///
-/// Whatever changes is written to one [`Health`] or to the books, under one lock, and published by a new version. A door
-/// that sees a version it does not know derives its tables anew.
+/// Every change is written to a [`Health`](crate::health::Health) or to the [`Registry`], under one lock, and published
+/// as a new version. A door that reads a new version derives its tables again.
 pub(crate) struct FleetCore {
     pub(crate) name: Arc<str>,
     pub(crate) clock: Clock,
-    /// What the circuit of each member goes by, if there are circuits.
-    pub(super) policy: Option<Arc<Policy>>,
+    /// The policy of the circuits, if the fleet has any.
+    pub(super) policy: Option<Arc<CircuitPolicy>>,
     limits: EjectionLimits,
     version: AtomicU64,
-    /// When the first of what is due is due; [`Moment::NEVER`] when nothing is.
+    /// The first deadline of the registry, in nanoseconds; [`Moment::NEVER`] without one.
     next_due: AtomicU64,
-    books: Mutex<Books>,
+    registry: Mutex<Registry>,
     waiters: Waiters,
 }
 
 impl FleetCore {
-    pub(super) fn new(name: Arc<str>, policy: Option<Policy>, limits: EjectionLimits) -> Self {
+    pub(super) fn new(name: Arc<str>, policy: Option<CircuitPolicy>, limits: EjectionLimits) -> Self {
         Self {
             name,
             clock: Clock::start(),
@@ -53,153 +53,156 @@ impl FleetCore {
             limits,
             version: AtomicU64::new(1),
             next_due: AtomicU64::new(Moment::NEVER.as_nanos()),
-            books: Mutex::new(Books::new(limits)),
+            registry: Mutex::new(Registry::new(limits)),
             waiters: Waiters::default(),
         }
     }
 
-    /// Rises with everything that a pick has to see. Unchanged it costs a door next to nothing to read.
+    /// Returns the version, which rises with every change that doors must see.
     #[inline(always)]
     pub(crate) fn version(&self) -> u64 {
         self.version.load(Ordering::Acquire)
     }
 
-    pub(super) fn books(&self) -> MutexGuard<'_, Books> {
-        // No foreign code runs under the lock, but for the wakers of listeners and the keys of a discovery.
-        self.books.lock().unwrap_or_else(PoisonError::into_inner)
+    /// Locks the registry.
+    pub(super) fn registry(&self) -> MutexGuard<'_, Registry> {
+        // The caller's code must not run under the lock. Exceptions: the wakers of listeners, the keys of a discovery.
+        self.registry.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The one way to change a fleet: what `edit` did is published when this returns. An edit that changed nothing
-    /// publishes nothing.
-    pub(super) fn edit<T>(&self, edit: impl FnOnce(&mut Books) -> T) -> T {
-        let mut books = self.books();
-        let done = edit(&mut books);
-        let news = self.publish(&mut books);
-        drop(books);
-        let Some(news) = news else { return done };
+    /// Changes the fleet, and publishes the change before it returns. Publishes nothing if nothing changed.
+    ///
+    /// Every change is made here.
+    pub(super) fn edit<T>(&self, edit: impl FnOnce(&mut Registry) -> T) -> T {
+        let mut registry = self.registry();
+        let done = edit(&mut registry);
+        let unpublished = self.publish(&mut registry);
+        drop(registry);
+        let Some(unpublished) = unpublished else { return done };
         self.waiters.wake();
-        news.iter().for_each(|change| match change {
-            Change::Circuit(name, transition) => telemetry::circuit_moved(name, &transition.from, &transition.to),
+        unpublished.iter().for_each(|change| match change {
+            Change::Circuit(name, transition) => telemetry::circuit_changed(name, &transition.from, &transition.to),
             change => telemetry::fleet_changed(change),
         });
         done
     }
 
-    fn publish(&self, books: &mut Books) -> Option<Vec<Change>> {
-        let is_changed = books.settle();
-        self.next_due.store(books.next_due().as_nanos(), Ordering::Relaxed);
+    fn publish(&self, registry: &mut Registry) -> Option<Vec<Change>> {
+        let is_changed = registry.finish_edit();
+        self.next_due.store(registry.next_due().as_nanos(), Ordering::Relaxed);
         if !is_changed {
             return None;
         }
-        // Before a word of it: what happens to those that listen is no matter of the fleet.
+        // Before the listeners: if the waker of one panics, the version is published nevertheless.
         self.version.fetch_add(1, Ordering::Release);
-        Some(books.tell_news())
+        Some(registry.publish_changes())
     }
 
-    /// Notes a signal about a member: writes it and publishes it. False when it changes nothing.
+    /// Applies a signal to a member and publishes the change. Returns whether anything changed.
     pub(crate) fn signal(&self, member: &Arc<MemberInfo>, signal: Signal) -> bool {
-        self.edit(|books| self.write(books, member, signal))
+        self.edit(|registry| self.write(registry, member, signal))
     }
 
-    fn write(&self, books: &mut Books, member: &Arc<MemberInfo>, signal: Signal) -> bool {
-        let changes = member.health.apply(signal);
-        if changes {
+    fn write(&self, registry: &mut Registry, member: &Arc<MemberInfo>, signal: Signal) -> bool {
+        let is_changed = member.health.apply(signal);
+        if is_changed {
             if let Signal::Status(status) = signal {
-                books.tell(Change::Status(member.name.clone(), status));
+                registry.announce(Change::Status(member.name.clone(), status));
             }
-            books.refresh(member, false, self.clock.now());
+            registry.refresh(member, false, self.clock.now());
         }
-        changes
+        is_changed
     }
 
-    /// Publishes what is due by now: circuits to be probed, cool-downs that are over. Costs one read while nothing is in
-    /// the queue, and a look at the clock otherwise.
+    /// Publishes the deadlines that are reached: circuits that are due for a probe, cool-downs that are over.
+    ///
+    /// Costs one atomic load while there is no deadline, and reads the clock otherwise.
     #[inline(always)]
-    pub(crate) fn settle_due(&self) {
+    pub(crate) fn process_due(&self) {
         if self.next_due.load(Ordering::Relaxed) != Moment::NEVER.as_nanos() {
-            self.settle_what_is_due();
+            self.process_reached();
         }
     }
 
     #[cold]
-    fn settle_what_is_due(&self) {
+    fn process_reached(&self) {
         let now = self.clock.now();
         if !now.reached(Moment::from_nanos(self.next_due.load(Ordering::Relaxed))) {
             return;
         }
-        self.edit(|books| books.settle_due(now));
+        self.edit(|registry| registry.process_due(now));
     }
 
-    /// Whether only so many may be out.
-    pub(crate) fn has_limits(&self) -> bool {
+    /// Returns whether the number of backends that circuits keep out is limited.
+    pub(crate) fn has_ejection_limits(&self) -> bool {
         !self.limits.is_off()
     }
 
-    /// Notes circuits that have opened but for the note of it: one of them may have to serve. When this returns, what was
-    /// about to be noted is.
+    /// Applies the ejection limits to circuits that have opened, but did not publish their transition yet: one of them
+    /// may have to be exempt.
     #[cold]
-    pub(crate) fn catch_up<'a>(&self, members: impl Iterator<Item = &'a Arc<MemberInfo>>) {
+    pub(crate) fn note_openings<'a>(&self, members: impl Iterator<Item = &'a Arc<MemberInfo>>) {
         let is_out = |member: &&Arc<MemberInfo>| member.health.on_probation().is_some() && !member.health.is_exempt();
         let out: Vec<_> = members.filter(is_out).collect();
         if !out.is_empty() {
             let now = self.clock.now();
-            self.edit(|books| {
-                let late = out.iter().filter(|member| member.opens_unnoted());
-                late.for_each(|member| books.refresh(member, false, now));
+            self.edit(|registry| {
+                let unnoted = out.iter().filter(|member| member.has_unnoted_opening());
+                unnoted.for_each(|member| registry.refresh(member, false, now));
             });
         }
     }
 
-    /// After how long a backend may be eligible that is not now, if any ever is by itself.
+    /// Returns the time until another backend may become eligible, if one does without a change from outside.
     pub(crate) fn retry_after(&self) -> Option<Duration> {
         let now = self.clock.now();
-        self.books().retry_after(now)
+        self.registry().retry_after(now)
     }
 
-    /// Until when a task that waits for a backend has to look again by itself.
+    /// Returns the first deadline, at which a task that waits for a backend must search again.
     pub(crate) fn next_due(&self) -> Option<Moment> {
         Some(Moment::from_nanos(self.next_due.load(Ordering::Relaxed))).filter(|due| *due != Moment::NEVER)
     }
 
-    /// A place for a task that waits for the fleet to change.
-    pub(crate) fn wait(&self) -> Arc<AtomicWaker> {
+    /// Adds a waker for a task that waits for the fleet to change.
+    pub(crate) fn add_waker(&self) -> Arc<AtomicWaker> {
         self.waiters.join()
     }
 
     pub(super) fn find(&self, name: &str) -> Option<Arc<MemberInfo>> {
-        self.books().by_name.get(name).cloned()
+        self.registry().by_name.get(name).cloned()
     }
 
     pub(super) fn set_weight(&self, name: &str, weight: NonZeroU32) -> Result<(), InvalidSetting> {
-        self.edit(|books| {
-            let member = books.known(name)?;
+        self.edit(|registry| {
+            let member = registry.member(name)?;
             if member.set_weight(weight) {
-                books.membership += 1;
-                books.tell(Change::Reweighted(member.name.clone(), weight.get()));
+                registry.membership += 1;
+                registry.announce(Change::Reweighted(member.name.clone(), weight.get()));
             }
             Ok(())
         })
     }
 
     pub(super) fn set_priority(&self, name: &str, priority: i32) -> bool {
-        self.edit(|books| {
-            let Some(member) = books.by_name.get(name).cloned() else { return false };
+        self.edit(|registry| {
+            let Some(member) = registry.by_name.get(name).cloned() else { return false };
             if member.set_priority(priority) {
-                books.membership += 1;
-                books.tell(Change::Moved(member.name.clone(), priority));
+                registry.membership += 1;
+                registry.announce(Change::Moved(member.name.clone(), priority));
             }
             true
         })
     }
 
     pub(super) fn set_timeout(&self, name: &str, timeout: Option<Duration>) -> Result<(), InvalidSetting> {
-        let books = self.books();
-        let member = books.known(name)?;
+        let registry = self.registry();
+        let member = registry.member(name)?;
         member.set_timeout(timeout);
         Ok(())
     }
 
-    pub(super) fn set_status(&self, name: &str, status: Status) -> bool {
+    pub(super) fn set_status(&self, name: &str, status: AdminStatus) -> bool {
         let Some(member) = self.find(name) else { return false };
         self.signal(&member, Signal::Status(status));
         true
@@ -213,7 +216,7 @@ impl FleetCore {
 
     pub(crate) fn snapshot(&self) -> Vec<Snapshot> {
         let now = self.clock.now();
-        self.books().members.iter().map(|member| Snapshot::new(member, now)).collect()
+        self.registry().members.iter().map(|member| Snapshot::new(member, now)).collect()
     }
 
     pub(super) fn switch(&self, name: &str) -> Option<Switch> {
@@ -222,29 +225,27 @@ impl FleetCore {
 
     pub(super) fn changes(&self) -> Changes {
         let (listener, changes) = Listener::pair();
-        self.books().listen(listener);
+        self.registry().listen(listener);
         changes
     }
 
     #[cfg(test)]
     pub(super) fn listeners(&self) -> usize {
-        self.books().listeners()
+        self.registry().listeners()
     }
 }
 
 impl Publisher for FleetCore {
-    /// The circuit of a member moved.
-    fn circuit_moved(&self, member: &Arc<MemberInfo>, transition: Transition) {
-        self.edit(|books| {
+    fn circuit_changed(&self, member: &Arc<MemberInfo>, transition: Transition) {
+        self.edit(|registry| {
             if !member.health.is_removed() {
-                books.tell(Change::Circuit(member.name.clone(), transition));
-                books.refresh(member, transition.to == State::Open, self.clock.now());
+                registry.announce(Change::Circuit(member.name.clone(), transition));
+                registry.refresh(member, transition.to == CircuitState::Open, self.clock.now());
             }
         });
     }
 
-    /// The permits of a half-open circuit changed hands.
     fn permits_changed(&self, member: &Arc<MemberInfo>) {
-        self.edit(|books| books.refresh(member, false, self.clock.now()));
+        self.edit(|registry| registry.refresh(member, false, self.clock.now()));
     }
 }

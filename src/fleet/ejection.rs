@@ -1,25 +1,26 @@
-//! How far circuits may go in taking backends out.
+//! The limits on how many backends circuits may keep out of rotation.
 
 use std::{
     collections::BTreeMap,
     sync::{Arc, atomic::Ordering},
 };
 
-use super::member::{MemberInfo, WILLING};
+use super::member::{COUNTED, MemberInfo};
 use crate::{health::Signal, setting::InvalidSetting};
 
-/// When too many backends fail, the fault may be elsewhere, and a crowd on the few that are left would take them down
-/// too.
+/// How many backends circuits may keep out of rotation.
+///
+/// When most backends fail, the cause is often elsewhere, and the few with closed circuits would be overloaded.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct EjectionLimits {
-    /// At most this share is out; the latest to open serve on.
+    /// At most this share is out. Beyond it, the circuits that opened last are exempt.
     pub(super) max_ejected: f64,
-    /// With less than this share left, all serve.
+    /// While less than this share has a closed circuit, all circuits are exempt.
     pub(super) panic_below: f64,
 }
 
 impl Default for EjectionLimits {
-    /// Both off: a backend that fails is out, whatever is left.
+    /// Both are off: an open circuit keeps its backend out, however few remain.
     fn default() -> Self {
         Self { max_ejected: 1.0, panic_below: 0.0 }
     }
@@ -27,11 +28,9 @@ impl Default for EjectionLimits {
 
 impl EjectionLimits {
     pub(super) fn checked(self) -> Result<Self, InvalidSetting> {
-        let settings = [("most_ejected", self.max_ejected), ("panic_below", self.panic_below)];
+        let settings = [("max_ejected", self.max_ejected), ("panic_below", self.panic_below)];
         match settings.into_iter().find(|(_, share)| !(0.0..=1.0).contains(share)) {
-            Some((field, share)) => {
-                Err(InvalidSetting::setting(field, &share.to_string(), "must be a share from 0 to 1"))
-            }
+            Some((field, share)) => Err(InvalidSetting::of("fleet", field, share, "must be a share from 0 to 1")),
             None => Ok(self),
         }
     }
@@ -41,13 +40,16 @@ impl EjectionLimits {
     }
 }
 
-/// The backends whose circuits are open, in the order in which they opened: the latest of them may be exempt, and serve
-/// all the same. One that an operator took out, by status or by circuit, is no part of the sum.
+/// The backends with open circuits, in the order in which these opened. The last ones may be exempt: they stay in
+/// rotation.
+///
+/// A backend that an operator or a cool-down keeps out is not counted.
 #[derive(Debug, Default)]
 pub(super) struct Ejection {
     limits: EjectionLimits,
-    /// Backends that nothing but a circuit may keep out, open or not.
-    willing: usize,
+    /// The number of backends that only a circuit can keep out, open or not.
+    counted: usize,
+    /// Open circuits by the serial number of their opening, like `exempt`.
     ejected: BTreeMap<u64, Arc<MemberInfo>>,
     exempt: BTreeMap<u64, Arc<MemberInfo>>,
     openings: u64,
@@ -58,17 +60,18 @@ impl Ejection {
         Self { limits, ..Self::default() }
     }
 
-    /// Takes note of a backend: whether anything but its circuit keeps it out, whether its circuit does, and whether that
-    /// opened just now.
-    pub(super) fn note(&mut self, member: &Arc<MemberInfo>, is_willing: bool, is_out: bool, reopened: bool) {
+    /// Notes the state of a member.
+    ///
+    /// `is_counted`: only its circuit can keep it out. `is_out`: its circuit does. `has_opened`: it opened just now.
+    pub(super) fn note(&mut self, member: &Arc<MemberInfo>, is_counted: bool, is_out: bool, has_opened: bool) {
         if self.limits.is_off() {
             return;
         }
-        let was_willing = member.marks.set(WILLING, is_willing);
-        self.willing = self.willing + usize::from(is_willing) - usize::from(was_willing);
-        let opened = &member.marks.opened;
-        let before = opened.load(Ordering::Relaxed);
-        if before == 0 && !is_out || before != 0 && is_out && !reopened {
+        let was_counted = member.marks.set(COUNTED, is_counted);
+        self.counted = self.counted + usize::from(is_counted) - usize::from(was_counted);
+        let opening = &member.marks.opening;
+        let before = opening.load(Ordering::Relaxed);
+        if before == 0 && !is_out || before != 0 && is_out && !has_opened {
             return;
         }
         self.ejected.remove(&before);
@@ -77,45 +80,46 @@ impl Ejection {
             if was_exempt {
                 member.health.apply(Signal::Exempt(false));
             }
-            opened.store(0, Ordering::Relaxed);
+            opening.store(0, Ordering::Relaxed);
             return;
         }
-        // One that opens again stays exempt meanwhile: requests must not find it out for a moment.
+        // A circuit that opens again stays exempt, so that its backend is not out of rotation until the next update.
         self.openings += 1;
-        opened.store(self.openings, Ordering::Relaxed);
-        let places = if was_exempt { &mut self.exempt } else { &mut self.ejected };
-        places.insert(self.openings, Arc::clone(member));
+        opening.store(self.openings, Ordering::Relaxed);
+        let members = if was_exempt { &mut self.exempt } else { &mut self.ejected };
+        members.insert(self.openings, Arc::clone(member));
     }
 
-    /// Exempts as many as the limits ask for, the latest to open. The backends whose exemption changed.
-    pub(super) fn settle(&mut self) -> Vec<Arc<MemberInfo>> {
+    /// Exempts as many backends as the limits require, the last openings first. Returns the members whose exemption
+    /// changed.
+    pub(super) fn update(&mut self) -> Vec<Arc<MemberInfo>> {
         let mut changed = Vec::new();
         if self.limits.is_off() {
             return changed;
         }
         let out = self.ejected.len() + self.exempt.len();
-        let left = self.willing.saturating_sub(out);
-        let wanted = if (left as f64) < self.limits.panic_below * self.willing as f64 {
+        let closed = self.counted.saturating_sub(out);
+        let wanted = if (closed as f64) < self.limits.panic_below * self.counted as f64 {
             out
         } else {
-            // Rounded down: a bound is kept.
-            out.saturating_sub((self.limits.max_ejected * self.willing as f64 + 1e-9) as usize)
+            // The allowed number is rounded down. The addend corrects products such as 0.29 * 100 = 28.999…
+            out.saturating_sub((self.limits.max_ejected * self.counted as f64 + 1e-9) as usize)
         };
-        // The latest first, until those that are exempt are the latest, and as many as wanted.
+        // Until the exempt members are the last openings, and as many as wanted.
         loop {
-            let latest_ejected = self.ejected.last_key_value().map(|(opened, _)| *opened);
-            let first_exempt = self.exempt.first_key_value().map(|(opened, _)| *opened);
-            let is_misplaced = latest_ejected.zip(first_exempt).is_some_and(|(ejected, exempt)| ejected > exempt);
+            let last_ejected = self.ejected.last_key_value().map(|(opening, _)| *opening);
+            let first_exempt = self.exempt.first_key_value().map(|(opening, _)| *opening);
+            let is_misplaced = last_ejected.zip(first_exempt).is_some_and(|(ejected, exempt)| ejected > exempt);
             if self.exempt.len() < wanted || (is_misplaced && wanted > 0) {
-                let Some((opened, member)) = self.ejected.pop_last() else { break };
+                let Some((opening, member)) = self.ejected.pop_last() else { break };
                 member.health.apply(Signal::Exempt(true));
                 changed.push(Arc::clone(&member));
-                self.exempt.insert(opened, member);
+                self.exempt.insert(opening, member);
             } else if self.exempt.len() > wanted {
-                let Some((opened, member)) = self.exempt.pop_first() else { break };
+                let Some((opening, member)) = self.exempt.pop_first() else { break };
                 member.health.apply(Signal::Exempt(false));
                 changed.push(Arc::clone(&member));
-                self.ejected.insert(opened, member);
+                self.ejected.insert(opening, member);
             } else {
                 break;
             }

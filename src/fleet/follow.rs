@@ -1,3 +1,5 @@
+//! Updates a fleet from service discovery.
+
 use std::{collections::HashMap, hash::Hash, pin::pin};
 
 use futures::{StreamExt, stream::poll_fn};
@@ -5,19 +7,28 @@ use tower::discover::{Change, Discover};
 
 use super::{
     backend::Backend,
-    books::Books,
-    handle::{Added, Fleet, insert, replace},
-    view::Entry,
+    handle::{Fleet, NewMember, insert, replace},
+    registry::Registry,
+    shard::OwnedMember,
 };
 use crate::{name::BackendName, setting::InvalidSetting, telemetry};
 
 impl<S: Send + Sync + 'static, C: Clone + Send + Sync + 'static> Fleet<S, C> {
-    /// Lets a [`Discover`] say who is part of the fleet, for as long as the returned future is polled.
+    /// Adds, replaces and removes backends as a [`Discover`] stream announces them, while the returned future is
+    /// polled.
     ///
-    /// `backend` makes a backend of what was discovered: its name, its weight and so on. A known key that comes again
-    /// replaces its backend. A backend that the fleet refuses is left out with a warning, what its key stood for before
-    /// stays, and the rest goes on. The future ends with the stream, or with the stream's error; the fleet then stays
-    /// as it is.
+    /// `backend` makes a backend of a discovered service: it sets the name, the weight and so on. If a known key is
+    /// inserted again, its backend is replaced. An invalid backend is skipped with a warning of `tracing`; the earlier
+    /// backend of its key stays, and following continues.
+    ///
+    /// # Errors
+    ///
+    /// The error of the stream. The future ends with the stream or with its error, and the fleet keeps its backends.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future drops the stream, and the fleet keeps its backends. Changes that were not applied yet are
+    /// lost.
     ///
     /// ```
     /// # use tower_fleet::{Backend, Fleet};
@@ -53,27 +64,27 @@ impl<S: Send + Sync + 'static, C: Clone + Send + Sync + 'static> Fleet<S, C> {
             let mut names = HashMap::new();
             while let Some(batch) = changes.next().await {
                 let mut failed = None;
-                // The caller's closure and layers run outside the fleet's lock.
+                // Outside the fleet's lock: the stream and `backend` are the caller's code.
                 let mut batch = batch.into_iter().map_while(|change| change.map_err(|error| failed = Some(error)).ok());
                 let batch: Vec<_> = std::iter::from_fn(|| {
                     Some(match batch.next()? {
                         Change::Remove(key) => (key, None),
                         Change::Insert(key, service) => {
-                            let added = fleet.added(backend(&key, service));
-                            (key, Some(added))
+                            let new = fleet.checked(backend(&key, service));
+                            (key, Some(new))
                         }
                     })
                 })
                 .collect();
                 let core = &fleet.shared.core;
-                // What is given up is dropped outside the lock.
-                let gone: Vec<_> = core.edit(|books| {
-                    batch.into_iter().map(|(key, added)| follow_one(&fleet, books, &mut names, key, added)).collect()
+                let discarded: Vec<_> = core.edit(|registry| {
+                    batch.into_iter().map(|(key, new)| follow_one(&fleet, registry, &mut names, key, new)).collect()
                 });
-                gone.iter()
-                    .filter_map(|gone| gone.refused.as_ref())
-                    .for_each(|refused| telemetry::discovered_backend_refused(refused));
-                drop(gone);
+                discarded
+                    .iter()
+                    .filter_map(|discarded| discarded.error.as_ref())
+                    .for_each(|error| telemetry::discovered_backend_rejected(error));
+                drop(discarded);
                 if let Some(error) = failed {
                     return Err(error);
                 }
@@ -83,49 +94,50 @@ impl<S: Send + Sync + 'static, C: Clone + Send + Sync + 'static> Fleet<S, C> {
     }
 }
 
-/// Changes that are there at once are made at once: ten thousand backends are one new view, not ten thousand.
+/// The most changes that are applied together, if they are available together. Ten thousand backends are thus a few new
+/// views, not ten thousand.
 const BATCH: usize = 1024;
 
-/// What a change gave up: a service that was removed, or one that was refused, and why.
+/// The services that a change removed or rejected, to be dropped outside the lock, and the error of a rejection.
 #[expect(dead_code, reason = "dropped outside the lock")]
-struct Gone<S, C> {
-    removed: Option<Entry<S, C>>,
-    added: Option<Added<S, C>>,
-    refused: Option<InvalidSetting>,
+struct Discarded<S, C> {
+    removed: Option<OwnedMember<S, C>>,
+    rejected: Option<NewMember<S, C>>,
+    error: Option<InvalidSetting>,
 }
 
-/// Makes one change of the discovery. Nothing to add removes the key.
+/// Applies one change of the discovery. `None` removes the backend of the key.
 fn follow_one<K: Hash + Eq, S: Send + Sync + 'static, C: Clone + Send + Sync + 'static>(
     fleet: &Fleet<S, C>,
-    books: &mut Books,
+    registry: &mut Registry,
     names: &mut HashMap<K, BackendName>,
     key: K,
-    added: Option<Result<Added<S, C>, InvalidSetting>>,
-) -> Gone<S, C> {
-    // A refused replacement leaves the present backend in place.
-    let (mut added, refused) = match added.transpose() {
-        Ok(added) => (added, None),
-        Err(refused) => (None, Some(refused)),
+    new: Option<Result<NewMember<S, C>, InvalidSetting>>,
+) -> Discarded<S, C> {
+    let (mut new, error) = match new.transpose() {
+        Ok(new) => (new, None),
+        Err(error) => (None, Some(error)),
     };
-    let Some(name) = added.as_ref().map(|added| added.name().clone()) else {
-        let name = if refused.is_none() { names.remove(&key) } else { None };
-        let member = name.and_then(|name| books.by_name.get(&name).cloned());
-        let removed = member.and_then(|member| fleet.remove_member(books, &member));
-        return Gone { removed, added, refused };
+    let Some(name) = new.as_ref().map(|new| new.name().clone()) else {
+        // After an error the present backend of the key stays.
+        let name = if error.is_none() { names.remove(&key) } else { None };
+        let member = name.and_then(|name| registry.by_name.get(&name).cloned());
+        let removed = member.and_then(|member| fleet.remove_member(registry, &member));
+        return Discarded { removed, rejected: new, error };
     };
     let known = names.get(&key).cloned();
-    // The operator may have removed it meanwhile: then it comes back.
-    let done = if known.as_ref() == Some(&name) && books.by_name.contains_key(&name) {
-        replace(fleet, books, &mut added)
+    // An operator may have removed the backend of a known key. Then it is inserted again.
+    let done = if known.as_ref() == Some(&name) && registry.by_name.contains_key(&name) {
+        replace(fleet, registry, &mut new)
     } else {
-        insert(fleet, books, &mut added).map(|()| {
+        insert(fleet, registry, &mut new).map(|()| {
             names.insert(key, name.clone());
-            let before = known.filter(|known| *known != name).and_then(|known| books.by_name.get(&known).cloned());
-            before.and_then(|before| fleet.remove_member(books, &before))
+            let before = known.filter(|known| *known != name).and_then(|known| registry.by_name.get(&known).cloned());
+            before.and_then(|before| fleet.remove_member(registry, &before))
         })
     };
     match done {
-        Ok(removed) => Gone { removed, added, refused },
-        Err(refused) => Gone { removed: None, added, refused: Some(refused) },
+        Ok(removed) => Discarded { removed, rejected: new, error },
+        Err(error) => Discarded { removed: None, rejected: new, error: Some(error) },
     }
 }

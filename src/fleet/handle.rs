@@ -1,3 +1,5 @@
+//! The handle of a fleet, which changes and inspects it.
+
 use std::{
     fmt,
     sync::{Arc, Weak},
@@ -6,202 +8,232 @@ use std::{
 
 use super::{
     backend::{Backend, checked_timeout, checked_weight},
-    books::Books,
     changes::{Change, Changes},
     core::FleetCore,
     member::{MemberInfo, Publisher, Settings},
+    registry::Registry,
+    shard::{Key, OwnedMember},
     snapshot::Snapshot,
     switch::Switch,
-    view::{Entry, Key, Shared},
+    view::FleetInner,
 };
 use crate::{
-    health::{Signal, Status},
+    health::{AdminStatus, Signal},
     name::{BackendId, BackendName},
     outcome::HttpClassifier,
     setting::InvalidSetting,
 };
 
-/// A set of backends that serve as one. Cheap to clone; clones share the set.
+/// A handle of a set of backends. Cheap to clone; clones share the set.
 ///
-/// `S` is the type of their services, as they were given. `C` tells how a call ended; by default calls are HTTP or gRPC.
-/// A fleet of services that are not HTTP is made by [`Fleet::plain`].
+/// `S` is the type of the backends' services. `C` is the classifier, which decides whether a call failed; the default
+/// is for HTTP and gRPC. For services that are not HTTP see [`Fleet::plain`].
+///
+/// Put a door on it to send requests: a [`BalanceLayer`](crate::BalanceLayer) or a
+/// [`FailoverLayer`](crate::FailoverLayer). Changes through any clone are seen by the next request of each door.
+///
+/// ```
+/// # use tower_fleet::{Backend, BalanceLayer, Fleet};
+/// # use tower_layer::Layer;
+/// # let (a, b) = ((), ());
+/// let fleet = Fleet::plain().backend(Backend::new("a", a)).build()?;
+/// let balance = BalanceLayer::weighted().layer(fleet.clone());
+/// fleet.insert(Backend::new("b", b))?; // `balance` selects it from now on
+/// # Ok::<_, tower_fleet::InvalidSetting>(())
+/// ```
 pub struct Fleet<S, C = HttpClassifier> {
-    pub(super) shared: Arc<Shared<S, C>>,
+    pub(super) shared: Arc<FleetInner<S, C>>,
 }
 
-/// A member to be added.
-pub(super) struct Added<S, C> {
+/// A member to be added, with checked settings.
+pub(super) struct NewMember<S, C> {
     settings: Settings,
-    status: Status,
-    /// With a classifier of its own: it is copied before the lock, like all that is the caller's code.
+    status: AdminStatus,
+    /// The service and its own copy of the classifier. Cloned before the lock is taken, since that is the caller's
+    /// code.
     parts: (S, C),
     key: Option<Key>,
 }
 
-impl<S, C> Added<S, C> {
+impl<S, C> NewMember<S, C> {
     pub(super) fn name(&self) -> &BackendName {
         &self.settings.name
     }
 }
 
 impl<S: Send + Sync + 'static, C: Clone + Send + Sync + 'static> Fleet<S, C> {
-    /// Adds a backend, last among those of its priority.
+    /// Adds a backend, as the last one of its tier.
     ///
     /// # Errors
     ///
-    /// A bad value, or a name that is taken.
+    /// An invalid setting, or a name that another backend of the fleet has.
     pub fn insert(&self, backend: Backend<S>) -> Result<(), InvalidSetting> {
-        let mut added = Some(self.added(backend)?);
+        let mut new = Some(self.checked(backend)?);
         let core = &self.shared.core;
-        core.edit(|books| insert(self, books, &mut added))
+        core.edit(|registry| insert(self, registry, &mut new))
     }
 
-    /// Puts another service, weight, priority and timeout in the place of the backend with the same name.
+    /// Replaces the backend of the same name: its service, weight, priority, timeout and status.
     ///
-    /// Running requests of the old one finish there. Nothing that was believed about the old one goes over.
+    /// The new backend keeps the position, and starts with a closed circuit and no cool-down. Requests in flight finish
+    /// at the old one. To change a setting only, see [`set_weight`](Self::set_weight) and the like, or
+    /// [`reconcile`](Self::reconcile).
     ///
     /// # Errors
     ///
-    /// A bad value, or a name that no backend has.
+    /// An invalid setting, or a name that no backend has.
     pub fn replace(&self, backend: Backend<S>) -> Result<(), InvalidSetting> {
-        let mut added = Some(self.added(backend)?);
-        let gone = self.shared.core.edit(|books| replace(self, books, &mut added))?;
-        drop(gone);
+        let mut new = Some(self.checked(backend)?);
+        let removed = self.shared.core.edit(|registry| replace(self, registry, &mut new))?;
+        drop(removed);
         Ok(())
     }
 
-    /// Takes a backend out: when this returns, no further request is admitted there. Those that were, finish, and the last
-    /// one frees it. False when there is no such backend.
+    /// Removes a backend. Returns false if there is no such backend.
+    ///
+    /// When this returns, no further request is sent to it. Requests in flight finish, and the last one drops the
+    /// service.
     pub fn remove(&self, name: &str) -> bool {
-        let gone = self.shared.core.edit(|books| {
-            let member = books.by_name.get(name).cloned()?;
-            self.remove_member(books, &member)
+        let removed = self.shared.core.edit(|registry| {
+            let member = registry.by_name.get(name).cloned()?;
+            self.remove_member(registry, &member)
         });
-        gone.is_some()
+        removed.is_some()
     }
 
-    /// Changes a backend's share of the requests.
+    /// Sets the weight of a backend.
     ///
     /// # Errors
     ///
-    /// An unknown name, or a weight of 0: to send nothing to a backend, [`drain`](Self::drain) it.
+    /// An unknown name, or a weight of 0. To send no requests to a backend, [`drain`](Self::drain) it.
     pub fn set_weight(&self, name: &str, weight: u32) -> Result<(), InvalidSetting> {
-        // The name first: it is safe to show only once it is known.
-        self.shared.core.books().known(name)?;
+        // First the name: the error of a weight shows it, so it must be a valid one.
+        self.shared.core.registry().member(name)?;
         self.shared.core.set_weight(name, checked_weight(name, weight)?)
     }
 
-    /// Moves a backend to the tier of that priority. False when there is no such backend.
+    /// Sets the priority of a backend, and so moves it to another tier. Returns false if there is no such backend.
     pub fn set_priority(&self, name: &str, priority: i32) -> bool {
         self.shared.core.set_priority(name, priority)
     }
 
-    /// Changes how long one attempt at a backend may take, from the next call on.
+    /// Sets the timeout of one attempt at a backend, from the next call on. `None` is no limit.
     ///
     /// # Errors
     ///
     /// An unknown name, or a timeout of zero.
     pub fn set_timeout(&self, name: &str, timeout: impl Into<Option<Duration>>) -> Result<(), InvalidSetting> {
         let timeout = timeout.into();
-        self.shared.core.books().known(name)?;
+        self.shared.core.registry().member(name)?;
         checked_timeout(name, timeout)?;
         self.shared.core.set_timeout(name, timeout)
     }
 
-    /// Sets the operator's word on a backend: only healthy ones get new requests. False when there is no such backend.
-    pub fn set_status(&self, name: &str, status: Status) -> bool {
+    /// Sets the status of a backend. Only healthy ones get new requests. Returns false if there is no such backend.
+    ///
+    /// Independent of its circuit: neither changes the other.
+    pub fn set_status(&self, name: &str, status: AdminStatus) -> bool {
         self.shared.core.set_status(name, status)
     }
 
-    /// Lets a backend finish what runs there and gives it nothing new, before it is removed or while it is mended.
-    /// False when there is no such backend.
+    /// Drains a backend: requests in flight finish, and it gets no new ones. Returns false if there is no such backend.
+    ///
+    /// Short for [`set_status`](Self::set_status) with [`AdminStatus::Draining`]. Once the [snapshot](Self::snapshot)
+    /// shows none in flight, the backend can be removed or repaired without a failed request.
     pub fn drain(&self, name: &str) -> bool {
-        self.set_status(name, Status::Draining)
+        self.set_status(name, AdminStatus::Draining)
     }
 
-    /// Leaves a backend alone for a time, which ends by itself: it asked for that, or its quota is used up.
+    /// Sends no new requests to a backend for some time. Returns false if there is no such backend.
     ///
-    /// Of two times the one that ends later counts. Independent of the operator's word and of the circuit. False when
-    /// there is no such backend.
+    /// For a backend that requires a pause, such as with `Retry-After`, or that has no quota for now. The cool-down
+    /// ends by itself, and is independent of the status and of the circuit. A second call can only lengthen it.
     pub fn cool_down(&self, name: &str, time: Duration) -> bool {
         self.shared.core.cool_down(name, time)
     }
 
-    /// How every backend is at this moment, in the order they came.
+    /// Returns the current settings and state of each backend, in the order in which they were added.
     pub fn snapshot(&self) -> Vec<Snapshot> {
         self.shared.core.snapshot()
     }
 
-    /// How many backends the fleet has, eligible or not.
+    /// Returns the number of backends, eligible or not.
     pub fn len(&self) -> usize {
-        self.shared.core.books().members.len()
+        self.shared.core.registry().members.len()
     }
 
-    /// Whether the fleet has no backend.
+    /// Returns whether the fleet has no backend.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
 
-    /// What changes from now on.
+    /// Returns a stream of the changes from now on.
     pub fn changes(&self) -> Changes {
         self.shared.core.changes()
     }
 
-    /// The handle of a backend's circuit. None when there is no such backend, or the fleet has no circuits.
+    /// Returns the handle of a backend's circuit. `None` if there is no such backend, or the fleet has no circuits.
     pub fn switch(&self, name: &str) -> Option<Switch> {
         self.shared.core.switch(name)
     }
 
-    /// Looks at a backend before it enters.
-    pub(super) fn added(&self, backend: Backend<S>) -> Result<Added<S, C>, InvalidSetting> {
+    /// Checks a backend before it is added.
+    pub(super) fn checked(&self, backend: Backend<S>) -> Result<NewMember<S, C>, InvalidSetting> {
         let settings = backend.checked()?;
         let Backend { status, service, .. } = backend;
-        Ok(self.made(settings, status, service, None))
+        Ok(self.new_member(settings, status, service, None))
     }
 
-    pub(super) fn made(&self, settings: Settings, status: Status, service: S, key: Option<Key>) -> Added<S, C> {
-        Added { settings, status, parts: (service, self.shared.classifier.clone()), key }
+    pub(super) fn new_member(
+        &self,
+        settings: Settings,
+        status: AdminStatus,
+        service: S,
+        key: Option<Key>,
+    ) -> NewMember<S, C> {
+        NewMember { settings, status, parts: (service, self.shared.classifier.clone()), key }
     }
 
-    /// Adds a member, in the place of another one if there is one. What is given up is to be dropped outside the lock.
+    /// Adds a member, or replaces the member `before`. Returns the replaced one, to be dropped outside the lock.
     pub(super) fn put_member(
         &self,
-        books: &mut Books,
-        added: Added<S, C>,
+        registry: &mut Registry,
+        new: NewMember<S, C>,
         before: Option<&Arc<MemberInfo>>,
-    ) -> Option<Entry<S, C>> {
-        let Added { settings, status, parts, key } = added;
+    ) -> Option<OwnedMember<S, C>> {
+        let NewMember { settings, status, parts, key } = new;
         let core = &self.shared.core;
         let now = core.clock.now();
-        books.last_id += 1;
-        let (id, lines) = (BackendId(books.last_id), Shared::<S, C>::lines(books.expected.max(books.members.len())));
+        registry.last_id += 1;
+        let id = BackendId(registry.last_id);
+        let lines = FleetInner::<S, C>::line_count(registry.expected.max(registry.members.len()));
         let name = settings.name.clone();
         let fleet: Weak<dyn Publisher> = Arc::<FleetCore>::downgrade(core);
         let info = MemberInfo::new(id, settings, core.policy.as_ref(), lines, core.clock, Some(fleet));
         info.health.apply(Signal::Status(status));
         let Some(before) = before else {
             let info = Arc::new(info);
-            books.tell(Change::Inserted(name));
-            self.shared.own(Arc::clone(&info), parts, key, lines);
-            books.add(info, None, now);
+            registry.announce(Change::Inserted(name));
+            self.shared.insert_service(Arc::clone(&info), parts, key, lines);
+            registry.add(info, None, now);
             return None;
         };
         let info = Arc::new(info.at(before.position()));
-        books.tell(Change::Replaced(name));
-        let index = books.take_out(before, now);
-        self.shared.own(Arc::clone(&info), parts, key, lines);
-        books.add(info, index, now);
-        self.shared.disown(before)
+        registry.announce(Change::Replaced(name));
+        let index = registry.remove(before, now);
+        self.shared.insert_service(Arc::clone(&info), parts, key, lines);
+        registry.add(info, index, now);
+        self.shared.remove_service(before)
     }
 
-    /// Takes a member out. What is given up is to be dropped outside the lock.
-    pub(super) fn remove_member(&self, books: &mut Books, member: &Arc<MemberInfo>) -> Option<Entry<S, C>> {
-        books.tell(Change::Removed(member.name.clone()));
-        books.take_out(member, self.shared.core.clock.now());
-        self.shared.disown(member)
+    /// Removes a member, and returns it to be dropped outside the lock.
+    pub(super) fn remove_member(&self, registry: &mut Registry, member: &Arc<MemberInfo>) -> Option<OwnedMember<S, C>> {
+        registry.announce(Change::Removed(member.name.clone()));
+        registry.remove(member, self.shared.core.clock.now());
+        self.shared.remove_service(member)
     }
 
-    pub(crate) fn shared(&self) -> &Arc<Shared<S, C>> {
+    pub(crate) fn shared(&self) -> &Arc<FleetInner<S, C>> {
         &self.shared
     }
 
@@ -211,30 +243,30 @@ impl<S: Send + Sync + 'static, C: Clone + Send + Sync + 'static> Fleet<S, C> {
     }
 }
 
-/// Adds what is in `added`, which stays there when it is refused: its service is dropped outside the lock.
+/// Adds the member in `new`. If it is rejected, it stays in `new`, so that its service is dropped outside the lock.
 pub(super) fn insert<S: Send + Sync + 'static, C: Clone + Send + Sync + 'static>(
     fleet: &Fleet<S, C>,
-    books: &mut Books,
-    added: &mut Option<Added<S, C>>,
+    registry: &mut Registry,
+    new: &mut Option<NewMember<S, C>>,
 ) -> Result<(), InvalidSetting> {
-    if let Some(refused) = added.as_ref().filter(|added| books.by_name.contains_key(&added.settings.name)) {
-        return Err(InvalidSetting::taken(&refused.settings.name));
+    if let Some(taken) = new.as_ref().map(NewMember::name).filter(|name| registry.by_name.contains_key(*name)) {
+        return Err(InvalidSetting::of_name(taken, "is taken"));
     }
-    if let Some(added) = added.take() {
-        fleet.put_member(books, added, None);
+    if let Some(new) = new.take() {
+        fleet.put_member(registry, new, None);
     }
     Ok(())
 }
 
-/// Puts what is in `added` in the place of the member with its name; it stays there when there is none.
+/// Replaces the member of the same name by the member in `new`, which stays there if it is rejected.
 pub(super) fn replace<S: Send + Sync + 'static, C: Clone + Send + Sync + 'static>(
     fleet: &Fleet<S, C>,
-    books: &mut Books,
-    added: &mut Option<Added<S, C>>,
-) -> Result<Option<Entry<S, C>>, InvalidSetting> {
-    let Some(name) = added.as_ref().map(|added| added.settings.name.clone()) else { return Ok(None) };
-    let before = books.known(&name)?;
-    Ok(added.take().and_then(|added| fleet.put_member(books, added, Some(&before))))
+    registry: &mut Registry,
+    new: &mut Option<NewMember<S, C>>,
+) -> Result<Option<OwnedMember<S, C>>, InvalidSetting> {
+    let Some(name) = new.as_ref().map(NewMember::name) else { return Ok(None) };
+    let before = registry.member(name)?;
+    Ok(new.take().and_then(|new| fleet.put_member(registry, new, Some(&before))))
 }
 
 impl<S, C> Clone for Fleet<S, C> {

@@ -1,4 +1,4 @@
-//! What runs: a backend that is part of a fleet, or the one service behind a breaker that stands alone.
+//! The state of a backend of a fleet, or of the one service behind a lone circuit breaker.
 
 use std::{
     fmt,
@@ -13,77 +13,77 @@ use std::{
 use futures::channel::mpsc;
 
 use crate::{
-    health::{Circuit, Health, Policy, Transition},
+    health::{Circuit, CircuitPolicy, Health, Transition},
     name::{BackendId, BackendName},
-    shard::{self, Lines, slot},
+    shard::{self, PerThreadU64, slot},
     time::{Clock, Moment},
     wake::Waiters,
 };
 
-/// Makes known what happens to the circuits of its members: their fleet.
+/// Publishes the changes of circuits. Implemented by the fleet of the members.
 pub(crate) trait Publisher: Send + Sync {
-    /// A circuit moved.
-    fn circuit_moved(&self, member: &Arc<MemberInfo>, transition: Transition);
+    /// The circuit of a member changed its state.
+    fn circuit_changed(&self, member: &Arc<MemberInfo>, transition: Transition);
 
-    /// The permits of a half-open circuit changed hands.
+    /// A permit of a member's half-open circuit was taken or released.
     fn permits_changed(&self, member: &Arc<MemberInfo>);
 }
 
-/// What is known and believed about a backend, without its service.
+/// The settings, health and load of a backend, without its service.
 pub(crate) struct MemberInfo {
     pub(crate) id: BackendId,
     pub(crate) name: BackendName,
     pub(crate) health: Health,
     pub(crate) clock: Clock,
-    /// Calls that run, from `call` to the end of their responses.
-    flight: Lines,
-    /// The next four change under the fleet's lock only.
+    /// Calls in flight, from `call` to the end of their responses.
+    flight: PerThreadU64,
+    // Written under the fleet's lock: `weight`, `priority`, `timeout` and `marks`.
     weight: AtomicU32,
     priority: AtomicI32,
-    /// In nanoseconds; `u64::MAX` for none.
+    /// In nanoseconds; `u64::MAX` for no timeout.
     timeout: AtomicU64,
     pub(super) marks: Marks,
     position: u64,
-    /// None where a breaker stands alone.
+    /// `None` for a lone breaker.
     fleet: Option<Weak<dyn Publisher>>,
-    /// Made for the first of them: most of many members have none.
+    /// Made for the first of them, since most members of a large fleet have none.
     watchers: OnceLock<Box<Watchers>>,
 }
 
-/// What is told when the circuit of a member moves.
+/// The tasks and streams to be notified when the circuit of a member changes.
 #[derive(Default)]
 pub(super) struct Watchers {
-    /// Tasks that wait for a breaker that stands alone to admit a call.
+    /// Tasks that wait for a lone breaker to admit a call.
     pub(super) waiters: Waiters,
     pub(super) listeners: Mutex<Vec<mpsc::Sender<Transition>>>,
 }
 
-/// Where the fleet keeps this backend in its books. Written under the fleet's lock.
+/// What the registry of the fleet notes about a member. Written under the fleet's lock.
 #[derive(Debug)]
 pub(super) struct Marks {
-    /// Its row in the present view.
+    /// Its row in the current view.
     pub(super) row: AtomicU32,
-    /// When it is in the queue of what is due; [`Moment::NEVER`] when it is not.
+    /// Its deadline in the queue, in nanoseconds; [`Moment::NEVER`] if it is not queued.
     pub(super) queued: AtomicU64,
-    /// When its circuit opened, as a serial number; 0 while the circuit keeps it in.
-    pub(super) opened: AtomicU64,
-    /// [`RIPE`], [`HALF_OPEN`] and [`WILLING`].
+    /// The serial number of its circuit's last opening; 0 while the circuit does not keep it out.
+    pub(super) opening: AtomicU64,
+    /// [`PROBE_DUE`], [`HALF_OPEN`] and [`COUNTED`].
     pub(super) flags: AtomicU32,
 }
 
-/// A request may probe its circuit now.
-pub(super) const RIPE: u32 = 1;
-/// Its circuit is half-open.
+/// The circuit of the member is due for a probe.
+pub(super) const PROBE_DUE: u32 = 1;
+/// The circuit of the member is half-open.
 pub(super) const HALF_OPEN: u32 = 2;
-/// Nothing but its circuit may keep it out.
-pub(super) const WILLING: u32 = 4;
+/// The ejection limits count the member: only its circuit can keep it out.
+pub(super) const COUNTED: u32 = 4;
 
 impl Marks {
     pub(super) fn has(&self, flag: u32) -> bool {
         self.flags.load(Ordering::Relaxed) & flag != 0
     }
 
-    /// Sets or clears a flag; whether it was set before.
+    /// Sets or clears a flag. Returns whether it was set before.
     pub(super) fn set(&self, flag: u32, is_set: bool) -> bool {
         let flags = self.flags.load(Ordering::Relaxed);
         self.flags.store(if is_set { flags | flag } else { flags & !flag }, Ordering::Relaxed);
@@ -91,7 +91,7 @@ impl Marks {
     }
 }
 
-/// Settings of a backend that was checked.
+/// The checked settings of a backend.
 pub(crate) struct Settings {
     pub(crate) name: BackendName,
     pub(crate) weight: NonZeroU32,
@@ -99,15 +99,15 @@ pub(crate) struct Settings {
     pub(crate) timeout: Option<Duration>,
 }
 
-/// Transitions that a listener may be behind.
+/// How many transitions a stream holds for a reader that does not poll it.
 const BACKLOG: usize = 256;
 
 impl MemberInfo {
-    /// A member with one flight counter for each of so many threads.
+    /// Creates a member. Its calls in flight are counted on this number of cache lines.
     pub(super) fn new(
         id: BackendId,
         settings: Settings,
-        policy: Option<&Arc<Policy>>,
+        policy: Option<&Arc<CircuitPolicy>>,
         lines: usize,
         clock: Clock,
         fleet: Option<Weak<dyn Publisher>>,
@@ -118,14 +118,14 @@ impl MemberInfo {
             name,
             health: Health::new(policy.cloned().map(Circuit::new)),
             clock,
-            flight: Lines::new(lines),
+            flight: PerThreadU64::new(lines),
             weight: AtomicU32::new(weight.get()),
             priority: AtomicI32::new(priority),
             timeout: AtomicU64::new(nanos(timeout)),
             marks: Marks {
                 row: AtomicU32::new(u32::MAX),
                 queued: AtomicU64::new(Moment::NEVER.as_nanos()),
-                opened: AtomicU64::new(0),
+                opening: AtomicU64::new(0),
                 flags: AtomicU32::new(0),
             },
             position: id.0,
@@ -134,17 +134,18 @@ impl MemberInfo {
         }
     }
 
-    /// The member behind a breaker that stands alone.
-    pub(crate) fn alone(name: BackendName, policy: Policy, clock: Clock) -> Self {
+    /// Creates the member of a lone breaker.
+    pub(crate) fn alone(name: BackendName, policy: Arc<CircuitPolicy>, clock: Clock) -> Self {
         let settings = Settings { name, weight: NonZeroU32::MIN, priority: 0, timeout: None };
-        Self::new(BackendId(0), settings, Some(&Arc::new(policy)), shard::lines(), clock, None)
+        Self::new(BackendId(0), settings, Some(&policy), shard::line_count(), clock, None)
     }
 
-    /// The same place in the order of the fleet as the one it replaces.
+    /// Returns a number that orders the members of a fleet.
     pub(crate) fn position(&self) -> u64 {
         self.position
     }
 
+    /// Sets the position of a replacement, which is that of the member it replaces.
     pub(super) fn at(mut self, position: u64) -> Self {
         self.position = position;
         self
@@ -154,6 +155,7 @@ impl MemberInfo {
         NonZeroU32::new(self.weight.load(Ordering::Relaxed)).unwrap_or(NonZeroU32::MIN)
     }
 
+    /// Sets the weight. Returns whether it changed.
     pub(super) fn set_weight(&self, weight: NonZeroU32) -> bool {
         self.weight.swap(weight.get(), Ordering::Relaxed) != weight.get()
     }
@@ -162,33 +164,36 @@ impl MemberInfo {
         self.priority.load(Ordering::Relaxed)
     }
 
+    /// Sets the priority. Returns whether it changed.
     pub(super) fn set_priority(&self, priority: i32) -> bool {
         self.priority.swap(priority, Ordering::Relaxed) != priority
     }
 
-    /// How long one attempt may take.
+    /// The limit on the time of one attempt.
     #[inline]
     pub(crate) fn timeout(&self) -> Option<Duration> {
         let nanos = self.timeout.load(Ordering::Relaxed);
         (nanos != u64::MAX).then(|| Duration::from_nanos(nanos))
     }
 
+    /// Sets the timeout. Returns whether it changed.
     pub(super) fn set_timeout(&self, timeout: Option<Duration>) -> bool {
         self.timeout.swap(nanos(timeout), Ordering::Relaxed) != nanos(timeout)
     }
 
-    /// How many calls run.
+    /// Returns the number of calls in flight.
     pub(crate) fn in_flight(&self) -> usize {
+        // Negative if the reads race with a call that begins on one thread and ends on another.
         usize::try_from(self.flight.sum() as i64).unwrap_or(0)
     }
 
-    /// A call begins.
+    /// Counts a call that begins.
     #[inline(always)]
     pub(super) fn begin(&self) {
         self.flight.add(slot(), 1);
     }
 
-    /// A call is over.
+    /// Counts a call that ended.
     #[inline(always)]
     pub(super) fn end(&self) {
         self.flight.add(slot(), u64::MAX);
@@ -199,11 +204,12 @@ impl MemberInfo {
         self.health.circuit()
     }
 
-    /// Whether its circuit has opened, and the limits to that do not know yet.
-    pub(super) fn opens_unnoted(&self) -> bool {
-        self.marks.opened.load(Ordering::Relaxed) == 0 && self.health.on_probation().is_some()
+    /// Returns whether its circuit has opened and the registry has not noted it yet.
+    pub(super) fn has_unnoted_opening(&self) -> bool {
+        self.marks.opening.load(Ordering::Relaxed) == 0 && self.health.on_probation().is_some()
     }
 
+    /// Publishes a change to the fleet. Returns false for a lone breaker, or if the fleet was dropped.
     pub(super) fn publish(&self, publish: impl FnOnce(&dyn Publisher)) -> bool {
         let fleet = self.fleet.as_ref().and_then(Weak::upgrade);
         fleet.is_some_and(|fleet| {
@@ -212,6 +218,7 @@ impl MemberInfo {
         })
     }
 
+    /// Returns a stream of the transitions of the circuit.
     pub(super) fn listen(&self) -> mpsc::Receiver<Transition> {
         let (sender, receiver) = mpsc::channel(BACKLOG);
         let watchers = self.watchers.get_or_init(Box::default);
@@ -219,7 +226,8 @@ impl MemberInfo {
         receiver
     }
 
-    /// Ends the streams of transitions of a backend that is gone. The circuit of a lone breaker lives on in its handles.
+    /// Ends the streams of transitions when the backend is dropped. Not those of a lone breaker, whose circuit lives on
+    /// in its handles.
     pub(super) fn close(&self) {
         if let Some(watchers) = self.watchers().filter(|_| self.fleet.is_some()) {
             let listeners = std::mem::take(&mut *watchers.listeners.lock().unwrap_or_else(PoisonError::into_inner));
@@ -236,6 +244,7 @@ impl MemberInfo {
     }
 }
 
+/// Converts a timeout to what `MemberInfo::timeout` holds.
 fn nanos(timeout: Option<Duration>) -> u64 {
     timeout.map_or(u64::MAX, |timeout| u64::try_from(timeout.as_nanos()).unwrap_or(u64::MAX - 1))
 }

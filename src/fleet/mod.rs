@@ -1,29 +1,64 @@
-//! The set of backends, and the view of it that requests see.
+//! A set of backends that may change while it serves.
 //!
-//! A [`Fleet`] is a handle: clones share one set of backends. Every change is published as a new version; a request reads
-//! the version and nothing else while it stays the same.
+//! A [`Fleet`] is a handle: clones share one set of [`Backend`]s. A door, such as [`Balance`](crate::Balance) or
+//! [`Failover`](crate::Failover), selects a backend per request. Requests take no lock: every change is published as a
+//! new version, and a request reads nothing but the version while that stays the same.
+//!
+//! ```text
+//!  insert, replace, remove, set_weight ...  ─┐
+//!  set_status, drain, cool_down             ─┤                          ┌─► doors: which backends are eligible
+//!  follow (discovery), reconcile (a list)   ─┼─► one change, one lock ──┼─► Fleet::changes
+//!  circuits: opened, probed, closed         ─┘                          └─► tracing
+//! ```
+//!
+//! A backend is eligible while nothing is against it:
+//!
+//! | writer | keeps a backend out | until |
+//! |---|---|---|
+//! | [`set_status`](Fleet::set_status), [`drain`](Fleet::drain) | `degraded`, `draining` | it is set to `healthy` |
+//! | [`cool_down`](Fleet::cool_down) | for a time | the time is over |
+//! | its circuit | while open | a probe succeeds |
+//!
+//! Backends of equal [`priority`](Backend::priority) form a tier. Requests go to the highest tier that has an eligible
+//! backend.
+//!
+//! # When not to use it
+//!
+//! For a fixed set of in-process services that are always healthy, an array and an index suffice.
+//!
+//! # Examples
+//!
+//! Two backends of one tier, without timeouts and circuits:
 //!
 //! ```
-//! # use tower_fleet::{Backend, Fleet, Status};
-//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! # use tower_fleet::{Backend, Fleet};
+//! # let (a, b) = ((), ());
+//! let fleet = Fleet::plain().backend(Backend::new("a", a)).backend(Backend::new("b", b)).build()?;
+//! # Ok::<_, tower_fleet::InvalidSetting>(())
+//! ```
+//!
+//! Two tiers, weights, timeouts and circuits, and changes while it serves:
+//!
+//! ```
+//! # use std::time::Duration;
+//! # use tower_fleet::{AdminStatus, Backend, CircuitPolicy, Fleet};
 //! # let (near, far, spare) = ((), (), ());
 //! let fleet = Fleet::plain()
-//!     .backend(Backend::new("near", near).weight(2).priority(10))
+//!     .name("search")
+//!     .backend(Backend::new("near", near).weight(2).priority(10).timeout(Duration::from_secs(1)))
 //!     .backend(Backend::new("far", far))
+//!     .circuit_breaker(CircuitPolicy::new().consecutive(5))
+//!     .max_ejected(0.5)
 //!     .build()?;
 //!
 //! fleet.insert(Backend::new("spare", spare).priority(-1))?;
-//! fleet.set_status("near", Status::Degraded);
+//! fleet.set_status("near", AdminStatus::Degraded);
 //! fleet.remove("far");
 //! assert!(fleet.set_weight("spare", 0).is_err());
-//! # Ok(())
-//! # }
+//! # Ok::<_, tower_fleet::InvalidSetting>(())
 //! ```
-//!
-//! For a fixed set of in-process services that never changes, an array and an index do as well.
 
 mod backend;
-mod books;
 mod builder;
 mod candidate;
 mod changes;
@@ -34,6 +69,8 @@ mod handle;
 mod member;
 mod reconcile;
 mod record;
+mod registry;
+mod service;
 mod shard;
 mod snapshot;
 mod switch;
@@ -46,6 +83,7 @@ pub use self::{
     changes::{Change, Changes},
     handle::Fleet,
     reconcile::Reconciled,
+    service::{BackendService, IsFleet},
     snapshot::Snapshot,
     switch::{Switch, Transitions},
 };
@@ -53,11 +91,11 @@ pub(crate) use self::{
     core::FleetCore,
     member::MemberInfo,
     shard::{Member, Shard},
-    view::{Selection, Shared},
+    view::{FleetInner, Selection},
 };
 pub use crate::{
     name::{BackendId, BackendName},
-    setting::{Field, InvalidSetting},
+    setting::InvalidSetting,
 };
 
 #[cfg(test)]

@@ -1,49 +1,56 @@
-//! A wanted set, applied as a difference.
+//! Changes a fleet to a wanted set of backends, such as that of a file.
 
 use std::{collections::HashSet, sync::Arc};
 
 use super::{
     backend::Backend,
-    handle::{Added, Fleet},
+    handle::{Fleet, NewMember},
     member::{MemberInfo, Settings},
-    view::Key,
+    shard::Key,
 };
 use crate::{name::BackendName, setting::InvalidSetting};
 
-/// What [`Fleet::reconcile`] changed, by name.
+/// The changes made by [`Fleet::reconcile`], by the names of the backends.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Reconciled {
     /// Backends that were added.
     pub inserted: Vec<BackendName>,
-    /// Backends whose key changed, and with it their service.
+    /// Backends that were replaced, since their keys changed.
     pub replaced: Vec<BackendName>,
-    /// Backends whose weight, priority or timeout changed, and nothing else.
+    /// Backends that kept their service and got another weight, priority or timeout.
     pub updated: Vec<BackendName>,
-    /// Backends that were not wanted any more. What runs there finishes.
+    /// Backends that were removed. Their requests in flight finish.
     pub removed: Vec<BackendName>,
-    /// How many stayed as they were.
+    /// The number of backends that did not change.
     pub unchanged: usize,
 }
 
-/// What is to be done for one wanted backend.
+/// The change for one wanted backend.
 enum Step<K, S, C> {
     Keep(Arc<MemberInfo>, Settings, Backend<K>),
-    Put(Added<S, C>),
+    Put(NewMember<S, C>),
 }
 
 impl<S: Send + Sync + 'static, C: Clone + Send + Sync + 'static> Fleet<S, C> {
-    /// Makes the fleet the wanted set, by changing as little as possible, and all of it or nothing.
+    /// Changes the fleet to the wanted set of backends, with as few changes as possible.
     ///
-    /// A wanted backend carries a key in place of a service: what its service is made of, such as an address. A backend
-    /// with the name and the key of one that is there keeps its service, connections, health, load and position, and
-    /// takes over the wanted weight, priority and timeout; with another key it is replaced. `make` is called for new and
-    /// replaced ones only, outside of any lock. Backends that are not wanted are removed, and finish what runs there. A
-    /// backend's [`status`](Backend::status) counts when it enters: the operator's later word is not undone.
+    /// A wanted backend has a key in place of a service: what its service is made from, such as an address. It is
+    /// compared with the backend of the same name:
+    ///
+    /// | in the fleet | change |
+    /// |---|---|
+    /// | no such name | inserted, with the service that `make` returns |
+    /// | the same key | keeps its service, health, load and position; gets the wanted weight, priority and timeout |
+    /// | another key, or none | replaced by a backend with the service that `make` returns |
+    ///
+    /// Backends that are not wanted are removed, and their requests in flight finish. The [`status`](Backend::status)
+    /// is used for inserted and replaced backends only, so that a drain by an operator is not undone. `make` runs
+    /// outside of any lock.
     ///
     /// # Errors
     ///
-    /// A bad name, weight or timeout, or a name that is wanted twice. The fleet is as it was then.
+    /// An invalid setting, or a name that is wanted twice. The fleet is unchanged then.
     ///
     /// ```
     /// # use tower_fleet::{Backend, Fleet};
@@ -71,20 +78,20 @@ impl<S: Send + Sync + 'static, C: Clone + Send + Sync + 'static> Fleet<S, C> {
         for backend in wanted {
             let settings = backend.checked()?;
             if !names.insert(settings.name.clone()) {
-                return Err(InvalidSetting::taken(&settings.name));
+                return Err(InvalidSetting::of_name(&settings.name, "is taken"));
             }
             checked.push((backend, settings));
         }
         let core = &self.shared.core;
         let known: Vec<_> = {
-            let books = core.books();
+            let registry = core.registry();
             let known = |settings: &Settings| {
-                let member = books.by_name.get(&settings.name)?;
+                let member = registry.by_name.get(&settings.name)?;
                 Some((Arc::clone(member), self.shared.key(member.id)?))
             };
             checked.iter().map(|(_, settings)| known(settings)).collect()
         };
-        // Outside of the lock: keys and services are the caller's code.
+        // Outside of the lock: the comparison of keys and `make` are the caller's code.
         let step = |((backend, settings), known): ((Backend<K>, Settings), Option<(_, Key)>)| match known {
             Some((member, key)) if key.downcast_ref() == Some(backend.service()) => {
                 Step::Keep(member, settings, backend)
@@ -92,41 +99,42 @@ impl<S: Send + Sync + 'static, C: Clone + Send + Sync + 'static> Fleet<S, C> {
             _ => {
                 let service = make(&backend);
                 let Backend { status, service: key, .. } = backend;
-                Step::Put(self.made(settings, status, service, Some(Arc::new(key))))
+                Step::Put(self.new_member(settings, status, service, Some(Arc::new(key))))
             }
         };
         let steps: Vec<_> = checked.into_iter().zip(known).map(step).collect();
         let mut report = Reconciled::default();
-        let gone = core.edit(|books| {
+        let discarded = core.edit(|registry| {
             let is_unwanted = |member: &&Arc<MemberInfo>| !names.contains(&member.name);
-            let unwanted: Vec<_> = books.members.iter().filter(is_unwanted).cloned().collect();
-            let mut gone = Vec::new();
+            let unwanted: Vec<_> = registry.members.iter().filter(is_unwanted).cloned().collect();
+            let mut removed = Vec::new();
             for member in unwanted {
-                gone.extend(self.remove_member(books, &member));
+                removed.extend(self.remove_member(registry, &member));
                 report.removed.push(member.name.clone());
             }
             let mut kept = Vec::new();
             for step in steps {
                 match step {
-                    // One that was removed meanwhile stays out, as if that had come later.
+                    // A member that another task removed meanwhile stays removed, as if that had happened afterwards.
                     Step::Keep(member, settings, backend) => {
                         kept.push(backend);
-                        match books.update(&member, &settings) {
+                        match !member.health.is_removed() && registry.update(&member, &settings) {
                             true => report.updated.push(settings.name),
                             false => report.unchanged += 1,
                         }
                     }
-                    Step::Put(added) => {
-                        let name = added.name().clone();
-                        let before = books.by_name.get(&name).cloned();
-                        gone.extend(self.put_member(books, added, before.as_ref()));
+                    Step::Put(new) => {
+                        let name = new.name().clone();
+                        let before = registry.by_name.get(&name).cloned();
+                        removed.extend(self.put_member(registry, new, before.as_ref()));
                         if before.is_some() { &mut report.replaced } else { &mut report.inserted }.push(name);
                     }
                 }
             }
-            (gone, kept)
+            (removed, kept)
         });
-        drop(gone);
+        // Outside of the lock: services and keys are the caller's code.
+        drop(discarded);
         Ok(report)
     }
 }

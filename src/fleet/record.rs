@@ -1,4 +1,4 @@
-//! What calls report about a member: admission, outcomes, and the transitions that follow.
+//! The calls of a member: their admission, their outcomes, and the transitions of its circuit that follow.
 
 use std::{
     sync::{Arc, PoisonError},
@@ -7,29 +7,29 @@ use std::{
 
 use super::member::MemberInfo;
 use crate::{
-    health::{Admission, Circuit, Ticket, Transition, Verdict},
+    health::{Admission, CallResult, Circuit, Ticket, Transition},
     outcome::{Event, Outcome},
     telemetry,
     time::Moment,
 };
 
 impl MemberInfo {
-    /// Asks to make a call, which takes a permit where its circuit is to be probed.
+    /// Admits a call. Takes a permit if the call is a probe.
     ///
     /// # Errors
     ///
-    /// Why not: for how long the circuit is open, if that ends by itself.
+    /// The circuit rejects the call. Contains the time until it admits a probe; `None` if it was forced open.
     #[inline(always)]
     pub(crate) fn admit(self: &Arc<Self>, now: impl FnOnce() -> Moment) -> Result<Ticket, Option<Duration>> {
         let Some(circuit) = self.circuit() else { return Ok(Ticket::VOID) };
         match circuit.pass() {
             Some(ticket) => Ok(ticket),
-            None => self.ask(circuit, now()),
+            None => self.admit_slowly(circuit, now()),
         }
     }
 
     #[inline(never)]
-    fn ask(self: &Arc<Self>, circuit: &Circuit, now: Moment) -> Result<Ticket, Option<Duration>> {
+    fn admit_slowly(self: &Arc<Self>, circuit: &Circuit, now: Moment) -> Result<Ticket, Option<Duration>> {
         match circuit.admit(|| now) {
             Admission::Admitted(ticket, Some(transition)) => {
                 self.moved(transition);
@@ -46,27 +46,28 @@ impl MemberInfo {
         }
     }
 
+    /// Records an event of a call.
     #[inline(always)]
     pub(super) fn record(self: &Arc<Self>, ticket: &Ticket, event: Event<'_>) {
         let Some(circuit) = self.circuit() else { return };
         if !matches!(event, Event::Outcome(Outcome::Success)) || !circuit.expects_success(ticket) {
-            self.weigh(circuit, *ticket, event);
+            self.record_slowly(circuit, *ticket, event);
         }
     }
 
     #[inline(never)]
-    fn weigh(self: &Arc<Self>, circuit: &Circuit, ticket: Ticket, event: Event<'_>) {
-        let verdict = match event {
-            Event::Outcome(Outcome::Success) => Verdict::Success,
-            Event::Outcome(Outcome::Failure(_)) => Verdict::Failure,
-            Event::Outcome(Outcome::Neutral) => Verdict::Neutral,
-            Event::Cancelled => Verdict::GivenUp,
-            Event::BodyFailed(_) => Verdict::BodyFailed,
-            Event::BodyEnded => Verdict::BodyEnded,
+    fn record_slowly(self: &Arc<Self>, circuit: &Circuit, ticket: Ticket, event: Event<'_>) {
+        let result = match event {
+            Event::Outcome(Outcome::Success) => CallResult::Success,
+            Event::Outcome(Outcome::Failure(_)) => CallResult::Failure,
+            Event::Outcome(Outcome::Neutral) => CallResult::Neutral,
+            Event::Cancelled => CallResult::GivenUp,
+            Event::BodyFailed(_) => CallResult::BodyFailed,
+            Event::BodyEnded => CallResult::BodyEnded,
         };
-        match circuit.record(ticket, verdict, || self.clock.now(), || fastrand::u64(..)) {
+        match circuit.record(ticket, result, || self.clock.now(), || fastrand::u64(..)) {
             Some(transition) => self.moved(transition),
-            // Its permit is free again, and a request may wait for one.
+            // The permit of the probe is free again, and a request may wait for one.
             None if ticket.is_probe() => {
                 self.permits_changed();
                 if let Some(watchers) = self.watchers() {
@@ -77,15 +78,15 @@ impl MemberInfo {
         }
     }
 
-    /// Publishes a transition of the circuit: the one way for all of them.
+    /// Publishes a transition of the circuit. Every transition is published here.
     #[cold]
     pub(crate) fn moved(self: &Arc<Self>, transition: Transition) {
-        if !self.publish(|fleet| fleet.circuit_moved(self, transition)) {
-            telemetry::circuit_moved(&self.name, &transition.from, &transition.to);
+        if !self.publish(|fleet| fleet.circuit_changed(self, transition)) {
+            telemetry::circuit_changed(&self.name, &transition.from, &transition.to);
         }
         if let Some(watchers) = self.watchers() {
             let mut listeners = watchers.listeners.lock().unwrap_or_else(PoisonError::into_inner);
-            // A listener that sleeps misses what does not fit: the generations show the gap.
+            // A full stream misses the transition; its reader sees a gap in the generations.
             listeners
                 .retain_mut(|listener| listener.try_send(transition).map_or_else(|error| error.is_full(), |()| true));
             drop(listeners);
@@ -93,7 +94,7 @@ impl MemberInfo {
         }
     }
 
-    /// An open circuit may admit a probe earlier, or later, than it was known before.
+    /// Publishes that the circuit may admit the next probe earlier or later than published before.
     fn permits_changed(self: &Arc<Self>) {
         self.publish(|fleet| fleet.permits_changed(self));
     }

@@ -1,33 +1,35 @@
+//! The state of one backend, for status pages and operators.
+
 use std::{sync::Arc, time::Duration};
 
 use super::member::MemberInfo;
 use crate::{
-    health::{State, Status},
+    health::{AdminStatus, CircuitState},
     name::{BackendId, BackendName},
     time::Moment,
 };
 
-/// How one backend is at this moment.
+/// The settings and the state of one backend at one moment, from [`Fleet::snapshot`](super::Fleet::snapshot).
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Snapshot {
-    /// Which backend this is, whatever its name.
+    /// The id. A replaced backend has another one.
     pub id: BackendId,
-    /// Its name.
+    /// The name.
     pub name: BackendName,
-    /// Its weight.
+    /// The weight, at least 1.
     pub weight: u32,
-    /// Its priority.
+    /// The priority, which is that of its tier.
     pub priority: i32,
-    /// How long one attempt may take.
+    /// The limit on the time of one attempt.
     pub timeout: Option<Duration>,
-    /// What the operator says of it.
-    pub status: Status,
-    /// What its circuit says of it: closed, where it has none.
-    pub state: State,
-    /// For how long it is left alone, by [`Fleet::cool_down`](super::Fleet::cool_down).
+    /// The status that the operator set.
+    pub status: AdminStatus,
+    /// The state of its circuit: closed if it has none.
+    pub state: CircuitState,
+    /// The rest of its [cool-down](super::Fleet::cool_down), if there is one.
     pub cools_for: Option<Duration>,
-    /// Calls that run there, from the call to the end of the response.
+    /// The number of calls in flight, up to the end of their responses.
     pub in_flight: usize,
 }
 
@@ -40,7 +42,7 @@ impl Snapshot {
             priority: member.priority(),
             timeout: member.timeout(),
             status: member.health.status(),
-            state: member.circuit().map_or(State::Closed, |circuit| circuit.state(now)),
+            state: member.circuit().map_or(CircuitState::Closed, |circuit| circuit.state(now)),
             cools_for: member.health.cools_until().map(|until| until.since(now)),
             in_flight: member.in_flight(),
         }

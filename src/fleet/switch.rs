@@ -1,3 +1,5 @@
+//! The handle of a circuit, for operators.
+
 use std::{
     fmt,
     pin::Pin,
@@ -9,22 +11,36 @@ use futures::{channel::mpsc, stream::Stream};
 
 use super::member::MemberInfo;
 use crate::{
-    health::{Circuit, State, Transition},
+    health::{Circuit, CircuitState, Transition},
     name::BackendName,
 };
 
-/// The handle of a circuit: what an operator looks at and turns. It outlives the service, its clones and its boxes.
+/// The handle of a circuit: shows its state, and opens or closes it by hand.
+///
+/// Returned by [`Fleet::switch`](super::Fleet::switch), [`CircuitBreaker::switch`](crate::CircuitBreaker::switch) and
+/// [`CircuitBreakerLayer::switch`](crate::CircuitBreakerLayer::switch). It stays valid after the service was dropped.
+///
+/// ```
+/// # use tower_fleet::{Backend, CircuitPolicy, CircuitState, Fleet};
+/// let fleet = Fleet::plain().backend(Backend::new("a", ())).circuit_breaker(CircuitPolicy::new()).build()?;
+/// let switch = fleet.switch("a").expect("backend `a` has a circuit");
+/// switch.force_open();
+/// assert_eq!(switch.state(), CircuitState::ForcedOpen);
+/// switch.reset();
+/// assert_eq!(switch.state(), CircuitState::Closed);
+/// # Ok::<_, tower_fleet::InvalidSetting>(())
+/// ```
 #[derive(Clone)]
 pub struct Switch(Arc<MemberInfo>);
 
 impl Switch {
-    /// The handle of a member's circuit; none when it has no circuit.
+    /// Returns the handle of a member's circuit. `None` if it has none.
     pub(crate) fn new(member: Arc<MemberInfo>) -> Option<Self> {
         member.circuit().is_some().then(|| Self(member))
     }
 
     fn circuit(&self) -> &Circuit {
-        self.0.circuit().expect("a switch is made of a member with a circuit")
+        self.0.circuit().expect("only a member with a circuit has a switch")
     }
 
     fn publish(&self, transition: Option<Transition>) {
@@ -33,43 +49,45 @@ impl Switch {
         }
     }
 
-    /// The name of the backend or the service whose circuit it is.
+    /// Returns the name of the backend or the service.
     pub fn name(&self) -> &BackendName {
         &self.0.name
     }
 
-    /// Its state as a call would find it now: open, its time up, is half-open.
-    pub fn state(&self) -> State {
+    /// Returns the state that a call would find now. An open circuit whose open time is over is half-open.
+    pub fn state(&self) -> CircuitState {
         self.circuit().state(self.0.clock.now())
     }
 
-    /// Rejects every new call until it is reset, or forced closed. Running ones finish.
+    /// Forces the circuit open: it rejects every new call until it is reset or forced closed. Calls in flight finish.
     pub fn force_open(&self) {
         self.publish(self.circuit().force_open(self.0.clock.now()));
     }
 
-    /// Admits every call, whatever comes of it, until it is reset or forced open.
+    /// Forces the circuit closed: it admits every call, whatever their outcomes, until it is reset or forced open.
     pub fn force_closed(&self) {
         self.publish(self.circuit().force_closed(self.0.clock.now()));
     }
 
-    /// Opens it as if its rules had said so: it is probed when its time is up.
+    /// Opens the circuit as its rules do: it is probed once its open time is over.
     pub fn trip(&self) {
         self.publish(self.circuit().trip(self.0.clock.now(), || fastrand::u64(..)));
     }
 
-    /// Lets an open circuit be probed before its time is up: something says that the service is back.
-    pub fn hasten(&self) {
-        self.publish(self.circuit().hasten(self.0.clock.now()));
+    /// Makes an open circuit due for a probe now, for example because a health check succeeded.
+    pub fn probe_now(&self) {
+        self.publish(self.circuit().probe_now(self.0.clock.now()));
     }
 
-    /// Closes it and forgets what it has counted.
+    /// Closes the circuit and clears its counters.
     pub fn reset(&self) {
         self.publish(self.circuit().reset(self.0.clock.now()));
     }
 
-    /// Its transitions from now on. A listener that sleeps through more than a few hundred misses some; a gap in
-    /// [`Transition::generation`] shows it.
+    /// Returns a stream of the transitions from now on.
+    ///
+    /// Holds up to 256 transitions. If the stream is not polled often enough, further ones are lost, which a gap in
+    /// [`Transition::generation`] shows.
     pub fn transitions(&self) -> Transitions {
         Transitions(self.0.listen())
     }
@@ -81,8 +99,10 @@ impl fmt::Debug for Switch {
     }
 }
 
-/// The transitions of one circuit. Ends with the circuit: that of a backend with the last call after its removal, that of
-/// a lone breaker with the last handle on it.
+/// A stream of the transitions of one circuit, from [`Switch::transitions`].
+///
+/// Ends with the circuit: for a backend, after its removal and the end of its last call; for a lone breaker, when its
+/// last handle is dropped.
 #[derive(Debug)]
 #[must_use = "streams do nothing unless polled"]
 pub struct Transitions(mpsc::Receiver<Transition>);

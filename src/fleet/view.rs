@@ -1,7 +1,6 @@
-//! What requests see: the members in order, and which of them are eligible.
+//! The view of a fleet that doors read: the members in order, and which of them are eligible.
 
 use std::{
-    any::Any,
     cmp::Reverse,
     collections::HashMap,
     ops::Range,
@@ -9,98 +8,65 @@ use std::{
 };
 
 use super::{
-    books::Books,
     candidate::{Candidate, Candidates},
     core::FleetCore,
-    member::{MemberInfo, RIPE},
-    shard::{Member, Shard},
+    member::{MemberInfo, PROBE_DUE},
+    registry::Registry,
+    shard::{Key, MemberRef, OwnedMember, Shard},
 };
 use crate::{name::BackendId, shard};
 
-/// A fleet: its core, and the services of its members.
-pub(crate) struct Shared<S, C> {
+/// The shared state of the handles of a fleet: its core, and the services of its members.
+pub(crate) struct FleetInner<S, C> {
     pub(crate) core: Arc<FleetCore>,
     pub(crate) classifier: C,
-    /// Locked inside the core's books only.
-    services: Mutex<HashMap<BackendId, Entry<S, C>>>,
-    /// Derived from the books by the first pick that needs it, once for all doors.
+    /// Locked only while the core's registry is locked.
+    services: Mutex<HashMap<BackendId, OwnedMember<S, C>>>,
+    /// Derived from the registry by the first door that reads a new version, once for all doors.
     selection: Mutex<Arc<Selection<S, C>>>,
 }
 
-/// A member as the fleet owns it.
-pub(super) struct Entry<S, C> {
-    #[expect(dead_code, reason = "owns what views refer to")]
-    shards: Box<[Arc<Shard<S, C>>]>,
-    weak: Row<S, C>,
-    /// What the service was made of, where [`Fleet::reconcile`](super::Fleet::reconcile) made it.
-    key: Option<Key>,
-}
-
-/// A key of any type that can be compared.
-pub(super) type Key = Arc<dyn Any + Send + Sync>;
-
-/// The references to one member, one for each thread or one for all. A view owns no service, so a door that is never
-/// polled again keeps none alive but what it holds.
-enum Row<S, C> {
-    One(Weak<Shard<S, C>>),
-    Each(Arc<[Weak<Shard<S, C>>]>),
-}
-
-impl<S, C> Row<S, C> {
-    /// That of a slot.
-    #[inline(always)]
-    fn at(&self, slot: usize) -> &Weak<Shard<S, C>> {
-        match self {
-            Self::One(shard) => shard,
-            Self::Each(shards) => shards.get(slot).unwrap_or(&shards[shard::SHARED]),
-        }
-    }
-}
-
-impl<S, C> Clone for Row<S, C> {
-    fn clone(&self) -> Self {
-        match self {
-            Self::One(shard) => Self::One(Weak::clone(shard)),
-            Self::Each(shards) => Self::Each(Arc::clone(shards)),
-        }
-    }
-}
-
-/// The members in the order in which tiers are asked, until members come or go.
+/// The members in the order of their tiers, highest first. Valid for one version of the membership.
 struct View<S, C> {
     membership: u64,
-    rows: Box<[Row<S, C>]>,
+    rows: Box<[MemberRef<S, C>]>,
     candidates: Box<[Candidate]>,
-    /// Where each tier ends.
+    /// The end of each tier, as a row.
     ends: Box<[u32]>,
 }
 
-/// Which members are eligible, as of one version.
+/// The eligible members of one version of the fleet. A member is identified by its row in the view.
 pub(crate) struct Selection<S, C> {
     pub(crate) version: u64,
     view: Arc<View<S, C>>,
-    /// Rows, in order.
+    /// The rows of the eligible members, in ascending order.
     eligible: Box<[u32]>,
-    /// How many of them are in the first tier that has any.
-    first: usize,
-    /// All rows of that tier.
+    /// The number of eligible members in the serving tier, which is the first one that has any.
+    serving: usize,
+    /// All rows of the serving tier.
     tier: Range<u32>,
-    /// Rows of the members whose circuits are to be probed now.
-    ripe: Box<[u32]>,
-    /// Rises when the eligible members of the first tier change.
+    /// The rows of the members with circuits that are due for a probe.
+    probes_due: Box<[u32]>,
+    /// Rises when the eligible members of the serving tier change.
     pub(crate) tier_version: u64,
 }
 
-/// Above so many backends the counters of a member are shared by all threads: that many rarely collide, and each would
-/// take a few hundred bytes more.
-const SPREAD: usize = 256;
+/// The most backends with per-thread counters. In a larger fleet each member has one counter for all threads: two
+/// threads rarely call the same backend at the same time, and per-thread counters would take kilobytes per member.
+const MAX_SHARDED: usize = 256;
 
-impl<S: Send + Sync + 'static, C: Clone + Send + Sync + 'static> Shared<S, C> {
+impl<S: Send + Sync + 'static, C: Clone + Send + Sync + 'static> FleetInner<S, C> {
     pub(super) fn new(core: FleetCore, classifier: C) -> Self {
         let view = View { membership: 0, rows: Box::default(), candidates: Box::default(), ends: Box::default() };
-        let (eligible, ripe) = (Box::default(), Box::default());
-        let selection =
-            Selection { version: 0, view: Arc::new(view), eligible, first: 0, tier: 0..0, ripe, tier_version: 0 };
+        let selection = Selection {
+            version: 0,
+            view: Arc::new(view),
+            eligible: Box::default(),
+            serving: 0,
+            tier: 0..0,
+            probes_due: Box::default(),
+            tier_version: 0,
+        };
         Self {
             core: Arc::new(core),
             classifier,
@@ -109,38 +75,31 @@ impl<S: Send + Sync + 'static, C: Clone + Send + Sync + 'static> Shared<S, C> {
         }
     }
 
-    /// How many lines the counters of a member get that is added to so many.
-    pub(super) fn lines(members: usize) -> usize {
-        if members < SPREAD { shard::lines() } else { 1 }
+    /// Returns the number of cache lines for the counters of a member that is added to this many.
+    pub(super) fn line_count(members: usize) -> usize {
+        if members < MAX_SHARDED { shard::line_count() } else { 1 }
     }
 
-    /// Owns the service of a member that was put in the books.
-    pub(super) fn own(&self, info: Arc<MemberInfo>, (service, classifier): (S, C), key: Option<Key>, lines: usize) {
-        let id = info.id;
-        let member = Arc::new(Member { info, service, classifier });
-        let shards: Box<[_]> = (0..lines).map(|slot| Arc::new(Shard::new(Arc::clone(&member), slot))).collect();
-        let weak = match &*shards {
-            [shard] => Row::One(Arc::downgrade(shard)),
-            _ => Row::Each(shards.iter().map(Arc::downgrade).collect()),
-        };
-        self.services().insert(id, Entry { shards, weak, key });
+    /// Stores the service of a member that is being added to the registry.
+    pub(super) fn insert_service(&self, info: Arc<MemberInfo>, parts: (S, C), key: Option<Key>, lines: usize) {
+        self.services().insert(info.id, OwnedMember::new(info, parts, key, lines));
     }
 
-    /// Gives up the service of a member that was taken out; to be dropped outside the lock.
-    pub(super) fn disown(&self, info: &MemberInfo) -> Option<Entry<S, C>> {
+    /// Removes the service of a removed member, to be dropped outside the lock.
+    pub(super) fn remove_service(&self, info: &MemberInfo) -> Option<OwnedMember<S, C>> {
         self.services().remove(&info.id)
     }
 
-    /// What the service of a member was made of.
+    /// Returns the key that the service of a member was made from.
     pub(super) fn key(&self, id: BackendId) -> Option<Key> {
         self.services().get(&id)?.key.clone()
     }
 
-    fn services(&self) -> MutexGuard<'_, HashMap<BackendId, Entry<S, C>>> {
+    fn services(&self) -> MutexGuard<'_, HashMap<BackendId, OwnedMember<S, C>>> {
         self.services.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The eligible members as of now.
+    /// Returns the eligible members of the current version.
     pub(crate) fn selection(&self) -> Arc<Selection<S, C>> {
         let mut current = self.selection.lock().unwrap_or_else(PoisonError::into_inner);
         if current.version != self.core.version() {
@@ -152,41 +111,43 @@ impl<S: Send + Sync + 'static, C: Clone + Send + Sync + 'static> Shared<S, C> {
 
     #[cold]
     fn derive(&self, before: &Selection<S, C>) -> Selection<S, C> {
-        let mut books = self.core.books();
+        let mut registry = self.core.registry();
         let version = self.core.version();
-        let changed = std::mem::take(&mut books.changed);
-        let all_changed = std::mem::take(&mut books.all_changed);
-        let is_same_view = books.membership == before.view.membership;
-        let view = if is_same_view { Arc::clone(&before.view) } else { Arc::new(self.view(&books)) };
-        drop(books);
-        let (eligible, ripe): (Vec<u32>, Vec<u32>) = if is_same_view && !all_changed {
-            let (mut eligible, mut ripe) = (before.eligible.to_vec(), before.ripe.to_vec());
+        let changed = std::mem::take(&mut registry.changed);
+        let all_changed = std::mem::take(&mut registry.all_changed);
+        let is_same_view = registry.membership == before.view.membership;
+        let view = if is_same_view { Arc::clone(&before.view) } else { Arc::new(self.view(&registry)) };
+        drop(registry);
+        let (eligible, probes_due): (Vec<u32>, Vec<u32>) = if is_same_view && !all_changed {
+            let (mut eligible, mut probes_due) = (before.eligible.to_vec(), before.probes_due.to_vec());
             for member in &changed {
                 let row = member.marks.row.load(Ordering::Relaxed);
-                put(&mut eligible, row, member.health.is_eligible());
-                put(&mut ripe, row, member.marks.has(RIPE));
+                set_row(&mut eligible, row, member.health.is_eligible());
+                set_row(&mut probes_due, row, member.marks.has(PROBE_DUE));
             }
-            (eligible, ripe)
+            (eligible, probes_due)
         } else {
             let rows = || (0..).zip(&view.candidates);
             let eligible = rows().filter(|(_, Candidate(info))| info.health.is_eligible()).map(|(row, _)| row);
-            let ripe = rows().filter(|(_, Candidate(info))| info.marks.has(RIPE)).map(|(row, _)| row);
-            (eligible.collect(), ripe.collect())
+            let probes_due = rows().filter(|(_, Candidate(info))| info.marks.has(PROBE_DUE)).map(|(row, _)| row);
+            (eligible.collect(), probes_due.collect())
         };
         let tier = eligible.first().map_or(0..0, |row| view.start_of(*row)..view.end_of(*row));
-        let first = eligible.partition_point(|row| *row < tier.end);
-        let is_same_tier = is_same_view && before.eligible[..before.first] == eligible[..first];
+        let serving = eligible.partition_point(|row| *row < tier.end);
+        let is_same_tier = is_same_view && before.eligible[..before.serving] == eligible[..serving];
         let tier_version = before.tier_version + u64::from(!is_same_tier);
-        Selection { version, view, eligible: eligible.into(), first, tier, ripe: ripe.into(), tier_version }
+        let (eligible, probes_due) = (eligible.into(), probes_due.into());
+        Selection { version, view, eligible, serving, tier, probes_due, tier_version }
     }
 
-    fn view(&self, books: &Books) -> View<S, C> {
-        let mut members: Vec<_> = books.members.iter().collect();
-        // Stable: the order of the fleet among equals.
+    /// Makes the view of the current members, and notes their rows.
+    fn view(&self, registry: &Registry) -> View<S, C> {
+        let mut members: Vec<_> = registry.members.iter().collect();
+        // A stable sort: members of equal priority stay in the order of the fleet.
         members.sort_by_key(|member| Reverse(member.priority()));
         let services = self.services();
         let mut view = View {
-            membership: books.membership,
+            membership: registry.membership,
             rows: members.iter().map(|member| services[&member.id].weak.clone()).collect(),
             candidates: members.iter().map(|member| Candidate(Arc::clone(member))).collect(),
             ends: Box::default(),
@@ -205,22 +166,22 @@ impl<S: Send + Sync + 'static, C: Clone + Send + Sync + 'static> Shared<S, C> {
     }
 }
 
-/// Puts a row into a sorted list, or takes it out.
-fn put(rows: &mut Vec<u32>, row: u32, is_in: bool) {
+/// Inserts a row into a sorted list, or removes it.
+fn set_row(rows: &mut Vec<u32>, row: u32, is_present: bool) {
     match rows.binary_search(&row) {
-        Ok(index) if !is_in => drop(rows.remove(index)),
-        Err(index) if is_in => rows.insert(index, row),
+        Ok(index) if !is_present => drop(rows.remove(index)),
+        Err(index) if is_present => rows.insert(index, row),
         _ => {}
     }
 }
 
 impl<S, C> View<S, C> {
-    /// Where the tier of a row ends.
+    /// Returns the end of a row's tier.
     fn end_of(&self, row: u32) -> u32 {
         self.ends[self.ends.partition_point(|end| *end <= row)]
     }
 
-    /// Where the tier of a row begins.
+    /// Returns the first row of a row's tier.
     fn start_of(&self, row: u32) -> u32 {
         match self.ends.partition_point(|end| *end <= row) {
             0 => 0,
@@ -230,65 +191,69 @@ impl<S, C> View<S, C> {
 }
 
 impl<S, C> Selection<S, C> {
-    /// How many backends the fleet has, eligible or not.
+    /// Returns the number of backends, eligible or not.
     pub(crate) fn backends(&self) -> usize {
         self.view.rows.len()
     }
 
-    /// The eligible members of the first tier that has any.
+    /// Returns the eligible members of the serving tier.
     #[inline(always)]
-    pub(crate) fn first_tier(&self) -> Candidates<'_> {
+    pub(crate) fn serving_tier(&self) -> Candidates<'_> {
         let Range { start, end } = self.tier;
         let all = &self.view.candidates[start as usize..end as usize];
-        Candidates { all, eligible: &self.eligible[..self.first], base: start }
+        Candidates { all, eligible: &self.eligible[..self.serving], base: start }
     }
 
-    /// The rows of the eligible members of the first tier.
+    /// Returns the rows of the eligible members of the serving tier.
     #[inline(always)]
-    pub(crate) fn first_rows(&self) -> &[u32] {
-        &self.eligible[..self.first]
+    pub(crate) fn serving_rows(&self) -> &[u32] {
+        &self.eligible[..self.serving]
     }
 
-    /// The eligible members of the first tier as this thread refers to them; none of a large fleet.
-    pub(crate) fn near(&self, slot: usize) -> Box<[Weak<Shard<S, C>>]> {
+    /// Returns the references of a slot to the eligible members of the serving tier. Empty for a fleet of more than
+    /// `MAX_SHARDED` backends, since it would be long.
+    pub(crate) fn serving_shards(&self, slot: usize) -> Box<[Weak<Shard<S, C>>]> {
         let reference = |row: &u32| Weak::clone(self.view.rows[*row as usize].at(slot));
-        if self.view.rows.len() > SPREAD { Box::default() } else { self.first_rows().iter().map(reference).collect() }
+        match self.view.rows.len() {
+            ..=MAX_SHARDED => self.serving_rows().iter().map(reference).collect(),
+            _ => Box::default(),
+        }
     }
 
-    /// The rows of all eligible members, tier by tier.
+    /// Returns the rows of all eligible members, tier by tier.
     pub(crate) fn rows(&self) -> &[u32] {
         &self.eligible
     }
 
-    /// The rows of members whose circuits are to be probed now.
+    /// Returns the rows of the members with circuits that are due for a probe.
     #[inline(always)]
-    pub(crate) fn ripe(&self) -> &[u32] {
-        &self.ripe
+    pub(crate) fn probes_due(&self) -> &[u32] {
+        &self.probes_due
     }
 
-    /// Whether a row is in the tier that serves, or in a higher one.
-    pub(crate) fn is_of_serving_tier(&self, row: u32) -> bool {
+    /// Returns whether a row is in the serving tier, or in a higher one.
+    pub(crate) fn is_in_serving_tier(&self, row: u32) -> bool {
         self.eligible.is_empty() || row < self.tier.end
     }
 
-    /// What is known of the member in a row.
+    /// Returns the member in a row, without its service.
     #[inline(always)]
     pub(crate) fn info(&self, row: u32) -> &Arc<MemberInfo> {
         &self.view.candidates[row as usize].0
     }
 
-    /// What is known of all members.
+    /// Returns all members, without their services.
     pub(crate) fn infos(&self) -> impl Iterator<Item = &Arc<MemberInfo>> {
         self.view.candidates.iter().map(|Candidate(info)| info)
     }
 
-    /// The member in a row as this thread refers to it; none when it was removed just now.
+    /// Returns the reference of a slot to the member in a row. `None` if the member was removed meanwhile.
     #[inline(always)]
     pub(crate) fn shard(&self, row: u32, slot: usize) -> Option<Arc<Shard<S, C>>> {
         self.view.rows[row as usize].at(slot).upgrade()
     }
 
-    /// The row of a member, if it is eligible.
+    /// Returns the row of a member. `None` if it is not eligible.
     pub(crate) fn eligible_row(&self, id: BackendId) -> Option<u32> {
         self.eligible.iter().copied().find(|row| self.info(*row).id == id)
     }

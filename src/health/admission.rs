@@ -1,71 +1,74 @@
-//! What goes back and forth with each call: admission, ticket, verdict.
+//! The admission of a call, its ticket and its result.
 
-use crate::time::Moment;
 use std::time::Duration;
 
 use super::{
     permits::Permit,
-    state::{State, Transition, Word},
+    state::{CircuitState, Transition, Word},
 };
+use crate::time::Moment;
 
-/// Proof of an admission, to be handed to [`Circuit::record`](super::Circuit::record) once, and once more where a body
-/// amends it.
+/// Proof that a circuit admitted a call.
+///
+/// It is passed to [`Circuit::record`](super::Circuit::record) with the result of the call, and once more if the end of
+/// the body amends that result.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[must_use = "an admission that is not recorded keeps its permit until that times out"]
+#[must_use = "a probe that is not recorded keeps its permit until that times out"]
 pub(crate) struct Ticket {
-    /// That of the admission: its generation is the one in which the outcome counts.
+    /// The word at the admission. The result counts only in the same generation.
     pub(super) word: Word,
+    /// The permit of a probe.
     pub(super) permit: Option<Permit>,
     pub(super) started: Moment,
 }
 
 impl Ticket {
-    /// Of a call that the circuit did not admit, and whose outcome is nothing to it: no generation is this one.
+    /// The ticket of a call that no circuit admitted. Its generation never occurs, so its result is ignored.
     pub(crate) const VOID: Self = Self { word: Word(u64::MAX), permit: None, started: Moment::EPOCH };
 
-    /// Starts the call's clock anew, for callers that wait between admission and call.
+    /// Sets the start of the call to `now`, for a caller that waits between admission and call.
     ///
-    /// Without effect unless [`Circuit::needs_clock`](super::Circuit::needs_clock).
+    /// Has no effect unless [`Circuit::needs_clock`](super::Circuit::needs_clock).
     pub(crate) fn started_at(mut self, now: Moment) -> Self {
         self.started = now;
         self
     }
 
-    /// Whether it is a probe's: one of few, at a time.
+    /// Whether the call is a probe, which holds a permit.
     #[inline]
     pub(crate) fn is_probe(&self) -> bool {
         self.permit.is_some()
     }
 }
 
-/// Whether a call is served.
+/// Whether a circuit admits a call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[must_use]
 pub(crate) enum Admission {
-    /// It is; here is its ticket, and the transition to half-open when this call brought it about.
+    /// The call may be made. The transition is set if this call moved the circuit to half-open.
     Admitted(Ticket, Option<Transition>),
-    /// It is not.
+    /// The call must not be made.
     Rejected {
-        /// Why not: open, half-open with all permits taken, or forced open.
-        state: State,
-        /// After how long a call may be admitted: exact while open; while half-open the latest, for a probe may come
-        /// back before it times out; unknown while forced open.
+        /// The state that rejects: open, half-open with all permits taken, or forced open.
+        state: CircuitState,
+        /// The time until a call may be admitted. Exact while open. An upper bound while half-open, since a permit may
+        /// be released before it times out. `None` while forced open.
         retry_after: Option<Duration>,
     },
 }
 
-/// What a call says about its backend.
+/// The result of a call, as its circuit counts it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Verdict {
-    /// It did its work.
+pub(crate) enum CallResult {
+    /// The backend did its work.
     Success,
-    /// It did not.
+    /// The backend, or the way to it, failed.
     Failure,
-    /// Nothing: cancelled, or never sent. Returns the permit, counts nothing.
+    /// The call counts neither for nor against the backend, or was never sent. Releases the permit and counts nothing.
     Neutral,
-    /// Nothing: the call was cancelled. Neutral, unless it was slow already.
+    /// The call was cancelled. Neutral unless it was already slow; then it counts as slow.
     GivenUp,
-    /// The body failed after the call was recorded as a success: counts in place of that.
+    /// The body failed after the call was recorded as a success. Counts in place of that success.
     BodyFailed,
     /// The body ended well after the call was recorded as a success.
     BodyEnded,

@@ -1,4 +1,4 @@
-//! The circuit itself: admits calls, learns what came of them, moves between its states.
+//! The circuit: admits calls, records their results, and moves between its states.
 
 mod outcomes;
 mod transitions;
@@ -6,48 +6,49 @@ mod transitions;
 use std::sync::Arc;
 
 use super::{
-    admission::{Admission, Ticket, Verdict},
-    evidence::Evidence,
-    policy::Policy,
-    state::{State, Transition, Word},
+    admission::{Admission, CallResult, Ticket},
+    counters::Counters,
+    policy::CircuitPolicy,
+    state::{CircuitState, Transition, Word},
     sync::{AtomicU64, Mutex, Ordering},
 };
 use crate::time::Moment;
 
-/// Decides, for one backend, who is served. Shared by everybody who talks to it.
+/// The circuit of one backend, shared by every call to it.
 ///
-/// - A closed circuit admits a call with one load. What came of it costs a load or two more, unless there is something to
-///   count: a failure, a success that ends a streak of failures, or any call under a rate rule.
-/// - Counting and every transition happen under a lock, which is held for a few dozen instructions and never while
-///   somebody waits. That keeps the rules evident: whoever holds it sees the circuit stand still.
-/// - What is read without the lock is published in two steps: the moment of eligibility into the place of the coming
-///   generation (they take turns), then the word. A reader that finds the same word before and after has a true pair.
+/// - A closed circuit admits a call with one load. Recording its result takes one or two more, unless there is
+///   something to count: a failure, a success that ends a streak of failures, or any call under a rate rule.
+/// - Counting and every transition happen under a lock, which is held for a few dozen instructions and never across a
+///   wait. No transition can happen while it is held.
+/// - What is read without the lock is published in two steps: first `eligible_at`, into the slot of the next generation
+///   (two slots, used in turn), then the word. A reader that finds the same word before and after has a consistent
+///   pair.
 #[derive(Debug)]
 pub(crate) struct Circuit {
     word: AtomicU64,
-    /// Per generation, odd and even: from when on `admit` may succeed. Not used while the circuit serves.
+    /// The moment from which on `admit` may succeed, for even and odd generations. Not used while the circuit serves.
     eligible_at: [AtomicU64; 2],
     /// Failures since the last success, under the rule `consecutive`. Written under the lock.
     streak: AtomicU64,
-    /// Bodies that failed behind a good head since the last one that ended well, under the same rule: good heads end a
-    /// streak, and would hide them for ever. Written under the lock.
+    /// Bodies that failed after a good head since the last one that ended well, under the same rule. Counted apart,
+    /// since each good head resets `streak`. Written under the lock.
     body_streak: AtomicU64,
-    /// A rate rule is set: successes count too.
+    /// Whether a rate rule is set, so that successes count too.
     counts_every_call: bool,
-    /// The rule on slow calls is set.
+    /// Whether the rule on slow calls is set.
     times_calls: bool,
-    policy: Arc<Policy>,
-    evidence: Apart<Mutex<Evidence>>,
+    policy: Arc<CircuitPolicy>,
+    counters: CacheAligned<Mutex<Counters>>,
 }
 
-/// Keeps what is written often off the cache lines that every call reads.
+/// Keeps what is written often off the cache line that every call reads.
 #[derive(Debug)]
 #[repr(align(64))]
-struct Apart<T>(T);
+struct CacheAligned<T>(T);
 
 impl Circuit {
-    /// A closed circuit.
-    pub(crate) fn new(policy: impl Into<Arc<Policy>>) -> Self {
+    /// Creates a closed circuit.
+    pub(crate) fn new(policy: impl Into<Arc<CircuitPolicy>>) -> Self {
         let policy = policy.into();
         Self {
             word: AtomicU64::new(Word::FIRST.0),
@@ -56,12 +57,14 @@ impl Circuit {
             body_streak: AtomicU64::new(0),
             times_calls: policy.slow_calls.is_some(),
             counts_every_call: policy.failure_rate.is_some() || policy.slow_calls.is_some(),
-            evidence: Apart(Mutex::new(Evidence::new(&policy))),
+            counters: CacheAligned(Mutex::new(Counters::new(&policy))),
             policy,
         }
     }
 
-    /// Serves a call at once, with one load, if there is nothing to ask and nothing to time.
+    /// Admits a call with one load, if the circuit serves and does not time its calls.
+    ///
+    /// The fast path of [`admit`](Self::admit).
     #[inline(always)]
     pub(crate) fn pass(&self) -> Option<Ticket> {
         let word = self.word();
@@ -69,17 +72,17 @@ impl Circuit {
         (word.state().serves() && !self.times_calls).then_some(ticket)
     }
 
-    /// Whether a success of this call would change nothing.
+    /// Returns whether a success of this call would change nothing, so that it need not be recorded.
     #[inline(always)]
     pub(crate) fn expects_success(&self, ticket: &Ticket) -> bool {
-        // A streak begun by another thread at this very moment counts as begun after this success.
+        // A streak that another thread begins concurrently counts as begun after this success.
         self.word() == ticket.word
             && ticket.word.state().serves()
             && !self.counts_every_call
             && self.streak.load(Ordering::Relaxed) == 0
     }
 
-    /// Asks to serve a call. The clock is read only when the circuit does not simply serve, or times its calls.
+    /// Admits or rejects a call. Reads the clock only if the circuit does not serve, or times its calls.
     #[inline]
     pub(crate) fn admit(&self, now: impl FnOnce() -> Moment) -> Admission {
         let word = self.word();
@@ -95,12 +98,12 @@ impl Circuit {
 
     #[cold]
     fn admit_probe(&self, now: Moment) -> Admission {
-        // Without the lock first: an outage rejects many.
+        // First without the lock, since an outage rejects many calls.
         let (word, eligible_at) = self.read();
         if !now.reached(eligible_at) {
             return reject(word, eligible_at, now);
         }
-        let mut evidence = self.lock();
+        let mut counters = self.lock();
         let (word, eligible_at) = self.read();
         let state = word.state();
         if state.serves() {
@@ -109,95 +112,103 @@ impl Circuit {
         if !now.reached(eligible_at) {
             return reject(word, eligible_at, now);
         }
-        if state == State::Open {
-            evidence.begin_half_open();
+        if state == CircuitState::Open {
+            counters.begin_half_open();
         }
-        let lapses = now.after(self.policy.probe_timeout);
-        let Some(permit) = evidence.take_permit(now, lapses) else {
-            return reject(word, evidence.next_free(), now);
+        let expires_at = now.after(self.policy.probe_timeout);
+        let Some(permit) = counters.acquire_permit(now, expires_at) else {
+            return reject(word, counters.next_permit_at(), now);
         };
-        let transition = if state == State::Open {
-            Some(self.publish(State::HalfOpen, evidence.next_free(), now))
+        let transition = if state == CircuitState::Open {
+            Some(self.publish(CircuitState::HalfOpen, counters.next_permit_at(), now))
         } else {
-            self.publish_eligible(word, evidence.next_free());
+            self.publish_eligible(word, counters.next_permit_at());
             None
         };
         let ticket = Ticket { word: self.word(), permit: Some(permit), started: now };
         Admission::Admitted(ticket, transition)
     }
 
-    /// Whether an admission that was not used yet is still good: the circuit has not moved since, and a probe's permit
-    /// has not timed out.
+    /// Returns whether a ticket that was not used yet is still valid: no transition has happened since, and the permit
+    /// of a probe has not expired.
     #[inline]
     pub(crate) fn honours(&self, ticket: Ticket, now: impl FnOnce() -> Moment) -> bool {
         self.word() == ticket.word
             && ticket.permit.is_none_or(|permit| {
                 let now = now();
-                self.lock_in(ticket.word).is_some_and(|evidence| evidence.holds_permit(permit, now))
+                self.lock_in(ticket.word).is_some_and(|counters| counters.holds_permit(permit, now))
             })
     }
 
-    /// Tells what came of an admitted call. One whose generation is over changes nothing.
+    /// Records the result of an admitted call, unless a transition has happened since its admission.
     ///
-    /// The clock is read only when there is something to count, `random` (any 64 bits) only to shorten an opening by
-    /// chance. Neither may touch this circuit.
+    /// `now` is read only if there is something to count, `random` (any 64 bits) only for the jitter of an open time.
+    /// Neither may touch this circuit.
     #[inline]
     pub(crate) fn record(
         &self,
         ticket: Ticket,
-        verdict: Verdict,
+        result: CallResult,
         now: impl FnOnce() -> Moment,
         random: impl FnOnce() -> u64,
     ) -> Option<Transition> {
         if self.word() != ticket.word {
             return None;
         }
-        match (ticket.word.state(), verdict) {
-            (State::Closed | State::HalfOpen, Verdict::GivenUp) => self.give_up(ticket, now, random),
-            (State::Closed, Verdict::Neutral) => None,
-            (State::Closed, Verdict::BodyFailed) => self.amend(ticket, now(), random),
-            (State::Closed, Verdict::BodyEnded) => self.end_body_streak(ticket),
-            // A good probe is one when its head is good; of several that are needed, this one was none.
-            (State::HalfOpen, Verdict::BodyFailed) => self.weigh_probe(ticket, Verdict::Failure, now(), random),
-            (_, Verdict::BodyEnded) => None,
-            (State::Closed, Verdict::Success) if self.expects_success(&ticket) => None,
-            (State::Closed, _) => self.count(ticket, verdict, now(), random),
-            (State::HalfOpen, Verdict::Neutral) => self.cancel_probe(ticket),
-            (State::HalfOpen, _) => self.weigh_probe(ticket, verdict, now(), random),
+        match (ticket.word.state(), result) {
+            (CircuitState::Closed | CircuitState::HalfOpen, CallResult::GivenUp) => {
+                self.record_cancelled(ticket, now, random)
+            }
+            (CircuitState::Closed, CallResult::Neutral) => None,
+            (CircuitState::Closed, CallResult::BodyFailed) => self.amend(ticket, now(), random),
+            (CircuitState::Closed, CallResult::BodyEnded) => self.end_body_streak(ticket),
+            // The head of the probe was a success. If more probes are needed, the failed body still re-opens the
+            // circuit.
+            (CircuitState::HalfOpen, CallResult::BodyFailed) => {
+                self.record_probe(ticket, CallResult::Failure, now(), random)
+            }
+            (_, CallResult::BodyEnded) => None,
+            (CircuitState::Closed, CallResult::Success) if self.expects_success(&ticket) => None,
+            (CircuitState::Closed, _) => self.count(ticket, result, now(), random),
+            (CircuitState::HalfOpen, CallResult::Neutral) => self.release_probe(ticket),
+            (CircuitState::HalfOpen, _) => self.record_probe(ticket, result, now(), random),
             _ => None,
         }
     }
 
-    /// Whether calls are timed: then [`admit`](Self::admit) reads the clock, and [`Ticket::started_at`] has a meaning.
+    /// Returns whether calls are timed. If so, [`admit`](Self::admit) reads the clock and [`Ticket::started_at`] has an
+    /// effect.
     #[inline]
     pub(crate) fn needs_clock(&self) -> bool {
         self.times_calls
     }
 
-    /// Whether every call is served.
+    /// Returns whether every call is admitted.
     #[inline(always)]
     pub(crate) fn serves(&self) -> bool {
         self.word().state().serves()
     }
 
-    /// The state that a call would meet: an open circuit whose time is up shows half-open, though nothing has run.
-    pub(crate) fn state(&self, now: Moment) -> State {
+    /// The state in which a call would find the circuit. An open circuit whose open time is over shows half-open,
+    /// before any call has moved it there.
+    pub(crate) fn state(&self, now: Moment) -> CircuitState {
         let (word, eligible_at) = self.read();
         match word.state() {
-            State::Open if now.reached(eligible_at) => State::HalfOpen,
+            CircuitState::Open if now.reached(eligible_at) => CircuitState::HalfOpen,
             state => state,
         }
     }
 
-    /// From when on a call may be admitted: [`Moment::EPOCH`] at once, [`Moment::NEVER`] not before somebody says so.
+    /// The moment from which on a call may be admitted: [`Moment::EPOCH`] if one is admitted now, [`Moment::NEVER`]
+    /// while forced open.
     ///
-    /// While half-open with all permits taken it is the moment when one times out; one may come back before.
+    /// While half-open with all permits taken, the moment when the first of them expires. It may be released earlier.
     #[inline]
     pub(crate) fn eligible_at(&self) -> Moment {
         self.read().1
     }
 
-    /// Whether a call would be admitted, taking no permit. A closed circuit does not read the clock.
+    /// Returns whether a call would be admitted, without acquiring a permit. A closed circuit does not read the clock.
     #[inline]
     pub(crate) fn would_admit(&self, now: impl FnOnce() -> Moment) -> bool {
         let eligible_at = self.eligible_at();
@@ -209,7 +220,7 @@ impl Circuit {
         Word(self.word.load(Ordering::Acquire))
     }
 
-    /// State and eligibility of one and the same generation.
+    /// The word, and the `eligible_at` of the same generation.
     #[inline]
     fn read(&self) -> (Word, Moment) {
         let mut word = self.word();
@@ -217,8 +228,9 @@ impl Circuit {
             if word.state().serves() {
                 return (word, Moment::EPOCH);
             }
-            let eligible_at = self.eligible_place(word).load(Ordering::Acquire);
-            // This place is used again two generations on, after the next word was stored: then this load sees that.
+            let eligible_at = self.eligible_slot(word).load(Ordering::Acquire);
+            // The slot is reused two generations later, after the next word was stored. If `eligible_at` is from there,
+            // this load sees that the word has changed.
             let again = self.word();
             if again == word {
                 return (word, Moment::from_nanos(eligible_at));
@@ -227,13 +239,13 @@ impl Circuit {
         }
     }
 
-    fn eligible_place(&self, word: Word) -> &AtomicU64 {
+    fn eligible_slot(&self, word: Word) -> &AtomicU64 {
         &self.eligible_at[(word.generation() % 2) as usize]
     }
 
-    /// Under the lock, as everything that writes.
+    /// Publishes `eligible_at`. Under the lock, like every write.
     fn publish_eligible(&self, word: Word, eligible_at: Moment) {
-        self.eligible_place(word).store(eligible_at.as_nanos(), Ordering::Release);
+        self.eligible_slot(word).store(eligible_at.as_nanos(), Ordering::Release);
     }
 }
 
@@ -246,7 +258,7 @@ fn reject(word: Word, eligible_at: Moment, now: Moment) -> Admission {
 
 #[cfg(test)]
 impl Circuit {
-    /// Counts the transitions (and resets) so far.
+    /// The number of transitions and resets so far.
     pub(super) fn generation(&self) -> u64 {
         self.word().generation()
     }

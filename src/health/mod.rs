@@ -1,32 +1,48 @@
-//! What is believed about a backend.
+//! What is known about the health of a backend, and whether requests may be sent to it.
 //!
-//! One [`Health`] per backend: what the operator says of it, and a circuit that opens when calls fail, and closes again
-//! when probes succeed. Doors, the breaker and the operator all write to it; everybody who chooses a backend reads it.
+//! Each backend has one [`Health`]. It combines the status that the operator set, a cool-down that the backend
+//! requested, and a circuit, which opens when calls fail and closes again when probes succeed. Doors, the breaker and
+//! the operator write to it; every selection of a backend reads it.
 //!
 //! ```text
-//!            rules say so                    time is up, or hastened
-//!  Closed ────────────────▶ Open ───────────────────────────────────▶ HalfOpen
-//!    ▲                        ▲──────────────── a probe failed ──────────┤
-//!    └──────────────────────── enough probes succeeded ──────────────────┘
+//!          a rule is met                  open time over, or probe_now
+//!  Closed ──────────────▶ Open ───────────────────────────────────▶ HalfOpen
+//!    ▲                     ▲──────────────── a probe failed ───────────┤
+//!    └───────────────────── enough probes succeeded ───────────────────┘
 //!
 //!  any ── force_open ──▶ ForcedOpen     any ── force_closed ──▶ ForcedClosed     any ── reset ──▶ Closed
 //! ```
 //!
 //! | | closed | open | half-open | forced |
 //! |---|---|---|---|---|
-//! | a call | is served | is rejected | is a probe, if a permit is left | served or rejected |
-//! | its outcome | counts | – | counts, returns the permit | is ignored |
+//! | a call | is served | is rejected | is a probe if a permit is free, else rejected | is served or rejected |
+//! | its result | is counted | – | is counted, and releases the permit | is ignored |
 //!
-//! The room is pure: no clock, no task, no log. `now` and randomness come in as arguments, and only when they are needed.
-//! A call belongs to the generation in which it was admitted; once a transition has ended that, its outcome changes nothing.
+//! A call belongs to the generation in which it was admitted. Every transition begins a new generation, and the result
+//! of a call from an earlier one is ignored.
 //!
-//! Not for limits: it does not bound how many calls run while closed, nor how long they take.
+//! The room is pure: no clock, no task, no log. `now` and randomness come in as arguments, and are only evaluated when
+//! they are needed.
 //!
+//! Do not use it as a limit: a closed circuit bounds neither how many calls run nor how long they take.
+//!
+//! The default policy, and a policy of your own:
+//!
+//! ```
+//! # use std::time::Duration;
+//! use tower_fleet::CircuitPolicy;
+//!
+//! // Five failures within 60 s open the circuit for 30 s.
+//! let default = CircuitPolicy::new();
+//! // Three failures in a row open it for 5 s, then 10 s, 20 s and so on.
+//! let custom = CircuitPolicy::new().consecutive(3).open_for(Duration::from_secs(5)).growth(2.0);
+//! # let _ = (default, custom);
+//! ```
+
 mod admission;
 mod check;
 mod circuit;
-mod draft;
-mod evidence;
+mod counters;
 mod opinions;
 mod permits;
 mod policy;
@@ -35,21 +51,16 @@ mod status;
 mod sync;
 mod window;
 
-#[cfg(test)]
-#[cfg(not(fleet_loom))]
-mod circuit_tests;
-#[cfg(test)]
-#[cfg(fleet_loom)]
-mod loom_tests;
-#[cfg(test)]
-#[cfg(not(fleet_loom))]
-mod reference_tests;
+pub(crate) use self::{
+    admission::{Admission, CallResult, Ticket},
+    circuit::Circuit,
+    opinions::{Health, Signal},
+};
+pub use self::{
+    policy::{CircuitPolicy, Rate},
+    state::{CircuitState, Transition},
+    status::AdminStatus,
+};
 
-pub(crate) use admission::{Admission, Ticket, Verdict};
-pub(crate) use check::PolicyError;
-pub(crate) use circuit::Circuit;
-pub(crate) use draft::Draft;
-pub(crate) use opinions::{Health, Signal};
-pub(crate) use policy::Policy;
-pub use state::{State, Transition};
-pub use status::Status;
+#[cfg(test)]
+mod tests;

@@ -1,59 +1,60 @@
+//! The health of a backend: one opinion per writer, packed into one word.
+
 use super::{
-    Circuit, State, Status,
+    AdminStatus, Circuit, CircuitState,
     sync::{AtomicU64, Ordering},
 };
 use crate::time::Moment;
 
-/// What is believed about one backend: one opinion per writer, and a backend is eligible while none is against it.
+/// The health of one backend: one opinion per writer. A backend is eligible while no opinion is against it.
 ///
-/// No writer overrides another: a good probe does not undo a drain. Opinions that end by themselves carry their end;
-/// the fleet notes it in its queue of what is due.
+/// No writer overrides another: a successful probe does not undo a drain. An opinion that ends by itself carries its
+/// deadline, which the fleet keeps in a queue.
 #[derive(Debug)]
 pub(crate) struct Health {
     /// One bit per [`Opinion`] that is against the backend, and [`EXEMPT`].
     opinions: AtomicU64,
-    /// Until when the backend is to be left alone; the epoch when it is not.
+    /// The end of the cool-down; the epoch without one.
     cool_until: AtomicU64,
     circuit: Option<Circuit>,
 }
 
-/// One writer's opinion.
+/// An opinion against the backend, by its bit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Opinion {
     Degraded = 1,
     Draining = 2,
-    /// The backend has left the fleet.
+    /// The backend was removed from the fleet.
     Removed = 4,
-    /// It asked to be left alone for a time.
+    /// The backend requested a pause, such as with `Retry-After`.
     Cooling = 8,
 }
 
-/// Not an opinion: too many circuits are open already, and this backend serves although its own is.
+/// Not an opinion: the backend is kept in rotation despite its open circuit, since too many circuits are open.
 const EXEMPT: u64 = 16;
 
-/// What one writer has to say. [`Health::apply`] is the only way to change a health but for its circuit, which changes
-/// by what calls report.
+/// A change of one opinion, for [`Health::apply`]. The circuit alone is changed by other means: the results of calls.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Signal {
-    /// The operator's word.
-    Status(Status),
-    /// The backend is to be left alone until then.
+    /// The operator sets the status.
+    Status(AdminStatus),
+    /// The backend gets no requests until this moment.
     Cool(Moment),
-    /// The backend need not be left alone any longer.
+    /// The cool-down is over.
     Cooled,
-    /// The backend has left the fleet, for good.
+    /// The backend was removed from the fleet. This is final.
     Removed,
-    /// Whether the backend serves although its circuit is open.
+    /// Whether the backend is kept in rotation despite its open circuit.
     Exempt(bool),
 }
 
 impl Health {
-    /// A backend that nothing is said against.
+    /// Creates the health of a backend that no opinion is against.
     pub(crate) fn new(circuit: Option<Circuit>) -> Self {
         Self { opinions: AtomicU64::new(0), cool_until: AtomicU64::new(0), circuit }
     }
 
-    /// Notes what a writer says; false when that changes nothing. Under the fleet's lock, as everything that writes.
+    /// Applies a signal. Returns whether that changed anything. Under the fleet's lock, like every write.
     pub(crate) fn apply(&self, signal: Signal) -> bool {
         let before = self.opinions.load(Ordering::Relaxed);
         let set = |bit: u64, is_set: bool| if is_set { before | bit } else { before & !bit };
@@ -62,13 +63,13 @@ impl Health {
                 let operator = Opinion::Degraded as u64 | Opinion::Draining as u64;
                 (before & !operator)
                     | match status {
-                        Status::Healthy => 0,
-                        Status::Degraded => Opinion::Degraded as u64,
-                        Status::Draining => Opinion::Draining as u64,
+                        AdminStatus::Healthy => 0,
+                        AdminStatus::Degraded => Opinion::Degraded as u64,
+                        AdminStatus::Draining => Opinion::Draining as u64,
                     }
             }
             Signal::Cool(until) => {
-                // The longest deadline wins: a later guess does not shorten it.
+                // The longest deadline wins: a later signal does not shorten it.
                 if until.as_nanos() <= self.cool_until.load(Ordering::Relaxed) {
                     return false;
                 }
@@ -92,63 +93,65 @@ impl Health {
         self.opinions.load(Ordering::Acquire)
     }
 
-    /// May a request that has not started yet go there, as one of many?
+    /// Returns whether new requests may be sent to the backend.
     #[inline(always)]
     pub(crate) fn is_eligible(&self) -> bool {
         let opinions = self.opinions();
         opinions & !EXEMPT == 0 && (opinions == EXEMPT || self.circuit.as_ref().is_none_or(Circuit::serves))
     }
 
-    /// Nothing but a circuit keeps requests from it.
+    /// Returns whether only a circuit can keep requests from the backend.
     #[inline]
     pub(crate) fn is_willing(&self) -> bool {
         self.opinions() & !EXEMPT == 0
     }
 
-    /// The backend has left the fleet.
+    /// Returns whether the backend was removed from the fleet.
     pub(crate) fn is_removed(&self) -> bool {
         self.opinions() & Opinion::Removed as u64 != 0
     }
 
-    /// What the operator says.
-    pub(crate) fn status(&self) -> Status {
+    /// The status that the operator set.
+    pub(crate) fn status(&self) -> AdminStatus {
         match self.opinions() {
-            opinions if opinions & Opinion::Draining as u64 != 0 => Status::Draining,
-            opinions if opinions & Opinion::Degraded as u64 != 0 => Status::Degraded,
-            _ => Status::Healthy,
+            opinions if opinions & Opinion::Draining as u64 != 0 => AdminStatus::Draining,
+            opinions if opinions & Opinion::Degraded as u64 != 0 => AdminStatus::Degraded,
+            _ => AdminStatus::Healthy,
         }
     }
 
-    /// Until when the backend is to be left alone, if it is.
+    /// The end of the cool-down, if there is one.
     pub(crate) fn cools_until(&self) -> Option<Moment> {
         let until = || Moment::from_nanos(self.cool_until.load(Ordering::Relaxed));
         (self.opinions() & Opinion::Cooling as u64 != 0).then(until)
     }
 
-    /// Its circuit, if it has one.
+    /// The circuit, if the backend has one.
     #[inline]
     pub(crate) fn circuit(&self) -> Option<&Circuit> {
         self.circuit.as_ref()
     }
 
-    /// The circuit, while it is open or half-open by its rules, and nothing else speaks against the backend: then a
-    /// request is to probe it once its time is up.
+    /// The circuit, while it is open or half-open by its rules and no opinion is against the backend. Such a backend is
+    /// probed by a request once its open time is over.
     pub(crate) fn on_probation(&self) -> Option<&Circuit> {
-        let opened = |circuit: &&Circuit| matches!(circuit.state(Moment::EPOCH), State::Open | State::HalfOpen);
+        let opened =
+            |circuit: &&Circuit| matches!(circuit.state(Moment::EPOCH), CircuitState::Open | CircuitState::HalfOpen);
         self.circuit.as_ref().filter(|_| self.is_willing()).filter(opened)
     }
 
-    /// An operator holds its circuit open.
+    /// Returns whether an operator forced the circuit open.
     pub(crate) fn is_forced_open(&self) -> bool {
-        self.circuit.as_ref().is_some_and(|circuit| circuit.state(Moment::EPOCH) == State::ForcedOpen)
+        self.circuit.as_ref().is_some_and(|circuit| circuit.state(Moment::EPOCH) == CircuitState::ForcedOpen)
     }
 
+    /// Returns whether the backend is kept in rotation despite its open circuit.
     #[inline]
     pub(crate) fn is_exempt(&self) -> bool {
         self.opinions() & EXEMPT != 0
     }
 
-    /// The moment at which something about it ends by itself, or a request may probe it.
+    /// The moment when its cool-down ends or, without one, when a request may probe it.
     pub(crate) fn due(&self) -> Option<Moment> {
         if self.is_removed() {
             return None;
@@ -157,16 +160,16 @@ impl Health {
         self.cools_until().or(probe)
     }
 
-    /// The moment from which on it may serve, if that comes by itself.
+    /// The moment from which on requests may be sent to it, unless an operator has to act before.
     pub(crate) fn serves_at(&self) -> Option<Moment> {
-        let is_out = self.opinions() & !(EXEMPT | Opinion::Cooling as u64) != 0;
+        let is_blocked = self.opinions() & !(EXEMPT | Opinion::Cooling as u64) != 0;
         let opens_at = match self.circuit.as_ref().map(|circuit| (circuit, circuit.state(Moment::EPOCH))) {
-            Some((_, State::ForcedOpen)) => Moment::NEVER,
-            Some((circuit, State::Open | State::HalfOpen)) => circuit.eligible_at(),
+            Some((_, CircuitState::ForcedOpen)) => Moment::NEVER,
+            Some((circuit, CircuitState::Open | CircuitState::HalfOpen)) => circuit.eligible_at(),
             _ => Moment::EPOCH,
         };
         let at = opens_at.max(self.cools_until().unwrap_or(Moment::EPOCH));
-        Some(at).filter(|at| !is_out && *at != Moment::NEVER)
+        Some(at).filter(|at| !is_blocked && *at != Moment::NEVER)
     }
 }
 
@@ -178,9 +181,9 @@ mod tests {
 
     // C2
     #[test]
-    fn unknown_health_is_healthy() {
+    fn a_new_backend_is_healthy() {
         let health = Health::new(None);
-        assert_eq!(health.status(), Status::Healthy);
+        assert_eq!(health.status(), AdminStatus::Healthy);
         assert!(health.is_eligible());
     }
 
@@ -188,12 +191,12 @@ mod tests {
     #[test]
     fn only_a_healthy_backend_is_eligible() {
         let health = Health::new(None);
-        for status in [Status::Degraded, Status::Draining] {
+        for status in [AdminStatus::Degraded, AdminStatus::Draining] {
             assert!(health.apply(Signal::Status(status)));
             assert_eq!(health.status(), status);
             assert!(!health.is_eligible());
         }
-        assert!(health.apply(Signal::Status(Status::Healthy)));
+        assert!(health.apply(Signal::Status(AdminStatus::Healthy)));
         assert!(health.is_eligible());
         assert!(health.apply(Signal::Removed));
         assert!(!health.is_eligible());
@@ -201,18 +204,18 @@ mod tests {
 
     // C41: one writer never overrides another.
     #[test]
-    fn every_writer_ends_its_own_opinion_only() {
+    fn a_writer_ends_its_own_opinion_only() {
         let health = Health::new(None);
         let until = Moment::since_epoch(Duration::from_secs(9));
-        assert!(health.apply(Signal::Status(Status::Draining)) && health.apply(Signal::Cool(until)));
+        assert!(health.apply(Signal::Status(AdminStatus::Draining)) && health.apply(Signal::Cool(until)));
         assert!(health.apply(Signal::Cooled));
-        assert!(!health.is_eligible() && health.status() == Status::Draining);
-        assert!(health.apply(Signal::Cool(until)) && health.apply(Signal::Status(Status::Healthy)));
+        assert!(!health.is_eligible() && health.status() == AdminStatus::Draining);
+        assert!(health.apply(Signal::Cool(until)) && health.apply(Signal::Status(AdminStatus::Healthy)));
         assert!(!health.is_eligible());
         assert_eq!((health.cools_until(), health.due()), (Some(until), Some(until)));
     }
 
-    // C71: of two deadlines the longer one stands.
+    // C71: the longer deadline wins.
     #[test]
     fn a_shorter_cool_down_does_not_shorten_a_longer_one() {
         let health = Health::new(None);

@@ -1,64 +1,61 @@
-//! The half-open permits: so many at a time, each with a deadline.
+//! The permits of a half-open circuit: a fixed number, each with a deadline.
 
 use std::num::NonZeroU64;
 
 use crate::time::Moment;
 
-/// Which permit a ticket holds: a serial that is never used twice. At one per nanosecond they last 584 years.
+/// The permit of one probe, by a serial that is never used twice. At one per nanosecond they last 584 years.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Permit(NonZeroU64);
 
 #[derive(Clone, Copy, Debug, Default)]
-struct Place {
-    holder: Option<Permit>,
-    /// When it may be given away (again); the epoch when it is free.
-    lapses: Moment,
+struct Slot {
+    permit: Option<Permit>,
+    /// When the slot may be used again; the epoch while it is free.
+    expires_at: Moment,
 }
 
-/// The places for probes, as many as may run at a time.
+/// The permits of one circuit, one slot for each probe that may run at a time.
 #[derive(Debug)]
 pub(super) struct Permits {
-    places: Box<[Place]>,
+    slots: Box<[Slot]>,
     next: NonZeroU64,
 }
 
 impl Permits {
     pub(super) fn new(probes: u32) -> Self {
-        Self { places: vec![Place::default(); probes as usize].into(), next: NonZeroU64::MIN }
+        Self { slots: vec![Slot::default(); probes as usize].into(), next: NonZeroU64::MIN }
     }
 
-    /// Takes a free permit, or one whose holder kept it too long; it lapses at `lapses`.
-    pub(super) fn take(&mut self, now: Moment, lapses: Moment) -> Option<Permit> {
-        let mut places = self.places.iter_mut();
-        let place = places.find(|place| now.reached(place.lapses))?;
+    /// Acquires a free or expired slot, until `expires_at`.
+    pub(super) fn acquire(&mut self, now: Moment, expires_at: Moment) -> Option<Permit> {
+        let slot = self.slots.iter_mut().find(|slot| now.reached(slot.expires_at))?;
         let permit = Permit(self.next);
         self.next = self.next.saturating_add(1);
-        *place = Place { holder: Some(permit), lapses };
+        *slot = Slot { permit: Some(permit), expires_at };
         Some(permit)
     }
 
-    /// Gives a permit back, unless it has passed on to somebody else meanwhile.
-    pub(super) fn give_back(&mut self, permit: Permit) {
-        let mut places = self.places.iter_mut();
-        if let Some(place) = places.find(|place| place.holder == Some(permit)) {
-            *place = Place::default();
+    /// Releases a permit. Has no effect if it expired and its slot was acquired again.
+    pub(super) fn release(&mut self, permit: Permit) {
+        if let Some(slot) = self.slots.iter_mut().find(|slot| slot.permit == Some(permit)) {
+            *slot = Slot::default();
         }
     }
 
-    /// Is it still the holder's own, and in time?
+    /// Whether the permit is still held and has not expired.
     pub(super) fn holds(&self, permit: Permit, now: Moment) -> bool {
-        self.places.iter().any(|place| place.holder == Some(permit) && !now.reached(place.lapses))
+        self.slots.iter().any(|slot| slot.permit == Some(permit) && !now.reached(slot.expires_at))
     }
 
-    /// When the next one may be taken: the epoch while one is free.
-    pub(super) fn next_free(&self) -> Moment {
-        let lapses = self.places.iter().map(|place| place.lapses);
-        lapses.min().unwrap_or(Moment::NEVER)
+    /// The moment from which on a permit can be acquired; the epoch while a slot is free.
+    pub(super) fn next_free_at(&self) -> Moment {
+        self.slots.iter().map(|slot| slot.expires_at).min().unwrap_or(Moment::NEVER)
     }
 
-    /// Frees all of them. Serials go on, so a permit from before gives nothing back.
+    /// Frees all slots. Serials are not reset, so that the release of an earlier permit has no effect.
     pub(super) fn clear(&mut self) {
-        self.places.fill(Place::default());
+        self.slots.fill(Slot::default());
     }
 }
 
@@ -71,39 +68,39 @@ mod tests {
     }
 
     #[test]
-    fn no_more_than_configured_at_a_time() {
+    fn no_more_permits_are_held_than_configured() {
         // C38
         let mut permits = Permits::new(2);
-        let first = permits.take(at(1), at(100)).unwrap();
-        assert_eq!(permits.next_free(), Moment::EPOCH);
-        assert!(permits.take(at(2), at(101)).is_some());
-        assert_eq!(permits.next_free(), at(100));
-        assert!(permits.take(at(99), at(199)).is_none());
-        permits.give_back(first);
-        assert!(permits.take(at(99), at(199)).is_some());
-        assert!(permits.take(at(99), at(199)).is_none());
+        let first = permits.acquire(at(1), at(100)).unwrap();
+        assert_eq!(permits.next_free_at(), Moment::EPOCH);
+        assert!(permits.acquire(at(2), at(101)).is_some());
+        assert_eq!(permits.next_free_at(), at(100));
+        assert!(permits.acquire(at(99), at(199)).is_none());
+        permits.release(first);
+        assert!(permits.acquire(at(99), at(199)).is_some());
+        assert!(permits.acquire(at(99), at(199)).is_none());
     }
 
     #[test]
-    fn a_lapsed_permit_passes_on_and_cannot_be_given_back_by_its_first_holder() {
+    fn the_release_of_an_expired_permit_does_not_free_its_slot() {
         // C38
         let mut permits = Permits::new(1);
-        let first = permits.take(at(1), at(100)).unwrap();
-        let second = permits.take(at(100), at(200)).unwrap();
-        permits.give_back(first);
-        assert!(permits.take(at(150), at(250)).is_none());
-        permits.give_back(second);
-        assert!(permits.take(at(150), at(250)).is_some());
+        let first = permits.acquire(at(1), at(100)).unwrap();
+        let second = permits.acquire(at(100), at(200)).unwrap();
+        permits.release(first);
+        assert!(permits.acquire(at(150), at(250)).is_none());
+        permits.release(second);
+        assert!(permits.acquire(at(150), at(250)).is_some());
     }
 
     #[test]
-    fn a_permit_from_before_a_clearing_gives_nothing_back() {
+    fn the_release_of_a_permit_from_before_a_clear_has_no_effect() {
         // C39
         let mut permits = Permits::new(1);
-        let old = permits.take(at(1), at(100)).unwrap();
+        let old = permits.acquire(at(1), at(100)).unwrap();
         permits.clear();
-        assert!(permits.take(at(2), at(100)).is_some());
-        permits.give_back(old);
-        assert!(permits.take(at(3), at(100)).is_none());
+        assert!(permits.acquire(at(2), at(100)).is_some());
+        permits.release(old);
+        assert!(permits.acquire(at(3), at(100)).is_none());
     }
 }

@@ -1,39 +1,41 @@
-//! The state of a circuit, alone and packed into a word with its generation.
+//! The state of a circuit, and its packed form with the generation.
 
 use std::fmt;
 
 use crate::time::Moment;
 
-/// What a circuit does with the next call.
+/// The state of a circuit: what it does with the next call.
+///
+/// [`Snapshot::state`](crate::fleet::Snapshot::state) and [`Switch::state`](crate::fleet::Switch::state) return it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
-pub enum State {
-    /// Serves, and counts what comes of it.
+pub enum CircuitState {
+    /// Admits every call and counts its result.
     Closed,
-    /// Serves whatever happens, until it is reset: an operator said so.
+    /// Admits every call whatever its result, until an operator resets the circuit.
     ForcedClosed,
-    /// Rejects until its time is up.
+    /// Rejects every call until the open time is over.
     Open,
-    /// Lets a few probes through, to learn whether the backend is back.
+    /// Admits a few calls as probes, to find out whether the backend has recovered.
     HalfOpen,
-    /// Rejects until it is reset: an operator said so.
+    /// Rejects every call until an operator resets the circuit.
     ForcedOpen,
 }
 
-impl State {
-    /// Whether every call is served.
+impl CircuitState {
+    /// Returns whether every call is admitted: closed, by the rules or forced.
     #[inline(always)]
     pub fn serves(self) -> bool {
         matches!(self, Self::Closed | Self::ForcedClosed)
     }
 
-    /// Whether an operator holds it there.
+    /// Returns whether an operator forced the state.
     pub fn is_forced(self) -> bool {
         matches!(self, Self::ForcedClosed | Self::ForcedOpen)
     }
 }
 
-impl fmt::Display for State {
+impl fmt::Display for CircuitState {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Closed => "closed",
@@ -45,26 +47,28 @@ impl fmt::Display for State {
     }
 }
 
-/// A circuit went from one state to another. Each one is handed out once, to the caller that brought it about.
+/// A change of a circuit from one state to another.
+///
+/// Observed with [`Switch::transitions`](crate::fleet::Switch::transitions).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Transition {
-    /// The state it left; the `to` of the transition before.
-    pub from: State,
-    /// The state it is in now.
-    pub to: State,
-    /// Rises with every transition, so that an observer can put several threads' transitions into order.
+    /// The state before; equal to `to` of the previous transition.
+    pub from: CircuitState,
+    /// The state after.
+    pub to: CircuitState,
+    /// Rises with every transition, so that transitions from several threads can be ordered.
     pub generation: u64,
-    /// When the cause of it happened.
+    /// When the event happened that caused it.
     pub(crate) at: Moment,
 }
 
 const STATE_BITS: u32 = 3;
 
-/// State and generation in one word, so that one load tells both.
+/// State and generation in one word, so that one load reads both.
 ///
-/// Each transition begins a new generation. 61 bits of them last 73 years at one transition per nanosecond, so two equal
-/// words mean that nothing has happened in between.
+/// Each transition begins a new generation. 61 bits of them last 73 years at one transition per nanosecond, so two
+/// equal words mean that no transition happened between the two loads.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Word(pub(super) u64);
 
@@ -72,13 +76,13 @@ impl Word {
     pub(super) const FIRST: Self = Self(0);
 
     #[inline(always)]
-    pub(super) fn state(self) -> State {
+    pub(super) fn state(self) -> CircuitState {
         match self.0 & ((1 << STATE_BITS) - 1) {
-            0 => State::Closed,
-            1 => State::ForcedClosed,
-            2 => State::Open,
-            3 => State::HalfOpen,
-            _ => State::ForcedOpen,
+            0 => CircuitState::Closed,
+            1 => CircuitState::ForcedClosed,
+            2 => CircuitState::Open,
+            3 => CircuitState::HalfOpen,
+            _ => CircuitState::ForcedOpen,
         }
     }
 
@@ -86,14 +90,14 @@ impl Word {
         self.0 >> STATE_BITS
     }
 
-    /// The word of the next generation.
-    pub(super) fn next(self, state: State) -> Self {
+    /// The word of the next generation, in this state.
+    pub(super) fn next(self, state: CircuitState) -> Self {
         let state = match state {
-            State::Closed => 0,
-            State::ForcedClosed => 1,
-            State::Open => 2,
-            State::HalfOpen => 3,
-            State::ForcedOpen => 4,
+            CircuitState::Closed => 0,
+            CircuitState::ForcedClosed => 1,
+            CircuitState::Open => 2,
+            CircuitState::HalfOpen => 3,
+            CircuitState::ForcedOpen => 4,
         };
         Self(self.generation().wrapping_add(1) << STATE_BITS | state)
     }
@@ -104,10 +108,16 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_word_tells_its_state_and_generation() {
+    fn a_word_holds_its_state_and_generation() {
         let mut word = Word::FIRST;
-        assert_eq!((word.state(), word.generation()), (State::Closed, 0));
-        let all = [State::Open, State::HalfOpen, State::ForcedOpen, State::ForcedClosed, State::Closed];
+        assert_eq!((word.state(), word.generation()), (CircuitState::Closed, 0));
+        let all = [
+            CircuitState::Open,
+            CircuitState::HalfOpen,
+            CircuitState::ForcedOpen,
+            CircuitState::ForcedClosed,
+            CircuitState::Closed,
+        ];
         for (state, generation) in all.into_iter().zip(1..) {
             word = word.next(state);
             assert_eq!((word.state(), word.generation()), (state, generation));

@@ -1,21 +1,24 @@
+//! The status that an operator gives a backend.
+
 use std::fmt;
 
-/// What the operator says of a backend.
+/// The administrative status of a backend, as the operator set it.
 ///
-/// A backend of which nothing was said is [`Healthy`](Status::Healthy), and only a healthy backend gets new requests.
+/// Only a [`Healthy`](AdminStatus::Healthy) backend, which is the default, gets new requests. The status is independent
+/// of the backend's circuit: neither changes the other.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 #[non_exhaustive]
-pub enum Status {
-    /// Gets requests.
+pub enum AdminStatus {
+    /// The backend gets requests.
     #[default]
     Healthy,
-    /// Gets no new request until it is set healthy again.
+    /// The backend gets no new requests until it is set to healthy again.
     Degraded,
-    /// Gets no new request and finishes the running ones: the step before it is removed.
+    /// The backend gets no new requests and finishes the running ones, usually before it is removed.
     Draining,
 }
 
-impl fmt::Display for Status {
+impl fmt::Display for AdminStatus {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Healthy => "healthy",

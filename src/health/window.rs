@@ -1,16 +1,16 @@
-//! Sliding windows: the last failures exactly, rates by buckets. Bounded memory, constant work.
+//! Sliding windows, with bounded memory and constant work: failures exactly, rates by buckets.
 
 use std::time::Duration;
 
 use crate::time::Moment;
 
-/// Remembers when the last `threshold` failures happened, and no more.
+/// The moments of the last `threshold` failures, in a ring buffer.
 ///
-/// The window slides exactly: what counts is the age of the oldest one kept, so nothing is ever rescanned.
+/// The window is exact: the rule is met if the oldest of them is at most `within` old. Nothing is rescanned.
 #[derive(Debug)]
 pub(super) struct FailureLog {
     moments: Box<[Moment]>,
-    /// Where the next one goes; once the log is full, also where the oldest one is.
+    /// The index of the next entry; once the log is full, also that of the oldest one.
     next: usize,
     full: bool,
     within: Duration,
@@ -21,7 +21,7 @@ impl FailureLog {
         Self { moments: vec![Moment::EPOCH; threshold as usize].into(), next: 0, full: false, within }
     }
 
-    /// Notes a failure; true when the threshold is reached, by failures at most `within` old.
+    /// Adds a failure. Returns whether `threshold` failures are at most `within` old.
     pub(super) fn add(&mut self, now: Moment) -> bool {
         self.moments[self.next] = now;
         self.next += 1;
@@ -38,7 +38,7 @@ impl FailureLog {
     }
 }
 
-/// How many slices a rate window is cut into.
+/// The number of buckets of a rate window.
 pub(super) const BUCKETS: u64 = 32;
 
 #[derive(Clone, Copy, Debug, Default)]
@@ -47,11 +47,11 @@ struct Bucket {
     hits: u64,
 }
 
-/// Counts calls, and those of them that hit (failed, or were slow), over a sliding window.
+/// The share of hits (failed or slow calls) among the calls in a sliding window.
 ///
-/// Precision: a call is forgotten with its bucket, so it counts for at least 31/32 of the window and never for longer
-/// than the window. Sums are kept, so a call costs O(1), and at most 32 steps after a silence.
-/// Kept under the circuit's lock, which costs about what two contended atomics would, and counts exactly.
+/// A call leaves the window with its bucket. So it counts for at least 31/32 of the window, and never for longer than
+/// the window. Since sums are kept, adding a call is O(1): at most 32 steps after a pause. The circuit's lock guards
+/// it. That costs about as much as two contended atomics would, and counts exactly.
 #[derive(Debug)]
 pub(super) struct RateWindow {
     buckets: [Bucket; BUCKETS as usize],
@@ -76,10 +76,11 @@ impl RateWindow {
         }
     }
 
-    /// Counts a call; true when there are enough calls and the share of hits has reached the rate.
+    /// Counts a call. Returns whether there are enough calls and the share of hits has reached the rate.
     pub(super) fn add(&mut self, now: Moment, hit: bool) -> bool {
         self.slide(now.as_nanos() / self.width);
-        // A clock read before a racing one belongs to the newest bucket all the same: the windows move forward only.
+        // The clock of a racing call may be behind the newest bucket. Its call is counted there: a window only moves
+        // forward.
         let bucket = &mut self.buckets[(self.newest % BUCKETS) as usize];
         bucket.calls += 1;
         bucket.hits += u64::from(hit);
@@ -88,18 +89,18 @@ impl RateWindow {
         self.is_reached()
     }
 
-    /// Turns a call that was counted before into a hit of this moment. One that has left the window since changes
-    /// nothing.
+    /// Turns a call that was counted earlier into a hit of `now`. Has no effect if no call without a hit remains in the
+    /// window. Returns as [`add`](Self::add) does.
     ///
-    /// Which bucket it was counted in is not known: it is taken from the oldest that has a call without a hit, so that
-    /// no bucket ever has more hits than calls.
+    /// The bucket that the call was counted in is not known. It is taken from the oldest one that has a call without a
+    /// hit, so that no bucket has more hits than calls.
     pub(super) fn amend(&mut self, now: Moment) -> bool {
         self.slide(now.as_nanos() / self.width);
         let mut oldest_first = (1..=BUCKETS).map(|age| ((self.newest % BUCKETS + age) % BUCKETS) as usize);
-        let Some(place) = oldest_first.find(|place| self.buckets[*place].calls > self.buckets[*place].hits) else {
+        let Some(index) = oldest_first.find(|index| self.buckets[*index].calls > self.buckets[*index].hits) else {
             return false;
         };
-        self.buckets[place].calls -= 1;
+        self.buckets[index].calls -= 1;
         let bucket = &mut self.buckets[(self.newest % BUCKETS) as usize];
         bucket.calls += 1;
         bucket.hits += 1;
@@ -108,7 +109,7 @@ impl RateWindow {
     }
 
     fn is_reached(&self) -> bool {
-        // A division, because it rounds 3/30 to the very number that `0.1` is; a product would not.
+        // A division, not a product: 3/30 rounds to the same number as the literal `0.1`.
         self.sum.calls >= self.minimum_calls && self.sum.hits as f64 / self.sum.calls as f64 >= self.rate
     }
 
@@ -148,7 +149,7 @@ mod tests {
         assert!(!log.add(at(0)));
         assert!(!log.add(at(50)));
         assert!(log.add(at(100)));
-        assert!(!log.add(at(151)), "the one at 50 is 101 old");
+        assert!(!log.add(at(151)), "the failure at 50 is 101 ms old");
         assert!(log.add(at(152)));
     }
 
@@ -210,7 +211,6 @@ mod tests {
 
     #[test]
     fn ten_thousand_successes_do_not_hide_an_outage() {
-        // The window slides by time alone, not on transitions.
         let mut window = RateWindow::new(0.5, Duration::from_secs(10), 20);
         for call in 0..10_000 {
             assert!(!window.add(at(call), false));
@@ -229,28 +229,28 @@ mod tests {
         assert!(window.amend(at(0)), "two of four");
     }
 
-    // C34: its hit is of this moment, and so is the call.
+    // C34: or its hit would outlive its call.
     #[test]
-    fn an_amended_call_leaves_no_hit_behind_when_its_bucket_is_forgotten() {
+    fn an_amended_call_moves_to_the_newest_bucket() {
         let mut window = RateWindow::new(1.0, Duration::from_millis(320), 1);
         assert!(!window.add(at(0), false));
         assert!(window.amend(at(200)), "one of one");
         assert!(!window.add(at(400), false), "one of two");
         assert!(!window.add(at(600), false), "none of two");
-        assert!(!window.amend(at(1_000)), "there is no call in the window that could have been this one");
+        assert!(!window.amend(at(1_000)), "no call remains in the window");
         assert!(window.add(at(1_000), true), "one of one");
     }
 
     #[test]
-    fn windows_take_any_time() {
+    fn windows_accept_any_moment() {
         // C58
         let mut window = RateWindow::new(0.5, Duration::from_nanos(1), 1);
         for nanos in [u64::MAX, 0, u64::MAX - 1, 5] {
             assert!(window.add(Moment::from_nanos(nanos), true));
-            assert!(!window.amend(Moment::from_nanos(nanos)), "all are hits");
+            assert!(!window.amend(Moment::from_nanos(nanos)), "every call is a hit already");
         }
         let mut log = FailureLog::new(2, Duration::from_nanos(1));
         assert!(!log.add(Moment::NEVER));
-        assert!(log.add(Moment::EPOCH), "earlier than the last one is not older than the window");
+        assert!(log.add(Moment::EPOCH), "a failure with an earlier moment is not too old");
     }
 }

@@ -1,4 +1,4 @@
-//! The guard of a call as it rides in the response.
+//! The guard of a call, as a response holds it.
 
 use std::{fmt, sync::Arc};
 
@@ -8,13 +8,18 @@ use super::{
 };
 use crate::health::Ticket;
 
-/// Rides in a response to its end: while it is held, the call is in flight.
+/// The guard of a call, held by its response: while it is held, the call is in flight.
 ///
-/// A [`Classify`](super::Classify) gets it in [`watch`](super::Classify::watch), and keeps it in what the caller
-/// receives. Dropped before anything was recorded, it records that the call was cancelled.
+/// A [`Classify`](super::Classify) gets it in [`watch`](super::Classify::watch) and keeps it in the response that it
+/// returns, usually in the body. The end of the body is recorded with [`outcome`](Self::outcome) and
+/// [`end`](Self::end).
+///
+/// On drop without an outcome, the call is recorded as cancelled or, if the caller already had the response, as
+/// neutral.
 #[must_use = "dropping it ends the call"]
 pub struct CallGuard {
     guard: Guard<dyn Record>,
+    /// What the classifier recorded last, also if it waits for the commit.
     verdict: Option<Outcome>,
 }
 
@@ -25,36 +30,37 @@ impl CallGuard {
         Self { guard: Guard { to, ticket: guard.ticket, stage: guard.stage }, verdict: None }
     }
 
-    /// The guard of no call.
+    /// Creates a guard of no call, which records nothing.
     #[inline(always)]
     pub(crate) fn empty() -> Self {
         Self { guard: Guard { to: None, ticket: Ticket::VOID, stage: Stage::Recorded }, verdict: None }
     }
 
-    /// The same, of a call of which nothing good is to be recorded before its commit: not the head, or not the end, where
-    /// that decides.
+    /// Creates the guard of a call whose success is not recorded before the commit: that of the head or, with
+    /// `is_at_end`, that of the body.
     pub(crate) fn uncommitted<R: Record + 'static>(guard: Guard<R>, is_at_end: bool) -> Self {
         let mut this = Self::new(guard);
-        this.guard.stage = if is_at_end { Stage::Awaited } else { Stage::Good };
+        this.guard.stage = if is_at_end { Stage::EndUncommitted } else { Stage::GoodHead };
         this
     }
 
     fn is_uncommitted(&self) -> bool {
-        matches!(self.guard.stage, Stage::Good | Stage::Uncommitted | Stage::Awaited)
+        matches!(self.guard.stage, Stage::GoodHead | Stage::HeadUncommitted | Stage::EndUncommitted)
     }
 
-    /// The guard is held by the response: from now on a drop is a cancellation.
+    /// Notes that the response holds the guard, so that a drop before the commit is a cancellation.
     pub(crate) fn ride(&mut self) {
-        if self.guard.stage == Stage::Good {
-            self.guard.stage = Stage::Uncommitted;
+        if self.guard.stage == Stage::GoodHead {
+            self.guard.stage = Stage::HeadUncommitted;
         }
     }
 
-    /// The response is the answer: records the success of a good head, and of a body that ended well meanwhile.
+    /// Notes that the caller gets the response. Records the success of a good head, and that of a body that has ended
+    /// well.
     pub(crate) fn commit(&mut self) {
         match self.guard.stage {
-            Stage::Good | Stage::Uncommitted => self.guard.outcome(&Outcome::Success),
-            Stage::Awaited => self.guard.stage = Stage::Running,
+            Stage::GoodHead | Stage::HeadUncommitted => self.guard.outcome(&Outcome::Success),
+            Stage::EndUncommitted => self.guard.stage = Stage::Running,
             _ => {}
         }
         match self.verdict {
@@ -66,7 +72,7 @@ impl CallGuard {
         }
     }
 
-    /// The response is not the answer: records that, however well its body ended.
+    /// Records that the response was not committed, even if its body ended well.
     pub(crate) fn refuse(&mut self, failure: &Outcome) {
         self.guard.outcome(failure);
         if self.verdict.is_some() {
@@ -74,13 +80,15 @@ impl CallGuard {
         }
     }
 
-    /// Runs a part of the response, such as a poll of its body: a panic in it is a failure of the call, once.
+    /// Runs a part of the response, such as a poll of its body. If it panics, the call is recorded as failed.
     #[inline]
     pub fn during<T>(&mut self, run: impl FnOnce() -> T) -> T {
         self.guard.during(run)
     }
 
-    /// Records what came of the call. The first outcome counts; after a success a failure counts too, in its place.
+    /// Records the outcome of the call.
+    ///
+    /// Only the first outcome counts. If that is a success, one later failure counts in its place.
     pub fn outcome(&mut self, outcome: &Outcome) {
         self.verdict = Some(*outcome);
         if !(self.is_uncommitted() && outcome.is_success()) {
@@ -88,15 +96,17 @@ impl CallGuard {
         }
     }
 
-    /// What was recorded last, by what watches the body.
+    /// Returns the outcome that was passed to [`outcome`](Self::outcome) last.
     pub fn verdict(&self) -> Option<Outcome> {
         self.verdict
     }
 
-    /// Ends the call: nothing of it is in flight any more. What was recorded can still be asked for.
+    /// Ends the call: it is no longer in flight, although the guard is held.
+    ///
+    /// A call whose response is not committed yet ends with its commit.
     pub fn end(&mut self) {
         if self.is_uncommitted() {
-            // Its commit ends it.
+            // `commit` and `refuse` end it.
             return;
         }
         let to = self.guard.to.take();
@@ -110,24 +120,24 @@ impl fmt::Debug for CallGuard {
     }
 }
 
-/// A call that goes on after its response, such as an upgraded connection: it is in flight while a clone of this is
-/// held.
+/// A handle that keeps a call in flight after its response, such as an upgraded connection, until all its clones are
+/// dropped.
 ///
-/// It is in the extensions of a response that switches protocols. Code that drives the upgraded connection takes it
-/// from there, and keeps it until the connection is closed.
+/// A response with status 101 has one in its extensions. Code that drives the upgraded connection removes it from there
+/// and holds it until the connection is closed.
 #[derive(Clone, Debug)]
 pub struct InFlight(#[expect(dead_code, reason = "held, never read")] Arc<CallGuard>);
 
 impl InFlight {
-    /// Keeps the call in flight.
+    /// Keeps the call of this guard in flight.
     pub fn new(guard: CallGuard) -> Self {
         Self(Arc::new(guard))
     }
 }
 
-/// A record that remembers, for the tests of this room.
+/// A [`Record`] for tests, which keeps the outcomes.
 #[cfg(test)]
-pub(super) mod seen {
+pub(super) mod recorder {
     use std::sync::{
         Mutex,
         atomic::{AtomicUsize, Ordering},
@@ -136,17 +146,17 @@ pub(super) mod seen {
     use super::{super::Event, *};
 
     #[derive(Default)]
-    pub(crate) struct Seen {
+    pub(crate) struct Recorder {
         outcomes: Mutex<Vec<Outcome>>,
         in_flight: AtomicUsize,
     }
 
-    impl Seen {
+    impl Recorder {
         pub(crate) fn guard(self: &Arc<Self>) -> CallGuard {
             CallGuard::new(Guard::begin(Arc::clone(self), Ticket::VOID))
         }
 
-        /// What was recorded; a cancellation as neutral.
+        /// The recorded outcomes. A cancellation is neutral.
         pub(crate) fn outcomes(&self) -> Vec<Outcome> {
             self.outcomes.lock().unwrap().clone()
         }
@@ -157,7 +167,7 @@ pub(super) mod seen {
         }
     }
 
-    impl Record for Seen {
+    impl Record for Recorder {
         fn begin(&self) {
             self.in_flight.fetch_add(1, Ordering::SeqCst);
         }
@@ -181,18 +191,18 @@ pub(super) mod seen {
 mod tests {
     use super::{
         super::{Event, FailureKind},
-        seen::Seen,
+        recorder::Recorder,
         *,
     };
 
     fn recorded(outcomes: &[Outcome]) -> Vec<Outcome> {
-        let seen = Arc::new(Seen::default());
-        let mut guard = seen.guard();
+        let recorder = Arc::new(Recorder::default());
+        let mut guard = recorder.guard();
         outcomes.iter().for_each(|outcome| guard.outcome(outcome));
-        assert!(!seen.is_idle());
+        assert!(!recorder.is_idle());
         drop(guard);
-        assert!(seen.is_idle());
-        seen.outcomes()
+        assert!(recorder.is_idle());
+        recorder.outcomes()
     }
 
     // C28, C37
@@ -214,15 +224,15 @@ mod tests {
 
     // C32, C34
     #[test]
-    fn a_good_head_counts_with_its_commit_and_not_before() {
+    fn a_good_head_is_recorded_with_its_commit() {
         let held = |after: &dyn Fn(&mut CallGuard)| {
-            let seen = Arc::new(Seen::default());
-            let mut guard = CallGuard::uncommitted(Guard::begin(Arc::clone(&seen), Ticket::VOID), false);
+            let recorder = Arc::new(Recorder::default());
+            let mut guard = CallGuard::uncommitted(Guard::begin(Arc::clone(&recorder), Ticket::VOID), false);
             after(&mut guard);
             drop(guard);
-            seen.outcomes()
+            recorder.outcomes()
         };
-        assert_eq!(held(&|_| {}), [Outcome::Success], "a classifier that does not watch");
+        assert_eq!(held(&|_| {}), [Outcome::Success], "a classifier that does not keep the guard");
         assert_eq!(held(&CallGuard::ride), [Outcome::Neutral], "dropped before its commit");
         let commit = |guard: &mut CallGuard| {
             guard.ride();
@@ -234,25 +244,25 @@ mod tests {
             guard.outcome(&FailureKind::Timeout.into());
             guard.commit();
         };
-        assert_eq!(held(&refuse), [FailureKind::Timeout.into()], "one record, a failure");
+        assert_eq!(held(&refuse), [FailureKind::Timeout.into()], "only the failure is recorded");
     }
 
     // C32, C34
     #[test]
-    fn a_body_that_ended_well_counts_with_its_commit_and_not_before() {
+    fn a_good_body_is_recorded_with_its_commit() {
         for is_at_end in [false, true] {
             let ended = |after: &dyn Fn(&mut CallGuard)| {
-                let seen = Arc::new(Seen::default());
-                let mut guard = CallGuard::uncommitted(Guard::begin(Arc::clone(&seen), Ticket::VOID), is_at_end);
+                let recorder = Arc::new(Recorder::default());
+                let mut guard = CallGuard::uncommitted(Guard::begin(Arc::clone(&recorder), Ticket::VOID), is_at_end);
                 guard.outcome(&Outcome::Success);
                 guard.end();
                 guard.ride();
-                assert_eq!((seen.outcomes().len(), seen.is_idle()), (0, false));
+                assert_eq!((recorder.outcomes().len(), recorder.is_idle()), (0, false));
                 after(&mut guard);
-                let is_over = seen.is_idle();
+                let has_ended = recorder.is_idle();
                 drop(guard);
-                assert!(seen.is_idle());
-                (seen.outcomes(), is_over)
+                assert!(recorder.is_idle());
+                (recorder.outcomes(), has_ended)
             };
             let failure = Outcome::from(FailureKind::Custom("refused"));
             assert_eq!(ended(&CallGuard::commit), (vec![Outcome::Success], true));
@@ -263,7 +273,7 @@ mod tests {
 
     // C28, C37
     #[test]
-    fn a_drop_of_what_was_handed_on_is_neutral_and_no_cancellation() {
+    fn a_drop_after_the_caller_got_the_response_is_neutral_and_no_cancellation() {
         struct Cancelled(std::sync::Mutex<Vec<bool>>);
         impl Record for Cancelled {
             fn begin(&self) {}
@@ -272,28 +282,28 @@ mod tests {
                 self.0.lock().unwrap().push(event == Event::Cancelled);
             }
         }
-        let seen = Arc::new(Cancelled(Default::default()));
-        let guard = || CallGuard::new(Guard::begin(Arc::clone(&seen), Ticket::VOID));
+        let recorder = Arc::new(Cancelled(Default::default()));
+        let guard = || CallGuard::new(Guard::begin(Arc::clone(&recorder), Ticket::VOID));
         drop(guard());
-        let mut handed_on = guard();
-        handed_on.commit();
-        drop(handed_on);
-        assert_eq!(*seen.0.lock().unwrap(), [true, false]);
+        let mut committed = guard();
+        committed.commit();
+        drop(committed);
+        assert_eq!(*recorder.0.lock().unwrap(), [true, false]);
     }
 
     // C34, C37
     #[test]
-    fn a_panic_of_the_body_is_a_failure_once() {
+    fn a_panic_of_the_body_is_recorded_once() {
         let panicked = |before: &[Outcome]| {
-            let seen = Arc::new(Seen::default());
-            let mut guard = seen.guard();
+            let recorder = Arc::new(Recorder::default());
+            let mut guard = recorder.guard();
             before.iter().for_each(|outcome| guard.outcome(outcome));
             let mut panic =
                 || std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| guard.during(|| panic!("boom"))));
             assert!(panic().is_err() && panic().is_err());
             drop(guard);
-            assert!(seen.is_idle());
-            seen.outcomes()
+            assert!(recorder.is_idle());
+            recorder.outcomes()
         };
         let panic = Outcome::from(FailureKind::Panic);
         assert_eq!(panicked(&[]), [panic]);
@@ -303,12 +313,12 @@ mod tests {
 
     // C37
     #[test]
-    fn a_panic_is_a_failure() {
-        let seen = Arc::new(Seen::default());
-        let mut guard = Guard::begin(Arc::clone(&seen), Ticket::VOID);
+    fn a_panic_of_the_call_is_a_failure() {
+        let recorder = Arc::new(Recorder::default());
+        let mut guard = Guard::begin(Arc::clone(&recorder), Ticket::VOID);
         let panicked = std::panic::catch_unwind(std::panic::AssertUnwindSafe(move || guard.during(|| panic!("boom"))));
         assert!(panicked.is_err());
-        assert_eq!(seen.outcomes(), [FailureKind::Panic.into()]);
-        assert!(seen.is_idle());
+        assert_eq!(recorder.outcomes(), [FailureKind::Panic.into()]);
+        assert!(recorder.is_idle());
     }
 }

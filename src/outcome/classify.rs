@@ -1,71 +1,73 @@
-//! Who decides what came of a call.
+//! The trait of classifiers, and those that do not depend on HTTP.
 
 use std::fmt;
 
 use super::{BoxError, CallGuard, Outcome, error::inspect};
 
-/// Decides what came of a call.
+/// A classifier, which decides the outcomes of calls.
 ///
-/// The methods follow one call in order: [`request`](Self::request), then either
-/// [`error`](Self::error), or [`response`](Self::response) and, for the response that goes to the
-/// caller, [`watch`](Self::watch). Facts come borrowed and a plain [`Outcome`] goes back; nothing
-/// here allocates or waits.
+/// The methods are called in this order for each call: [`request`](Self::request), then either [`error`](Self::error),
+/// or [`response`](Self::response) and [`watch`](Self::watch). They are called for every request, so they should
+/// neither block nor allocate.
 ///
-/// Errors arrive as [`BoxError`], as everywhere in tower: one type for services whose error is
-/// concrete and those whose error is boxed already, and a chain of sources to look into.
+/// Errors are passed as [`BoxError`], so that one classifier fits services with concrete and with boxed errors.
+/// [`inspect`] finds the outcome in their source chain.
+///
+/// For a rule that needs nothing but the response or the error, see [`classify_fn`].
 #[diagnostic::on_unimplemented(
-    message = "`{Self}` cannot tell what came of a call that answers with `{Res}`",
+    message = "`{Self}` cannot classify responses of type `{Res}`",
     note = "a fleet classifies HTTP responses by default: for services that are not HTTP, build it with `Fleet::plain()`"
 )]
 pub trait Classify<Req, Res>: Clone + Send + Sync + 'static {
-    /// What has to be remembered of one call: facts from its request first, from the head of its
-    /// response later. `()` for most.
+    /// The state of the classifier for one call: made from its request, and updated from the head of its response. `()`
+    /// for most classifiers.
     type Call: Send + 'static;
 
-    /// What the caller gets in place of the response: the same, or one whose body is watched to its
-    /// end.
+    /// What the caller gets in place of the response: the response itself, or one whose body is watched to its end.
     type Watched;
 
-    /// Whether [`watch`](Self::watch) keeps the guard. One that does not says so: then the call ends with the head of its
-    /// response, and the guard it gets is an empty one.
+    /// Whether [`watch`](Self::watch) keeps the guard. Default `true`.
+    ///
+    /// If `false`, the call ends with the head of its response, and `watch` gets an empty guard. That is faster.
     const WATCHES: bool = true;
 
-    /// A call begins.
+    /// Returns the state for a call that begins.
     fn request(&self, request: &Req) -> Self::Call;
 
-    /// A response is there, or its head at least.
+    /// Classifies a response by its head.
     fn response(&self, call: &mut Self::Call, response: &Res) -> Verdict;
 
-    /// The call ended with an error.
+    /// Classifies a call that returned an error.
     fn error(&self, call: Self::Call, error: &BoxError) -> Outcome;
 
-    /// Makes what the caller gets of a response. The call is in flight while `guard` is held, which therefore goes
-    /// into the body; a classifier that drops it ends the call with its head.
+    /// Returns what the caller gets in place of the response.
     ///
-    /// The verdict on the head is recorded by the attempt; what the body shows is recorded through the guard.
+    /// The call is in flight while `guard` is held, so a classifier moves it into the body. Dropping it ends the call
+    /// with its head. The door records the verdict on the head; the body records its outcome through the guard.
     fn watch(&self, call: Self::Call, response: Res, guard: CallGuard) -> Self::Watched;
 
-    /// The guard in a watched response, if it holds one.
+    /// Returns the guard that a watched response holds, if it does.
     ///
-    /// With it a commit point behind the head decides what is recorded; without it the head does.
+    /// A [`Failover`](crate::Failover) that commits later than the head needs it to record the outcome with the commit.
+    /// Without it, the outcome of the head is recorded before the commit. Default `None`.
     fn guard(watched: &mut Self::Watched) -> Option<&mut CallGuard> {
         let _ = watched;
         None
     }
 }
 
-/// What is known when the head of a response is there.
+/// What a classifier knows of a call from the head of its response.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Verdict {
-    /// What came of the call is known; only a body that breaks off can make it worse.
+    /// The outcome is known. If it is a success, a failure of the body can still replace it.
     Now(Outcome),
-    /// Nothing speaks against the response, and the end of its body decides.
+    /// The head is good, and the end of the body decides.
     AtEnd,
 }
 
-/// Every response is a success; errors are looked into with [`inspect`].
+/// A classifier for which every response is a success. Errors are classified by [`inspect`].
 ///
-/// For services that are not HTTP. The call counts as in flight until the response is handed over.
+/// For services that are not HTTP. A call is in flight until its response is returned.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct ErrorsOnly;
 
@@ -90,10 +92,9 @@ impl<Req, Res> Classify<Req, Res> for ErrorsOnly {
     }
 }
 
-/// A classifier made of one function over responses and errors.
+/// Creates a classifier from a function of the response or the error.
 ///
-/// The call counts as in flight until the response is handed over; to follow its body, implement
-/// [`Classify`].
+/// A call is in flight until its response is returned. To watch the body, implement [`Classify`].
 pub fn classify_fn<F, Res>(decide: F) -> ClassifyFn<F>
 where
     F: Fn(Result<&Res, &BoxError>) -> Outcome + Clone + Send + Sync + 'static,
@@ -101,7 +102,7 @@ where
     ClassifyFn { decide }
 }
 
-/// Made by [`classify_fn`].
+/// A classifier made of a function. Made by [`classify_fn`].
 #[derive(Clone, Copy)]
 pub struct ClassifyFn<F> {
     decide: F,
@@ -141,7 +142,7 @@ impl<F> fmt::Debug for ClassifyFn<F> {
 mod tests {
     use std::{convert::Infallible, io, sync::Arc};
 
-    use super::{super::call_guard::seen::Seen, *};
+    use super::{super::call_guard::recorder::Recorder, *};
     use crate::outcome::FailureKind;
 
     fn error_of<C: Classify<(), u8, Call = ()>>(classifier: &C, error: impl Into<BoxError>) -> Outcome {
@@ -149,7 +150,7 @@ mod tests {
     }
 
     #[test]
-    fn errors_only_looks_at_errors_only() {
+    fn errors_only_ignores_responses() {
         // C31
         let mut call = ();
         let verdict = Classify::<(), u8>::response(&ErrorsOnly, &mut call, &0);
@@ -160,7 +161,7 @@ mod tests {
     }
 
     #[test]
-    fn a_closure_decides_over_both() {
+    fn a_closure_classifies_responses_and_errors() {
         // C29, C31
         let odd_is_bad = classify_fn(|result: Result<&u8, &BoxError>| match result {
             Ok(number) if number % 2 == 1 => FailureKind::Custom("odd").into(),
@@ -175,7 +176,7 @@ mod tests {
         assert_eq!(error_of(&odd_is_bad, "x"), Outcome::Neutral);
     }
 
-    /// What a door does with a classifier, without knowing which.
+    /// What a door does with any classifier.
     async fn attempt<C, S, Req>(
         classifier: C,
         service: S,
@@ -203,7 +204,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_door_need_not_know_which_classifier_it_has() {
+    async fn a_door_works_with_any_classifier_and_service() {
         fn send<T: Send>(value: T) -> T {
             value
         }
@@ -211,13 +212,13 @@ mod tests {
             if request == 0 { Err(io::Error::from(io::ErrorKind::BrokenPipe)) } else { Ok(request) }
         });
         for (request, outcome) in [(1, Outcome::Success), (0, FailureKind::Transport.into())] {
-            let seen = Arc::new(Seen::default());
-            let _ = send(attempt(ErrorsOnly, service, request, seen.guard())).await;
-            assert_eq!(seen.outcomes(), [outcome]);
+            let recorder = Arc::new(Recorder::default());
+            let _ = send(attempt(ErrorsOnly, service, request, recorder.guard())).await;
+            assert_eq!(recorder.outcomes(), [outcome]);
         }
         let boxed = tower::service_fn(|_: u8| async { Err::<u8, _>(BoxError::from("boxed")) });
         let never = tower::service_fn(|request: u8| async move { Ok::<_, Infallible>(request) });
-        assert!(attempt(ErrorsOnly, boxed, 1, Arc::new(Seen::default()).guard()).await.is_err());
-        assert_eq!(attempt(ErrorsOnly, never, 1, Arc::new(Seen::default()).guard()).await.unwrap(), 1);
+        assert!(attempt(ErrorsOnly, boxed, 1, Arc::new(Recorder::default()).guard()).await.is_err());
+        assert_eq!(attempt(ErrorsOnly, never, 1, Arc::new(Recorder::default()).guard()).await.unwrap(), 1);
     }
 }

@@ -1,24 +1,23 @@
-//! The three outcomes of a call, and the kinds of failure.
+//! The outcomes of a call, and the kinds of failure.
 
 use std::{error, fmt, time::Duration};
 
-/// What one call says about the backend that served it.
+/// The outcome of one call, as far as it concerns the backend.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Outcome {
-    /// The backend did its work. An answer that the caller does not like (a 404) is still work
-    /// done.
+    /// The backend did its work. An HTTP response that blames the request, such as a 404, is a success too.
     Success,
     /// The backend, or the way to it, failed.
     Failure(Failure),
-    /// Nothing was learned: the caller left, or made the mistake.
+    /// The call counts neither for nor against the backend: it was cancelled, or the caller caused its failure.
     Neutral,
 }
 
-/// A failed call: its kind, and when the backend asked to be left alone until.
+/// A failed call: its kind, and how long the backend wants to get no requests.
 ///
-/// It is an error as well: a service that knows how its call failed puts a `Failure` into the
-/// source chain of its error, and [`inspect`](super::inspect) believes it.
+/// It is also an error. A service that knows how its call failed puts a `Failure` into the source chain of its error,
+/// where [`inspect`](super::inspect) finds it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Failure {
@@ -26,54 +25,53 @@ pub struct Failure {
     retry_after: Option<Duration>,
 }
 
-/// How a call failed.
+/// The kind of a failure.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum FailureKind {
     /// The response has a status that counts as a failure.
     Status(u16),
-    /// Time ran out before the answer was there.
+    /// A timeout or a deadline ended before the response arrived.
     Timeout,
-    /// No connection took the request: nothing was sent.
+    /// No connection was established, so that nothing was sent.
     Connect,
-    /// The backend says that it has not looked at the request (HTTP/2 `REFUSED_STREAM`, or a
-    /// `GOAWAY` that leaves it out).
+    /// The backend reports that it did not process the request: HTTP/2 `REFUSED_STREAM`, or a `GOAWAY` that excludes
+    /// it.
     Refused,
-    /// The connection failed while the request was under way: how much the backend did of it is
-    /// unknown.
+    /// The connection failed during the call. Whether the backend processed the request is unknown.
     Transport,
-    /// The gRPC status, as it came.
+    /// The response has a gRPC status that counts as a failure.
     Grpc(i32),
-    /// A middleware in front of the backend shed the request: nothing was sent.
+    /// A middleware in front of the backend shed the request, so that nothing was sent.
     Overloaded,
     /// The service panicked.
     Panic,
-    /// The body broke off after a good head.
+    /// The response body ended early or with an error, after a good head.
     Body,
-    /// A failure with a name of your own.
+    /// A failure that a service or a classifier of your own named.
     Custom(&'static str),
-    /// An error that nothing is known about.
+    /// An unknown error.
     Other,
 }
 
 impl Outcome {
-    /// Whether the backend did its work.
+    /// Returns whether the backend did its work.
     #[inline]
     pub fn is_success(&self) -> bool {
         matches!(self, Self::Success)
     }
 
-    /// Whether the backend, or the way to it, failed.
+    /// Returns whether the backend, or the way to it, failed.
     pub fn is_failure(&self) -> bool {
         matches!(self, Self::Failure(_))
     }
 
-    /// Whether nothing was learned.
+    /// Returns whether the call counts neither for nor against the backend.
     pub fn is_neutral(&self) -> bool {
         matches!(self, Self::Neutral)
     }
 
-    /// The failure, if it is one.
+    /// Returns the failure, if it is one.
     pub fn failure(&self) -> Option<&Failure> {
         match self {
             Self::Failure(failure) => Some(failure),
@@ -83,38 +81,38 @@ impl Outcome {
 }
 
 impl Failure {
-    /// A failure of this kind that says nothing about when to come back.
+    /// Creates a failure of this kind, without a `Retry-After`.
     pub const fn new(kind: FailureKind) -> Self {
         Self { kind, retry_after: None }
     }
 
-    /// Sets when the backend wants to see us again: a `Duration`, or an `Option` of one.
+    /// Sets how long the backend wants to get no requests: a `Duration`, or an `Option` of one.
     pub fn retry_after(mut self, delay: impl Into<Option<Duration>>) -> Self {
         self.retry_after = delay.into();
         self
     }
 
-    /// How the call failed.
+    /// Returns the kind of the failure.
     pub const fn kind(&self) -> FailureKind {
         self.kind
     }
 
-    /// How long the backend asked to be left alone, counted from the response.
+    /// Returns how long the backend wants to get no requests, counted from the response.
     ///
-    /// Not capped, so that adding it to a moment can overflow: what to believe is up to the reader.
+    /// It is not capped, so that adding it to an instant can overflow.
     pub const fn retry_delay(&self) -> Option<Duration> {
         self.retry_after
     }
 }
 
 impl FailureKind {
-    /// Whether the backend has certainly not begun to work on the request, so that it may be sent
-    /// again whatever its method is.
+    /// Returns whether the backend has certainly not processed the request, so that it may be sent again whatever its
+    /// method is.
     pub const fn is_unprocessed(&self) -> bool {
         matches!(self, Self::Connect | Self::Refused | Self::Overloaded)
     }
 
-    /// The name without the number, for a label with few values. A custom kind has its own.
+    /// Returns the name of the kind, without a code: a label with few values. That of a custom kind is its own.
     pub const fn name(&self) -> &'static str {
         match self {
             Self::Status(_) => "status",
@@ -190,7 +188,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn shows_itself_in_lower_case_without_a_full_stop() {
+    fn failures_are_shown_in_lower_case_without_a_full_stop() {
         let failure = Failure::new(FailureKind::Status(429)).retry_after(Duration::from_secs(30));
         assert_eq!(failure.to_string(), "status 429, retry after 30s");
         assert_eq!(Outcome::from(FailureKind::Timeout).to_string(), "timeout");
@@ -199,7 +197,7 @@ mod tests {
     }
 
     #[test]
-    fn only_what_was_never_worked_on_is_unprocessed() {
+    fn only_failures_before_any_processing_are_unprocessed() {
         // C26
         use FailureKind::*;
         for kind in [Connect, Refused, Overloaded] {

@@ -1,63 +1,65 @@
-//! What keeps account of one call, from its start to the end of its response.
+//! The guard of a call, from its start to the end of its response.
 
 use std::sync::Arc;
 
 use super::{FailureKind, Outcome};
 use crate::health::Ticket;
 
-/// Keeps account of the calls of one backend.
+/// Where the calls to one backend are recorded.
 pub(crate) trait Record: Send + Sync {
-    /// A call begins.
+    /// Records that a call begins.
     fn begin(&self);
 
-    /// A call is over, whatever came of it.
+    /// Records that a call is over, whatever its outcome.
     fn end(&self);
 
-    /// Something is known of a call.
+    /// Records an event of a call.
     fn record(&self, ticket: &Ticket, event: Event<'_>);
 }
 
-/// What is known of a call.
+/// An event of a call.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) enum Event<'a> {
-    /// What came of it; once for each call.
+    /// The outcome. Once for each call.
     Outcome(&'a Outcome),
-    /// It was dropped before anything was known; instead of an outcome.
+    /// The call was dropped without an outcome. In place of an outcome.
     Cancelled,
-    /// Its body failed, after it was recorded as a success.
+    /// The body failed, after the call was recorded as a success.
     BodyFailed(&'a Outcome),
-    /// Its body ended well, after it was recorded as a success.
+    /// The body ended well, after the call was recorded as a success.
     BodyEnded,
 }
 
-/// The account of one call: in flight until it is dropped, and recorded once.
+/// The guard of one call. The call is in flight until the guard is dropped, and its outcome is recorded once.
 pub(crate) struct Guard<R: Record + ?Sized> {
-    /// None once it is in other hands.
+    /// `None` once a [`CallGuard`](super::CallGuard) has taken over.
     pub(super) to: Option<Arc<R>>,
     pub(super) ticket: Ticket,
     pub(super) stage: Stage,
 }
 
-/// What is known of a call so far.
+/// The stage of a call, which decides what a drop of its guard records.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) enum Stage {
-    /// Nothing is known. Dropped: cancelled.
+    /// The call has no outcome yet. On drop: cancelled.
     Running,
-    /// Foreign code runs. Dropped: it panicked.
+    /// Foreign code runs, before any outcome. On drop: it panicked.
     Polling,
-    /// The head is good and handed on, and the end of the body decides. Dropped: neutral, its reader left.
+    /// The caller has the response, and the end of its body decides. On drop: neutral, since the caller stopped
+    /// reading.
     Undecided,
-    /// The head is good, and counts as soon as the classifier lets go of the response. Dropped: a success.
-    Good,
-    /// The head is good, and counts with the commit. Dropped: cancelled.
-    Uncommitted,
-    /// The end of the body decides, and not before the commit. Dropped: cancelled.
-    Awaited,
-    /// Recorded as a success, which a failure of the body amends.
+    /// The head is good, and the classifier has not shown that it keeps the guard. On drop: a success, without a
+    /// commit.
+    GoodHead,
+    /// The head is good and recorded with the commit. On drop: cancelled.
+    HeadUncommitted,
+    /// The end of the body decides, and is recorded with the commit or later. On drop: cancelled.
+    EndUncommitted,
+    /// The call is recorded as a success, which a failure of the body amends. On drop: nothing.
     Succeeded,
-    /// The same while foreign code runs. Dropped: it panicked.
+    /// The same, while foreign code runs. On drop: it panicked.
     Reading,
-    /// Nothing can change any more.
+    /// The outcome is final. On drop: nothing.
     Recorded,
 }
 
@@ -69,13 +71,13 @@ impl<R: Record + ?Sized> Guard<R> {
         Self { to: Some(to), ticket, stage: Stage::Running }
     }
 
-    /// Where the call is recorded; none once the guard was handed on.
+    /// Where the call is recorded. `None` once a [`CallGuard`](super::CallGuard) has taken over.
     #[inline(always)]
     pub(crate) fn to(&self) -> Option<&Arc<R>> {
         self.to.as_ref()
     }
 
-    /// Runs a part of the call, which may panic.
+    /// Runs foreign code of the call. If it panics, a panic is recorded.
     #[inline(always)]
     pub(crate) fn during<T>(&mut self, run: impl FnOnce() -> T) -> T {
         let before = self.stage;
@@ -84,12 +86,13 @@ impl<R: Record + ?Sized> Guard<R> {
             Stage::Succeeded | Stage::Reading => Stage::Reading,
             _ => Stage::Polling,
         };
-        let done = run();
+        let value = run();
         self.stage = before;
-        done
+        value
     }
 
-    /// Records what came of the call. The first outcome counts; after a success, a failure amends it, once.
+    /// Records the outcome of the call. Only the first one counts; if that is a success, a later failure amends it,
+    /// once.
     #[inline(always)]
     pub(crate) fn outcome(&mut self, outcome: &Outcome) {
         let (event, stage) = match self.stage {
@@ -108,7 +111,7 @@ impl<R: Record + ?Sized> Guard<R> {
         }
     }
 
-    /// Records a success of the head: an outcome, in the least number of steps.
+    /// Records a success of the head. Same as [`outcome`](Self::outcome), and faster.
     #[inline(always)]
     pub(crate) fn succeed(&mut self) {
         if self.stage == Stage::Running {
@@ -119,8 +122,8 @@ impl<R: Record + ?Sized> Guard<R> {
         }
     }
 
-    /// The response is the caller's. Where the end of its body decides, a reader that leaves before says nothing of the
-    /// backend, however long it read.
+    /// Notes that the caller gets the response. If the end of the body decides, a drop before that is neutral, since
+    /// the caller stopped reading.
     #[inline]
     pub(crate) fn hand_on(&mut self) {
         if self.stage == Stage::Running {
@@ -129,13 +132,13 @@ impl<R: Record + ?Sized> Guard<R> {
     }
 
     #[cold]
-    fn abandon(&self) {
+    fn record_drop(&self) {
         let failure = FailureKind::Panic.into();
         let event = match self.stage {
-            Stage::Running | Stage::Uncommitted | Stage::Awaited => Event::Cancelled,
+            Stage::Running | Stage::HeadUncommitted | Stage::EndUncommitted => Event::Cancelled,
             Stage::Polling => Event::Outcome(&failure),
             Stage::Undecided => Event::Outcome(&Outcome::Neutral),
-            Stage::Good => Event::Outcome(&Outcome::Success),
+            Stage::GoodHead => Event::Outcome(&Outcome::Success),
             Stage::Reading => Event::BodyFailed(&failure),
             Stage::Succeeded | Stage::Recorded => return,
         };
@@ -150,7 +153,7 @@ impl<R: Record + ?Sized> Drop for Guard<R> {
     fn drop(&mut self) {
         if let Some(to) = &self.to {
             if !matches!(self.stage, Stage::Succeeded | Stage::Recorded) {
-                self.abandon();
+                self.record_drop();
             }
             to.end();
         }

@@ -1,35 +1,35 @@
-//! What happened: one vocabulary for failover, breakers and load.
+//! Outcomes of calls, and the classifiers that decide them.
 //!
-//! A call ends as an [`Outcome`]: [`Success`](Outcome::Success), [`Failure`](Outcome::Failure) with
-//! its [kind](FailureKind) and any `Retry-After`, or [`Neutral`](Outcome::Neutral), which says
-//! nothing about the backend. A [`Classify`] decides which; what follows from it (another attempt,
-//! an open circuit, a higher cost) is decided by whoever reads the outcome, never here.
+//! Every call has one [`Outcome`]: [`Success`](Outcome::Success), [`Failure`](Outcome::Failure) with its
+//! [kind](FailureKind) and an optional `Retry-After`, or [`Neutral`](Outcome::Neutral), which counts neither for nor
+//! against the backend. A [`Classify`] decides which. Failover, circuits and load measurement all read the same
+//! outcome.
 //!
 //! ```text
-//!  request(&req) ──► Call ─┐         what the classifier wants to remember of this one call
+//!  request(&req) ──► Call ─┐                        state of the classifier for this call
 //!                          ▼
 //!  error(call, &err) ─────────► Outcome             the call is over
-//!  response(&mut call, &head) ► Verdict::Now(..)    known at the head: a failover can move on
+//!  response(&mut call, &head) ► Verdict::Now(..)    known from the head: a failover can retry
 //!                             └ Verdict::AtEnd      the end of the body decides (gRPC)
-//!  watch(call, response, guard) ─► Watched          for the caller; records how the body ends
+//!  watch(call, response, guard) ─► Watched          returned to the caller; records how the body ends
 //! ```
 //!
-//! | you have | use |
+//! | calls | classifier |
 //! |---|---|
-//! | HTTP or gRPC | `HttpClassifier` (feature `http`), the default |
-//! | a classifier of `tower_http` | `TowerHttp` (feature `http`) |
-//! | any other service whose errors are its failures | [`ErrorsOnly`] |
-//! | your own rule | [`classify_fn`], or implement [`Classify`] |
+//! | HTTP or gRPC | [`HttpClassifier`], the default |
+//! | HTTP, with a classifier of `tower_http` | `TowerHttp` (feature `http`) |
+//! | of a service whose errors are its failures | [`ErrorsOnly`] |
+//! | with a rule of your own | [`classify_fn`], or an implementation of [`Classify`] |
 //!
-//! A service that knows best says so itself: a [`Failure`] anywhere in the [source
-//! chain](std::error::Error::source) of its error is taken at its word.
+//! A service can state the outcome itself: a [`Failure`] anywhere in the [source chain](std::error::Error::source) of
+//! its error is used as it is.
 //!
-//! Do not use this room to decide *whether* to retry: an outcome is a fact, a trigger is a
-//! decision.
+//! A classifier does not decide whether a request is retried. That is up to a [`Trigger`](crate::failover::Trigger),
+//! which reads the outcome.
 //!
 //! # Examples
 //!
-//! Anything that is not HTTP:
+//! A service that is not HTTP:
 //!
 //! ```
 //! use std::io;
@@ -41,7 +41,7 @@
 //! assert_eq!(outcome, Outcome::from(FailureKind::Connect));
 //! ```
 //!
-//! A rule of your own, with a name that the ledger and the metrics show:
+//! A rule of your own. The name of its failure is shown in the [ledger](crate::Ledger):
 //!
 //! ```
 //! use tower_fleet::outcome::{BoxError, FailureKind, Outcome, classify_fn, inspect};
@@ -56,21 +56,23 @@
 
 mod call_guard;
 mod classify;
-mod clue;
 mod error;
 mod failure;
+mod finding;
 mod guard;
 mod http;
 
-pub use self::call_guard::{CallGuard, InFlight};
-pub use self::classify::{Classify, ClassifyFn, ErrorsOnly, Verdict, classify_fn};
-pub use self::error::inspect;
-pub use self::failure::{Failure, FailureKind, Outcome};
+pub use tower::BoxError;
+
 pub(crate) use self::guard::{Event, Guard, Record};
 #[cfg(feature = "http")]
-pub(crate) use self::http::gateway_status;
-#[cfg(feature = "http")]
 pub use self::http::{ClassifyEnd, HttpEnd, TowerHttp, TowerHttpCall, WatchedBody, retry_after};
-pub use self::http::{HttpClassifier, InvalidStatus, StatusRange, Statuses};
-
-pub use tower::BoxError;
+#[cfg(feature = "http")]
+pub(crate) use self::http::{gateway_status, grpc_code};
+pub use self::{
+    call_guard::{CallGuard, InFlight},
+    classify::{Classify, ClassifyFn, ErrorsOnly, Verdict, classify_fn},
+    error::inspect,
+    failure::{Failure, FailureKind, Outcome},
+    http::{HttpClassifier, Statuses},
+};

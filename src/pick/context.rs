@@ -1,8 +1,10 @@
+//! What a pick knows beside the candidates: the skipped backends, random numbers, the time.
+
 use std::{collections::HashSet, fmt, time::Duration};
 
 use crate::{fleet::Candidate, name::BackendId, rng::Rng, time::Moment};
 
-/// What a pick may look at beside the candidates.
+/// What a [`Pick`](super::Pick) knows beside the candidates: the skipped backends, random numbers, the time.
 pub struct PickContext<'a> {
     rng: &'a mut Rng,
     skip: &'a Skip,
@@ -15,25 +17,29 @@ impl<'a> PickContext<'a> {
         Self { rng, skip, now, slot }
     }
 
-    /// A source of random numbers.
-    pub fn rng(&mut self) -> &mut Rng {
-        self.rng
+    /// Returns a random number below `bound`, uniformly distributed; 0 if `bound` is 0.
+    #[inline]
+    pub fn random_below(&mut self, bound: usize) -> usize {
+        self.rng.below(bound)
     }
 
-    /// The time since a moment that stays the same. Reads the clock when it is called, and not before.
+    /// Returns the time since a fixed moment, for differences. Reads the clock only when it is called.
+    ///
+    /// The moment is the same for all requests of a fleet.
     pub fn now(&self) -> Duration {
         (self.now)().since(Moment::EPOCH)
     }
 
-    /// Whether the request must not be sent to this candidate: it is not ready, failed, or was tried already.
+    /// Returns whether the request must not be sent to this candidate: it is not ready, or was tried for it already.
     ///
-    /// A pick that ignores this is asked again a few times, and then chance decides among the rest.
+    /// A pick that returns a skipped candidate is called again a few times; then another candidate is selected at
+    /// random.
     #[inline]
     pub fn skips(&self, candidate: &Candidate) -> bool {
         self.skip.contains(candidate.id())
     }
 
-    /// Whether nothing is to be skipped, as for nearly every request.
+    /// Returns whether no candidate is skipped, which is so for nearly every request.
     #[inline(always)]
     pub fn skips_none(&self) -> bool {
         self.skip.is_empty()
@@ -46,50 +52,50 @@ impl fmt::Debug for PickContext<'_> {
     }
 }
 
-/// The backends that a request is not to be sent to. Empty it costs nothing.
+/// A set of backends that a request is not sent to. Allocates nothing while it is empty.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Skip {
-    few: Vec<BackendId>,
-    /// All of them, once they are many.
-    many: Option<HashSet<BackendId>>,
+    ids: Vec<BackendId>,
+    /// The same ids, once they are more than `MAX_SCANNED`.
+    index: Option<HashSet<BackendId>>,
 }
 
-/// Nothing is to be skipped.
-pub(crate) static SKIP_NONE: Skip = Skip { few: Vec::new(), many: None };
+/// The empty set.
+pub(crate) static SKIP_NONE: Skip = Skip { ids: Vec::new(), index: None };
 
-/// So many are looked through one by one.
-const FEW: usize = 16;
+/// The most ids that are searched one by one.
+const MAX_SCANNED: usize = 16;
 
 impl Skip {
     #[inline(always)]
     pub(crate) fn is_empty(&self) -> bool {
-        self.few.is_empty()
+        self.ids.is_empty()
     }
 
     pub(crate) fn len(&self) -> usize {
-        self.few.len()
+        self.ids.len()
     }
 
     #[inline]
     pub(crate) fn contains(&self, id: BackendId) -> bool {
-        match &self.many {
-            None => self.few.contains(&id),
-            Some(many) => many.contains(&id),
+        match &self.index {
+            None => self.ids.contains(&id),
+            Some(index) => index.contains(&id),
         }
     }
 
     pub(crate) fn ids(&self) -> impl Iterator<Item = BackendId> {
-        self.few.iter().copied()
+        self.ids.iter().copied()
     }
 
     pub(crate) fn insert(&mut self, id: BackendId) {
         if self.contains(id) {
             return;
         }
-        self.few.push(id);
-        match &mut self.many {
-            Some(many) => drop(many.insert(id)),
-            None if self.few.len() > FEW => self.many = Some(self.few.iter().copied().collect()),
+        self.ids.push(id);
+        match &mut self.index {
+            Some(index) => drop(index.insert(id)),
+            None if self.ids.len() > MAX_SCANNED => self.index = Some(self.ids.iter().copied().collect()),
             None => {}
         }
     }
@@ -100,7 +106,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn few_and_many_are_skipped_alike() {
+    fn ids_are_found_with_and_without_an_index() {
         let mut skip = Skip::default();
         for id in 0..100 {
             assert!(!skip.contains(BackendId(id)));

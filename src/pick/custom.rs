@@ -1,10 +1,22 @@
+//! A strategy made from a closure.
+
 use std::fmt;
 
 use super::{Candidates, Pick, PickContext, Strategy};
 
-/// A strategy made of a closure.
+/// Makes a strategy from a closure.
 ///
-/// It gets the candidates, never none of them, and a context, and returns the number of one of them.
+/// The closure receives the candidates, of which there is at least one, and returns the number of one of them, as
+/// [`Pick::pick`] does. It must not select a candidate that [`PickContext::skips`].
+///
+/// ```
+/// # use tower_fleet::{BalanceLayer, pick::pick_fn};
+/// // The candidate with the fewest calls in flight.
+/// let layer = BalanceLayer::new(pick_fn(|candidates, cx| {
+///     let eligible = (0..candidates.len()).filter(|number| !cx.skips(&candidates[*number]));
+///     eligible.min_by_key(|number| candidates[*number].in_flight()).unwrap_or(0)
+/// }));
+/// ```
 pub fn pick_fn<F>(choose: F) -> PickFn<F>
 where
     F: Fn(&Candidates<'_>, &mut PickContext<'_>) -> usize + Clone + Send + Sync + 'static,
@@ -12,7 +24,7 @@ where
     PickFn(choose)
 }
 
-/// See [`pick_fn`].
+/// A strategy made from a closure by [`pick_fn`].
 #[derive(Clone)]
 pub struct PickFn<F>(F);
 

@@ -1,26 +1,49 @@
-//! How one of the eligible backends is chosen.
+//! Strategies, which select one of the eligible backends for a request.
 //!
-//! A [`Strategy`] holds the settings. For each set of candidates it makes a [`Pick`], going on from the one before, and
-//! that is asked once per request; what takes long belongs to the first, what happens often to the second.
-//!
-//! | strategy | order | a choice costs |
+//! | strategy | order | cost of a pick |
 //! |---|---|---|
 //! | [`RoundRobin`] | A, B, C, A … | one counter |
-//! | [`Shuffle`] | every backend once, in random order, then again | one counter, some arithmetic |
+//! | [`Shuffle`] | every backend once in random order, then again | one counter, some arithmetic |
 //! | [`Weighted`] | smooth weighted round robin: 3, 2, 1 gives `abacba` | one counter, one table look-up |
 //! | [`Primary`] | always the first | nothing |
 //!
-//! Counters are kept per thread: the order is exact for what one thread sends through a door and its clones, and up to
-//! 64 threads never write to the same memory.
+//! Counters are kept per thread: the order is exact among the requests that one thread sends through a door and its
+//! clones, and up to 64 threads never write to the same cache line.
 //!
-//! Chosen by type a strategy costs what its code costs; chosen by name at run time, [`StrategyName`] and [`AnyStrategy`]
-//! add one indirect call. A strategy of your own is a closure in [`pick_fn`], or an implementation of [`Strategy`]:
+//! A [`Strategy`] holds the settings. It makes a [`Pick`] for each set of candidates, which continues from the one
+//! before and is called once per request:
+//!
+//! ```text
+//!  the set or its weights changed ─► Strategy::make ─► Pick ──┐
+//!                       request ─► Candidates, PickContext ───┴─► Pick::pick ─► number of a candidate
+//! ```
+//!
+//! # When not to use it
+//!
+//! No strategy sees the request. To send requests of one user to one backend, use a fleet per group of backends, and a
+//! router such as `tower::steer` in front of their doors.
+//!
+//! # Examples
+//!
+//! [`BalanceLayer::weighted`](crate::BalanceLayer::weighted) uses [`Weighted`], and
+//! [`FailoverLayer`](crate::FailoverLayer) uses [`Primary`] by default. Set another strategy by its type, or by its name
+//! at run time. The latter costs one indirect call per request:
+//!
+//! ```
+//! # use tower_fleet::{BalanceLayer, RoundRobin, pick::{AnyStrategy, StrategyName}};
+//! let layer = BalanceLayer::new(RoundRobin::new());
+//! let name: StrategyName = "round_robin".parse()?;
+//! let layer = BalanceLayer::new(AnyStrategy::from(name));
+//! # Ok::<_, tower_fleet::InvalidSetting>(())
+//! ```
+//!
+//! A custom strategy is a closure in [`pick_fn`], or an implementation of [`Strategy`]:
 //!
 //! ```
 //! # use tower_fleet::{BalanceLayer, pick::pick_fn};
-//! // Two choices at random, the less busy one wins.
+//! // Power of two choices: of two random candidates, the one with fewer calls in flight.
 //! let layer = BalanceLayer::new(pick_fn(|candidates, cx| {
-//!     let (a, b) = (cx.rng().below(candidates.len()), cx.rng().below(candidates.len()));
+//!     let (a, b) = (cx.random_below(candidates.len()), cx.random_below(candidates.len()));
 //!     if candidates[b].in_flight() < candidates[a].in_flight() { b } else { a }
 //! }));
 //! ```
@@ -43,33 +66,38 @@ pub use self::{
     primary::Primary,
     round_robin::{RoundRobin, RoundRobinPick},
     shuffle::{Shuffle, ShufflePick},
-    strategy::{AnyPick, AnyStrategy, StrategyName, UnknownStrategy},
+    strategy::{AnyPick, AnyStrategy, StrategyName},
     weighted::{Weighted, WeightedPick},
 };
-pub use crate::{
-    fleet::{Candidate, Candidates},
-    rng::Rng,
-};
+pub use crate::fleet::{Candidate, Candidates};
 
-/// A way to choose one of several eligible backends: its settings.
+/// A way to select one of several eligible backends: the settings, from which a [`Pick`] is made.
+///
+/// A closure is enough for a strategy without state between requests: see [`pick_fn`].
 pub trait Strategy: Clone + Send + Sync + 'static {
-    /// What chooses among one set of candidates.
+    /// The pick for one set of candidates.
     type Pick: Pick;
 
-    /// Makes the pick for a set of candidates, which all have the same priority, going on where the one `before` has come
-    /// to with the candidates that it was made for.
+    /// Makes the pick for a set of candidates, which all have the same priority.
     ///
-    /// Called by the first request after a change of the set or of its weights, once for all clones of a door. What takes
-    /// long to compute and depends on the [whole tier](Candidates::tier) only is taken over from the one before. When
-    /// this panics, the requests of its door go to random backends until the next change.
+    /// Called by the first request after a change of the set or of its weights, once for all clones of a door. `before`
+    /// is the last pick and the candidates that it was made for, so that the new pick can continue from it. Reuse what
+    /// is expensive to compute and depends on the [whole tier](Candidates::tier) only, since that changes more rarely.
+    ///
+    /// # Panics
+    ///
+    /// A panic is caught and logged. The requests of the door are then sent to random candidates until the next change.
     fn make(&self, candidates: &Candidates<'_>, before: Option<(&Self::Pick, &Candidates<'_>)>) -> Self::Pick;
 }
 
-/// Chooses among one set of candidates, for all requests at once: what it remembers is shared, and kept without a lock.
+/// Selects a backend from one set of candidates, for each request.
+///
+/// Concurrent requests call it at the same time, so it should keep its state in atomics rather than behind a lock.
 pub trait Pick: Any + Send + Sync {
-    /// The number of the candidate for the next request. `candidates` are those it was made for, never none.
+    /// Returns the number of the candidate for the next request.
     ///
-    /// A number beyond the candidates leaves the choice to chance.
+    /// `candidates` are those that the pick was made for, at least one. If the number is out of range, a candidate is
+    /// selected at random.
     fn pick(&self, candidates: &Candidates<'_>, cx: &mut PickContext<'_>) -> usize;
 }
 

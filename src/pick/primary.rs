@@ -1,6 +1,10 @@
+//! Always the first backend.
+
 use super::{Candidates, Pick, PickContext, Strategy};
 
-/// Always the first of the highest tier: one active backend, the others in reserve.
+/// Selects the first candidate: one active backend, and the others as reserves.
+///
+/// The default of a [`Failover`](crate::Failover).
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Primary;
 

@@ -1,26 +1,26 @@
-//! A walk round a fixed sequence of steps, of which only some may be taken at a time.
+//! A rotation over a fixed sequence of steps, of which only some are eligible at a time.
 
 use std::sync::{
     Arc,
     atomic::{AtomicU64, Ordering},
 };
 
-use crate::shard::{Lines, SHARED, SLOTS};
+use crate::shard::{PerThreadU64, SHARED, SLOTS};
 
-/// Where each thread stands in the sequence. Steps are numbered in the whole sequence, so that a thread goes on from
-/// its place whatever may be taken now.
+/// The position of each thread in the sequence. It is kept as a step of the whole sequence, so a thread continues from
+/// its position whichever steps are eligible.
 #[derive(Clone, Debug)]
 pub(super) struct Rotation(Arc<Cursors>);
 
 #[derive(Debug)]
 struct Cursors {
-    lines: Lines,
-    /// How many threads have begun.
+    cursors: PerThreadU64,
+    /// The number of threads that have begun.
     begun: AtomicU64,
 }
 
-/// The first step that comes into question, the index at which it was among the open ones, and whether the thread has
-/// begun at all.
+/// The position of a thread: the first step that it may take next, that step's index among the eligible ones when the
+/// cursor was written, and whether the thread has begun. 0 is a thread that has not.
 #[derive(Clone, Copy)]
 struct Cursor(u64);
 
@@ -46,41 +46,37 @@ impl Cursor {
 
 impl Default for Rotation {
     fn default() -> Self {
-        Self(Arc::new(Cursors { lines: Lines::new(SLOTS), begun: AtomicU64::new(0) }))
+        Self(Arc::new(Cursors { cursors: PerThreadU64::new(SLOTS), begun: AtomicU64::new(0) }))
     }
 }
 
 impl Rotation {
-    /// Takes the next open step that is not skipped; its index among the open ones.
+    /// Takes the next eligible step that is not skipped. Returns its index among the eligible steps, or `None` if all
+    /// are skipped.
     ///
-    /// `step` tells the step behind an index among `open` of them; steps rise with the index.
+    /// `len` is the number of eligible steps, and `step` maps an index to its step; steps ascend.
     #[inline(always)]
     pub(super) fn take(
         &self,
         slot: usize,
-        open: usize,
+        len: usize,
         step: impl Fn(usize) -> usize,
         skips: impl Fn(usize) -> bool,
     ) -> Option<usize> {
-        match self.0.lines.own(slot) {
+        match self.0.cursors.own(slot) {
             Some(cursor) => {
-                let (after, index) = self.advance(Cursor(cursor.load(Ordering::Relaxed)), open, &step, &skips);
+                let (after, index) = self.advance(Cursor(cursor.load(Ordering::Relaxed)), len, &step, &skips);
                 cursor.store(after.0, Ordering::Relaxed);
                 index
             }
-            None => self.take_shared(open, &step, &skips),
+            None => self.take_shared(len, &step, &skips),
         }
     }
 
     #[inline(never)]
-    fn take_shared(
-        &self,
-        open: usize,
-        step: &impl Fn(usize) -> usize,
-        skips: &impl Fn(usize) -> bool,
-    ) -> Option<usize> {
-        self.0.lines.update(SHARED, |cursor| {
-            let (after, index) = self.advance(Cursor(cursor), open, step, skips);
+    fn take_shared(&self, len: usize, step: &impl Fn(usize) -> usize, skips: &impl Fn(usize) -> bool) -> Option<usize> {
+        self.0.cursors.update(SHARED, |cursor| {
+            let (after, index) = self.advance(Cursor(cursor), len, step, skips);
             (after.0, index)
         })
     }
@@ -89,20 +85,20 @@ impl Rotation {
     fn advance(
         &self,
         cursor: Cursor,
-        open: usize,
+        len: usize,
         step: &impl Fn(usize) -> usize,
         skips: &impl Fn(usize) -> bool,
     ) -> (Cursor, Option<usize>) {
         let mut index = cursor.index();
-        // The index is a hint: it holds as long as the same steps are open.
-        if index.wrapping_sub(1) >= open || step(index - 1) + 1 != cursor.next() {
-            index = self.find(cursor, open, step);
+        // The index is a hint, valid while the same steps are eligible.
+        if index.wrapping_sub(1) >= len || step(index - 1) + 1 != cursor.next() {
+            index = self.find(cursor, len, step);
         }
-        if index >= open {
+        if index >= len {
             index = 0;
         }
         if skips(index) {
-            match self.next_open(index, open, skips) {
+            match self.next_unskipped(index, len, skips) {
                 Some(next) => index = next,
                 None => return (cursor, None),
             }
@@ -111,18 +107,20 @@ impl Rotation {
     }
 
     #[inline(never)]
-    fn next_open(&self, from: usize, open: usize, skips: &impl Fn(usize) -> bool) -> Option<usize> {
-        (from..open).chain(0..from).find(|index| !skips(*index))
+    fn next_unskipped(&self, from: usize, len: usize, skips: &impl Fn(usize) -> bool) -> Option<usize> {
+        (from..len).chain(0..from).find(|index| !skips(*index))
     }
 
+    /// Finds the index of the first step that the cursor may take; `len` if there is none behind it.
     #[inline(never)]
-    fn find(&self, cursor: Cursor, open: usize, step: &impl Fn(usize) -> usize) -> usize {
+    fn find(&self, cursor: Cursor, len: usize, step: &impl Fn(usize) -> usize) -> usize {
         if !cursor.has_begun() {
-            // Each further thread begins one step later, so that they are not in step.
+            // Each thread begins one step after the last one, so that threads do not select the same backends in
+            // lockstep.
             let begun = self.0.begun.fetch_add(1, Ordering::Relaxed);
-            return (begun % open.max(1) as u64) as usize;
+            return (begun % len.max(1) as u64) as usize;
         }
-        let (mut low, mut high) = (0, open);
+        let (mut low, mut high) = (0, len);
         while low < high {
             let middle = low.midpoint(high);
             if step(middle) < cursor.next() { low = middle + 1 } else { high = middle }
@@ -130,13 +128,13 @@ impl Rotation {
         low
     }
 
-    /// The same threads at other places, in another sequence.
+    /// Copies the rotation to another sequence. `next` maps the next step of a thread to that of the new sequence.
     pub(super) fn moved(&self, next: impl Fn(usize) -> usize) -> Self {
-        let move_one = |cursor| {
+        let move_cursor = |cursor| {
             let cursor = Cursor(cursor);
             if cursor.has_begun() { Cursor::new(next(cursor.next()), 0).0 } else { 0 }
         };
         let begun = AtomicU64::new(self.0.begun.load(Ordering::Relaxed));
-        Self(Arc::new(Cursors { lines: self.0.lines.map(move_one), begun }))
+        Self(Arc::new(Cursors { cursors: self.0.cursors.map(move_cursor), begun }))
     }
 }

@@ -1,17 +1,20 @@
+//! Round robin.
+
 use super::{Candidate, Candidates, Pick, PickContext, Strategy, rotation::Rotation};
 
-/// One after the other: A, B, C, A …, exactly for what one thread sends.
+/// Selects one candidate after the other: A, B, C, A … The order is exact among the requests of one thread.
 ///
-/// When the set changes, the one after the last one chosen is next, wherever it now stands.
+/// When backends are added, removed or ejected, the rotation continues with the next candidate after the last one
+/// selected.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct RoundRobin;
 
-/// The rotation of [`RoundRobin`] over one set.
+/// The rotation of [`RoundRobin`] over one set of candidates.
 #[derive(Debug, Default)]
 pub struct RoundRobinPick(Rotation);
 
 impl RoundRobin {
-    /// Begins with the first.
+    /// Creates the strategy. The rotation begins with the first candidate.
     pub fn new() -> Self {
         Self
     }
@@ -26,13 +29,13 @@ impl Strategy for RoundRobin {
     }
 }
 
-/// The rotation over the places of a tier, carried over to a tier in which some came or left.
+/// Carries a rotation over the places of a tier over to the tier after a change of its members.
 pub(super) fn carried(rotation: &Rotation, before: &[Candidate], now: &[Candidate]) -> Rotation {
     if before.iter().map(Candidate::id).eq(now.iter().map(Candidate::id)) {
         return rotation.clone();
     }
     rotation.moved(|next| {
-        // All up to the last one chosen have had their turn.
+        // The first backend behind the last one selected is next.
         let last = next.checked_sub(1).and_then(|last| before.get(last)).map(Candidate::position);
         last.map_or(0, |last| now.partition_point(|candidate| candidate.position() <= last))
     })

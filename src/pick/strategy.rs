@@ -1,12 +1,15 @@
-use std::{any::Any, error::Error, fmt, str::FromStr, sync::Arc};
+//! Strategies that are chosen at run time, by name.
+
+use std::{any::Any, fmt, str::FromStr, sync::Arc};
 
 use super::{Candidates, Pick, PickContext, Primary, RoundRobin, Shuffle, Strategy, Weighted};
+use crate::setting::InvalidSetting;
 
 macro_rules! strategies {
     ($($(#[$doc:meta])* $variant:ident => $name:literal,)*) => {
-        /// A strategy by name, as it stands in a configuration file.
+        /// The name of a strategy, as in a configuration file.
         ///
-        /// Names are trimmed and read without regard to case, `_`, `-` and spaces. No name means `failover`.
+        /// Parsing ignores case, `_`, `-` and white space. An empty name means `failover`.
         ///
         /// ```
         /// # use tower_fleet::pick::StrategyName;
@@ -20,10 +23,10 @@ macro_rules! strategies {
         }
 
         impl StrategyName {
-            /// Every strategy there is a name for.
+            /// All names.
             pub const ALL: &[Self] = &[$(Self::$variant),*];
 
-            /// The name as it is written in full.
+            /// Returns the name as text.
             pub fn name(self) -> &'static str {
                 match self {
                     $(Self::$variant => $name,)*
@@ -34,16 +37,16 @@ macro_rules! strategies {
 }
 
 strategies! {
-    /// One after the other.
+    /// One after the other: [`RoundRobin`](super::RoundRobin).
     RoundRobin => "round_robin",
-    /// Every backend once in random order, then again.
+    /// Every backend once in random order, then again: [`Shuffle`](super::Shuffle).
     Shuffle => "shuffle",
-    /// In proportion to the weights, evenly spread.
+    /// In proportion to the weights, evenly spread: [`Weighted`](super::Weighted).
     WeightedRoundRobin => "weighted_round_robin",
-    /// The first of the highest tier, the others when it fails.
+    /// The first of the highest tier, the others when it fails: [`Primary`](super::Primary).
     #[default]
     Failover => "failover",
-    /// In proportion to the weights, the others when it fails.
+    /// In proportion to the weights, the others when the selected one fails: [`Weighted`](super::Weighted).
     WeightedFailover => "weighted_failover",
 }
 
@@ -54,9 +57,9 @@ impl fmt::Display for StrategyName {
 }
 
 impl FromStr for StrategyName {
-    type Err = UnknownStrategy;
+    type Err = InvalidSetting;
 
-    fn from_str(name: &str) -> Result<Self, UnknownStrategy> {
+    fn from_str(name: &str) -> Result<Self, InvalidSetting> {
         let letters = |name: &str| -> String {
             let ignored = |letter: &char| !matches!(letter, '_' | '-') && !letter.is_whitespace();
             name.chars().filter(ignored).map(|letter| letter.to_ascii_lowercase()).collect()
@@ -66,31 +69,19 @@ impl FromStr for StrategyName {
             return Ok(Self::default());
         }
         let found = Self::ALL.iter().find(|strategy| letters(strategy.name()) == wanted);
-        found.copied().ok_or_else(|| UnknownStrategy(name.escape_debug().take(80).collect()))
+        found.copied().ok_or_else(|| {
+            let names: Vec<_> = Self::ALL.iter().map(|strategy| strategy.name()).collect();
+            let reason = format!("must be one of {}", names.join(", "));
+            InvalidSetting::of("", "strategy", format_args!("`{name}`"), reason)
+        })
     }
 }
 
-/// A name that stands for no strategy.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct UnknownStrategy(String);
-
-impl fmt::Display for UnknownStrategy {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "unknown strategy `{}`, expected one of ", self.0)?;
-        for (index, strategy) in StrategyName::ALL.iter().enumerate() {
-            write!(f, "{}{strategy}", if index == 0 { "" } else { ", " })?;
-        }
-        Ok(())
-    }
-}
-
-impl Error for UnknownStrategy {}
-
-/// A strategy whose type was chosen at run time.
+/// A strategy of any type, for a strategy that is chosen at run time.
 #[derive(Clone)]
 pub struct AnyStrategy(Arc<dyn Erased>);
 
-/// The pick of a strategy whose type was chosen at run time.
+/// The pick of an [`AnyStrategy`].
 pub struct AnyPick(Box<dyn Pick>);
 
 trait Erased: Send + Sync {
@@ -99,14 +90,14 @@ trait Erased: Send + Sync {
 
 impl<P: Strategy> Erased for P {
     fn make(&self, candidates: &Candidates<'_>, before: Option<(&dyn Pick, &Candidates<'_>)>) -> Box<dyn Pick> {
-        // A door keeps its strategy, so that its picks are all of one type.
+        // A door keeps its strategy, so all its picks have one type.
         let before = before.and_then(|(pick, before)| Some(((pick as &dyn Any).downcast_ref()?, before)));
         Box::new(Strategy::make(self, candidates, before))
     }
 }
 
 impl AnyStrategy {
-    /// Forgets the type of a strategy.
+    /// Erases the type of a strategy.
     pub fn new(strategy: impl Strategy) -> Self {
         Self(Arc::new(strategy))
     }
@@ -156,7 +147,7 @@ mod tests {
 
     // C9
     #[test]
-    fn names_parse_trimmed_and_whatever_their_case_and_separators() {
+    fn parsing_ignores_case_separators_and_white_space() {
         for strategy in StrategyName::ALL {
             let name = strategy.name();
             let spellings = [
@@ -174,14 +165,14 @@ mod tests {
 
     // C9
     #[test]
-    fn no_name_means_failover() {
+    fn an_empty_name_means_failover() {
         assert_eq!("".parse(), Ok(StrategyName::Failover));
         assert_eq!("  ".parse(), Ok(StrategyName::Failover));
     }
 
     // C9
     #[test]
-    fn an_unknown_name_is_an_error_that_lists_the_valid_ones() {
+    fn the_error_for_an_unknown_name_lists_the_valid_ones() {
         for unknown in ["fastest", "_", "--", "round_robin2", "runde\u{0}"] {
             let error = unknown.parse::<StrategyName>().unwrap_err().to_string();
             for strategy in StrategyName::ALL {

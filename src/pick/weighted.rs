@@ -1,33 +1,36 @@
+//! Smooth weighted round robin.
+
 use std::sync::{
     Arc,
     atomic::{AtomicU64, Ordering},
 };
 
+use self::order::{Walk, reduced, table};
 use super::{Candidate, Candidates, Pick, PickContext, Strategy, rotation::Rotation, round_robin::carried};
-use crate::shard::{Lines, SLOTS};
+use crate::shard::{PerThreadU64, SLOTS};
 
 mod order;
 
-use order::{Walk, reduced, table};
-
-/// Smooth weighted round robin: each backend gets its share in every period, as evenly spread as it can be, ties to
-/// the first. Weights 3, 2, 1 give `abacba`, exactly for what one thread sends.
+/// Smooth weighted round robin: each backend gets its exact share of the requests in every period, evenly spread.
 ///
-/// The order of one period is that of the whole tier. While a backend is out, not ready or tried already, its steps are
-/// left out: the others keep exact shares among themselves, and a backend that comes back finds its place where it was,
-/// without a burst. An order of more than 16,384 steps (primes in the thousands, very many different weights) is not
-/// held: shares are still exact in every period and evenly spread, by a low-discrepancy sequence.
+/// Weights 3, 2, 1 give `abacba`; of equals, the first is selected first. The order is exact among the requests of one
+/// thread.
+///
+/// The order is that of the whole tier. The steps of a backend that is not eligible or skipped are passed over: the
+/// others keep exact shares among themselves, and a backend that returns gets no burst of requests. If a period has
+/// more than 16,384 steps, as with large weights without a common divisor, it is not stored in a table: a
+/// low-discrepancy sequence then gives the same exact shares in every period, less evenly spread.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Weighted;
 
 impl Weighted {
-    /// Begins with the heaviest.
+    /// Creates the strategy. The order begins with the backend of the largest weight.
     pub fn new() -> Self {
         Self
     }
 }
 
-/// The order of [`Weighted`] over one set.
+/// The order of [`Weighted`] over one set of candidates.
 #[derive(Debug)]
 pub struct WeightedPick {
     weights: Arc<[u32]>,
@@ -36,12 +39,24 @@ pub struct WeightedPick {
 
 #[derive(Debug)]
 enum Order {
-    /// All weigh the same.
+    /// All weights are equal: plain round robin.
     Equal(Rotation),
-    /// The steps of one period, and which of them may be taken: the step, and the number of its candidate.
-    Table { table: Arc<[u32]>, open: Box<[(u32, u32)]>, rotation: Rotation },
-    /// Places of the candidates, and where each thread stands, plus one; 0 when it has not begun. And how many have.
-    Walk { walk: Walk, places: Lines, begun: AtomicU64 },
+    /// The steps of one period of the whole tier.
+    Table {
+        /// The place of the backend of each step.
+        table: Arc<[u32]>,
+        /// The steps of eligible backends, each with the number of its candidate.
+        eligible: Box<[(u32, u32)]>,
+        rotation: Rotation,
+    },
+    /// The candidates on a walk, for a period that is too long for a table.
+    Walk {
+        walk: Walk,
+        /// The next place of each thread, plus one; 0 before it has begun.
+        places: PerThreadU64,
+        /// The number of threads that have begun.
+        begun: AtomicU64,
+    },
 }
 
 impl Strategy for Weighted {
@@ -74,7 +89,7 @@ impl Order {
         }
         match table(&reduced) {
             Some(table) => {
-                // Another period: each thread goes on from the same part of it.
+                // The period has another length: each thread continues at the same fraction of it.
                 let rotation = match before {
                     Some((Self::Table { table: old, rotation, .. }, _)) => {
                         rotation.moved(|next| next * table.len() / old.len().max(1))
@@ -94,7 +109,7 @@ impl Order {
                         });
                         (places, begun.load(Ordering::Relaxed))
                     }
-                    _ => (Lines::new(SLOTS), 0),
+                    _ => (PerThreadU64::new(SLOTS), 0),
                 };
                 Self::Walk { walk, places, begun: AtomicU64::new(begun) }
             }
@@ -107,8 +122,8 @@ impl Order {
             numbers[candidates.place(number)] = number as u32;
         }
         let steps = (0..).zip(table.iter().map(|place| numbers[*place as usize]));
-        let open = steps.filter(|(_, number)| *number != u32::MAX).collect();
-        Self::Table { table, open, rotation }
+        let eligible = steps.filter(|(_, number)| *number != u32::MAX).collect();
+        Self::Table { table, eligible, rotation }
     }
 }
 
@@ -122,15 +137,16 @@ impl Pick for WeightedPick {
                 let place = |number| candidates.place(number);
                 rotation.take(cx.slot, candidates.len(), place, skips).unwrap_or(0)
             }
-            Order::Table { open, rotation, .. } => {
-                let (step, number) = (|index: usize| open[index].0 as usize, |index: usize| open[index].1 as usize);
-                let taken = rotation.take(cx.slot, open.len(), step, |index| skips(number(index)));
+            Order::Table { eligible, rotation, .. } => {
+                let step = |index: usize| eligible[index].0 as usize;
+                let number = |index: usize| eligible[index].1 as usize;
+                let taken = rotation.take(cx.slot, eligible.len(), step, |index| skips(number(index)));
                 taken.map_or(0, number)
             }
             Order::Walk { walk, places, begun } => places.update(cx.slot, |place| {
                 let place = match place.checked_sub(1) {
                     Some(place) => place,
-                    // Each further thread begins one step later.
+                    // Each thread begins one step after the last one, so that they do not run in lockstep.
                     None => walk.nth(begun.fetch_add(1, Ordering::Relaxed)),
                 };
                 let (place, number) = if skips_none { (place, walk.at(place)) } else { walk.next(place, skips) };

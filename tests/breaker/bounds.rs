@@ -2,14 +2,13 @@
 
 use std::sync::Arc;
 
-use tower_fleet::{Backend, Fleet, State, Status, fleet::FleetBuilder, outcome::ErrorsOnly};
+use tower_fleet::{AdminStatus, Backend, CircuitState, Fleet, fleet::FleetBuilder, outcome::ErrorsOnly};
 
 use crate::{
     ask,
     fleet::{Door, GuardedFleet, door, none_available, state},
-    layer,
     mock::{Answer, Mock, Remote},
-    pass, secs,
+    pass, policy, secs,
 };
 
 const NAMES: [&str; 4] = ["a", "b", "c", "d"];
@@ -19,7 +18,7 @@ fn bounded(
 ) -> (GuardedFleet, Vec<Arc<Remote>>, Door) {
     let (mocks, remotes): (Vec<_>, Vec<_>) = NAMES.into_iter().map(Mock::new).unzip();
     let backends = NAMES.into_iter().zip(mocks).map(|(name, mock)| Backend::new(name, mock));
-    let fleet = bound(Fleet::plain().circuit_breaker(layer())).backends(backends).build().unwrap();
+    let fleet = bound(Fleet::plain().circuit_breaker(policy())).backends(backends).build().unwrap();
     let door = door(&fleet, "round_robin");
     (fleet, remotes, door)
 }
@@ -49,13 +48,13 @@ async fn by_default_everybody_may_be_out() {
 // C42
 #[tokio::test(start_paused = true)]
 async fn at_most_the_share_is_out_and_the_latest_to_open_serve_on() {
-    let (fleet, _remotes, door) = bounded(|builder| builder.most_ejected(0.5));
+    let (fleet, _remotes, door) = bounded(|builder| builder.max_ejected(0.5));
     for name in ["b", "d", "a"] {
         trip(&fleet, &[name]);
         pass(secs(1)).await;
     }
     assert_eq!(served(&door).await, ["a", "c"]);
-    assert_eq!(state(&fleet, "a"), State::Open, "it is spared, and open all the same");
+    assert_eq!(state(&fleet, "a"), CircuitState::Open, "it is spared, and open all the same");
     trip(&fleet, &["c"]);
     assert_eq!(served(&door).await, ["a", "c"]);
     fleet.switch("b").unwrap().reset();
@@ -65,13 +64,13 @@ async fn at_most_the_share_is_out_and_the_latest_to_open_serve_on() {
 // C42
 #[tokio::test(start_paused = true)]
 async fn a_share_is_rounded_down() {
-    let (fleet, _remotes, door) = bounded(|builder| builder.most_ejected(0.49));
+    let (fleet, _remotes, door) = bounded(|builder| builder.max_ejected(0.49));
     for name in ["a", "b"] {
         trip(&fleet, &[name]);
         pass(secs(1)).await;
     }
     assert_eq!(served(&door).await, ["b", "c", "d"]);
-    let (fleet, _remotes, door) = bounded(|builder| builder.most_ejected(0.0));
+    let (fleet, _remotes, door) = bounded(|builder| builder.max_ejected(0.0));
     trip(&fleet, &NAMES);
     assert_eq!(served(&door).await, NAMES);
 }
@@ -91,14 +90,14 @@ async fn with_too_few_left_everybody_serves() {
 // C42
 #[tokio::test(start_paused = true)]
 async fn what_a_spared_backend_answers_is_not_counted() {
-    let (fleet, remotes, door) = bounded(|builder| builder.most_ejected(0.0));
+    let (fleet, remotes, door) = bounded(|builder| builder.max_ejected(0.0));
     remotes[0].answer(Answer::Error);
     let mut changes = fleet.changes();
     let mut errors = 0;
     for _ in 0..400 {
         errors += usize::from(ask(&door).await.is_err());
     }
-    assert_eq!((errors, remotes[0].calls(), state(&fleet, "a")), (100, 100, State::Open));
+    assert_eq!((errors, remotes[0].calls(), state(&fleet, "a")), (100, 100, CircuitState::Open));
     let told = std::iter::from_fn(|| futures::FutureExt::now_or_never(futures::StreamExt::next(&mut changes)));
     assert_eq!(told.count(), 1);
 }
@@ -109,10 +108,10 @@ async fn a_spared_backend_is_probed_and_closes() {
     let (fleet, _remotes, door) = bounded(|builder| builder.panic_below(1.0));
     trip(&fleet, &NAMES);
     assert_eq!(served(&door).await, NAMES);
-    assert!(NAMES.iter().all(|name| state(&fleet, name) == State::Open));
+    assert!(NAMES.iter().all(|name| state(&fleet, name) == CircuitState::Open));
     pass(secs(30)).await;
     assert_eq!(served(&door).await, NAMES);
-    assert!(NAMES.iter().all(|name| state(&fleet, name) == State::Closed));
+    assert!(NAMES.iter().all(|name| state(&fleet, name) == CircuitState::Closed));
 }
 
 // C41, C42
@@ -121,20 +120,20 @@ async fn who_an_operator_took_out_is_not_part_of_the_sum() {
     // Two of three are left.
     let (fleet, remotes, door) = bounded(|builder| builder.panic_below(0.5));
     trip(&fleet, &["a", "b"]);
-    fleet.set_status("a", Status::Degraded);
+    fleet.set_status("a", AdminStatus::Degraded);
     assert_eq!(served(&door).await, ["c", "d"]);
     trip(&fleet, &["c"]);
     assert_eq!(served(&door).await, ["b", "c", "d"], "one of three");
     assert_eq!(remotes[0].calls(), 0);
 
     // One of two may be out, and the two that do not serve anyway do not take its place.
-    let (fleet, _remotes, door) = bounded(|builder| builder.most_ejected(0.5));
+    let (fleet, _remotes, door) = bounded(|builder| builder.max_ejected(0.5));
     for name in ["a", "b", "c"] {
         trip(&fleet, &[name]);
         pass(secs(1)).await;
     }
-    fleet.set_status("a", Status::Degraded);
-    fleet.set_status("b", Status::Degraded);
+    fleet.set_status("a", AdminStatus::Degraded);
+    fleet.set_status("b", AdminStatus::Degraded);
     assert_eq!(served(&door).await, ["d"]);
 }
 

@@ -9,7 +9,7 @@ use futures::{FutureExt, StreamExt};
 use tokio_test::{assert_pending, task};
 use tower::{Layer, Service, ServiceExt};
 use tower_fleet::{
-    Backend, Balance, BalanceLayer, CircuitBreakerLayer, Fleet, State, Status,
+    AdminStatus, Backend, Balance, BalanceLayer, CircuitPolicy, CircuitState, Fleet,
     balance::{Error, ErrorKind},
     breaker::CircuitOpen,
     fleet::Change,
@@ -18,21 +18,18 @@ use tower_fleet::{
 };
 
 use crate::{
-    ask, layer,
+    ask,
     mock::{Answer, Mock, Remote},
-    pass, secs, settle,
+    pass, policy, secs, settle,
 };
 
 pub(crate) type GuardedFleet = Fleet<Mock, ErrorsOnly>;
 pub(crate) type Door = Balance<Mock, AnyStrategy, ErrorsOnly>;
 
-pub(crate) fn fleet(
-    layer: CircuitBreakerLayer<ErrorsOnly>,
-    names: &[&'static str],
-) -> (GuardedFleet, Vec<Arc<Remote>>) {
+pub(crate) fn fleet(policy: CircuitPolicy, names: &[&'static str]) -> (GuardedFleet, Vec<Arc<Remote>>) {
     let (mocks, remotes): (Vec<_>, Vec<_>) = names.iter().copied().map(Mock::new).unzip();
     let backends = names.iter().zip(mocks).map(|(name, mock)| Backend::new(*name, mock));
-    (Fleet::plain().circuit_breaker(layer).backends(backends).build().unwrap(), remotes)
+    (Fleet::plain().circuit_breaker(policy).backends(backends).build().unwrap(), remotes)
 }
 
 pub(crate) fn door(fleet: &GuardedFleet, strategy: &str) -> Door {
@@ -40,7 +37,7 @@ pub(crate) fn door(fleet: &GuardedFleet, strategy: &str) -> Door {
     BalanceLayer::named(strategy).layer(fleet.clone())
 }
 
-pub(crate) fn state(fleet: &GuardedFleet, name: &str) -> State {
+pub(crate) fn state(fleet: &GuardedFleet, name: &str) -> CircuitState {
     fleet.snapshot().into_iter().find(|backend| backend.name == name).unwrap().state
 }
 
@@ -61,7 +58,7 @@ const STRATEGIES: [&str; 3] = ["round_robin", "shuffle", "weighted_round_robin"]
 #[tokio::test(start_paused = true)]
 async fn a_failing_backend_costs_its_threshold_and_what_was_on_its_way() {
     for strategy in STRATEGIES {
-        let (fleet, remotes) = fleet(layer(), &["a", "bad", "c"]);
+        let (fleet, remotes) = fleet(policy(), &["a", "bad", "c"]);
         let door = door(&fleet, strategy);
         remotes[0].answer(Answer::OkAfter(std::time::Duration::from_millis(1)));
         remotes[1].answer(Answer::Error);
@@ -86,7 +83,7 @@ async fn a_failing_backend_costs_its_threshold_and_what_was_on_its_way() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn nor_does_it_cost_more_on_many_threads() {
     for strategy in STRATEGIES {
-        let (fleet, remotes) = fleet(layer(), &["a", "bad", "c"]);
+        let (fleet, remotes) = fleet(policy(), &["a", "bad", "c"]);
         let door = door(&fleet, strategy);
         remotes[1].answer(Answer::Error);
         const CALLERS: usize = 16;
@@ -124,7 +121,7 @@ async fn nor_does_it_cost_more_on_many_threads() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn when_everybody_goes_down_on_many_threads_callers_see_that_or_why() {
     for _ in 0..200 {
-        let (fleet, remotes) = fleet(layer().consecutive(1), &["a", "b"]);
+        let (fleet, remotes) = fleet(policy().consecutive(1), &["a", "b"]);
         remotes.iter().for_each(|remote| remote.answer(Answer::Error));
         let door = door(&fleet, "round_robin");
         let callers: Vec<_> = (0..8)
@@ -153,16 +150,16 @@ async fn when_everybody_goes_down_on_many_threads_callers_see_that_or_why() {
 #[tokio::test(start_paused = true)]
 async fn an_open_backend_is_not_picked_and_recovers_by_itself() {
     for strategy in STRATEGIES {
-        let (fleet, remotes) = fleet(layer(), &["a", "b", "c"]);
+        let (fleet, remotes) = fleet(policy(), &["a", "b", "c"]);
         let door = door(&fleet, strategy);
         fleet.switch("b").unwrap().trip();
         for _ in 0..999 {
             assert_ne!(ask(&door).await.unwrap(), "b");
         }
         pass(secs(30)).await;
-        assert_eq!(state(&fleet, "b"), State::HalfOpen);
+        assert_eq!(state(&fleet, "b"), CircuitState::HalfOpen);
         assert_eq!(ask(&door).await.unwrap(), "b", "{strategy}: the next request is the probe");
-        assert_eq!(state(&fleet, "b"), State::Closed);
+        assert_eq!(state(&fleet, "b"), CircuitState::Closed);
         for _ in 0..300 {
             ask(&door).await.unwrap();
         }
@@ -175,7 +172,7 @@ async fn an_open_backend_is_not_picked_and_recovers_by_itself() {
 #[tokio::test(start_paused = true)]
 async fn it_gets_one_probe_at_a_time_and_the_others_serve_on() {
     for probes in [1, 3] {
-        let (fleet, remotes) = fleet(layer().probes(probes), &["a", "b"]);
+        let (fleet, remotes) = fleet(policy().probes(probes), &["a", "b"]);
         let door = door(&fleet, "round_robin");
         fleet.switch("b").unwrap().trip();
         remotes[1].answer(Answer::Never);
@@ -194,7 +191,7 @@ async fn it_gets_one_probe_at_a_time_and_the_others_serve_on() {
         pass(secs(60)).await;
         remotes[1].answer(Answer::Ok);
         assert_eq!(ask(&door).await.unwrap(), "b");
-        assert_eq!(state(&fleet, "b"), State::Closed);
+        assert_eq!(state(&fleet, "b"), CircuitState::Closed);
         callers.iter().for_each(tokio::task::JoinHandle::abort);
         settle().await;
         assert_eq!(in_flight(&fleet), 0);
@@ -204,7 +201,7 @@ async fn it_gets_one_probe_at_a_time_and_the_others_serve_on() {
 // C20, C38
 #[tokio::test(start_paused = true)]
 async fn a_probe_that_is_dropped_is_made_by_the_next_request() {
-    let (fleet, remotes) = fleet(layer(), &["a", "b"]);
+    let (fleet, remotes) = fleet(policy(), &["a", "b"]);
     let mut door = door(&fleet, "round_robin");
     fleet.switch("b").unwrap().trip();
     pass(secs(30)).await;
@@ -225,13 +222,13 @@ async fn a_probe_that_is_dropped_is_made_by_the_next_request() {
     }
     remotes[1].answer(Answer::Ok);
     assert_eq!(door.ready().await.unwrap().call(()).await.unwrap(), "b");
-    assert_eq!(state(&fleet, "b"), State::Closed);
+    assert_eq!(state(&fleet, "b"), CircuitState::Closed);
 }
 
 // C11, C38
 #[tokio::test(start_paused = true)]
 async fn of_two_doors_that_hold_a_due_backend_the_first_to_call_makes_the_probe() {
-    let (fleet, remotes) = fleet(layer(), &["a", "b"]);
+    let (fleet, remotes) = fleet(policy(), &["a", "b"]);
     let door = door(&fleet, "round_robin");
     fleet.switch("b").unwrap().trip();
     pass(secs(30)).await;
@@ -243,16 +240,16 @@ async fn of_two_doors_that_hold_a_due_backend_the_first_to_call_makes_the_probe(
     let mut probe = task::spawn(other.call(()));
     assert_pending!(probe.poll());
     assert_eq!(one.call(()).await.unwrap(), "a");
-    assert_eq!((remotes[1].calls(), state(&fleet, "b")), (1, State::HalfOpen));
+    assert_eq!((remotes[1].calls(), state(&fleet, "b")), (1, CircuitState::HalfOpen));
     pass(secs(1)).await;
     assert_eq!(probe.await.unwrap(), "b");
-    assert_eq!(state(&fleet, "b"), State::Closed);
+    assert_eq!(state(&fleet, "b"), CircuitState::Closed);
 }
 
 // C38, C44
 #[tokio::test(start_paused = true)]
 async fn a_door_that_idles_with_a_probe_in_hand_does_not_use_it_too_late() {
-    let (fleet, remotes) = fleet(layer(), &["a", "b"]);
+    let (fleet, remotes) = fleet(policy(), &["a", "b"]);
     let door = door(&fleet, "round_robin");
     fleet.switch("b").unwrap().trip();
     pass(secs(30)).await;
@@ -262,7 +259,7 @@ async fn a_door_that_idles_with_a_probe_in_hand_does_not_use_it_too_late() {
     // The probe of another request has failed meanwhile.
     remotes[1].answer(Answer::Error);
     ask(&door).await.unwrap_err();
-    assert_eq!((state(&fleet, "b"), remotes[1].calls()), (State::Open, 1));
+    assert_eq!((state(&fleet, "b"), remotes[1].calls()), (CircuitState::Open, 1));
     assert_eq!(idle.call(()).await.unwrap(), "a");
     assert_eq!(remotes[1].calls(), 1);
 }
@@ -270,7 +267,7 @@ async fn a_door_that_idles_with_a_probe_in_hand_does_not_use_it_too_late() {
 // C39
 #[tokio::test(start_paused = true)]
 async fn a_call_through_an_idle_door_counts_in_the_state_in_which_it_begins() {
-    let (fleet, remotes) = fleet(layer().consecutive(1), &["a"]);
+    let (fleet, remotes) = fleet(policy().consecutive(1), &["a"]);
     let mut idle = door(&fleet, "round_robin");
     idle.ready().await.unwrap();
     let switch = fleet.switch("a").unwrap();
@@ -278,13 +275,13 @@ async fn a_call_through_an_idle_door_counts_in_the_state_in_which_it_begins() {
     switch.reset();
     remotes[0].answer(Answer::Error);
     idle.call(()).await.unwrap_err();
-    assert_eq!(switch.state(), State::Open);
+    assert_eq!(switch.state(), CircuitState::Open);
 }
 
 // C1
 #[tokio::test(start_paused = true)]
 async fn with_everybody_open_the_answer_is_at_once_and_says_until_when() {
-    let (fleet, remotes) = fleet(layer(), &["a", "b", "c"]);
+    let (fleet, remotes) = fleet(policy(), &["a", "b", "c"]);
     let door = door(&fleet, "round_robin");
     fleet.switch("b").unwrap().trip();
     pass(secs(10)).await;
@@ -293,12 +290,12 @@ async fn with_everybody_open_the_answer_is_at_once_and_says_until_when() {
     pass(secs(2)).await;
     let answer = || ask(&door).now_or_never().expect("at once").unwrap_err();
     assert_eq!(none_available(&answer()), Some(secs(18)));
-    fleet.set_status("b", Status::Degraded);
+    fleet.set_status("b", AdminStatus::Degraded);
     assert_eq!(none_available(&answer()), Some(secs(28)), "of those that an operator has not taken out");
     fleet.switch("a").unwrap().force_open();
     assert_eq!(none_available(&answer()), None);
     assert!(remotes.iter().all(|remote| remote.calls() == 0));
-    fleet.set_status("b", Status::Healthy);
+    fleet.set_status("b", AdminStatus::Healthy);
     pass(secs(18)).await;
     assert_eq!(ask(&door).await.unwrap(), "b");
 }
@@ -306,7 +303,7 @@ async fn with_everybody_open_the_answer_is_at_once_and_says_until_when() {
 // C11
 #[tokio::test(start_paused = true)]
 async fn those_who_come_later_are_guarded_too() {
-    let (fleet, _remotes) = fleet(layer(), &["a"]);
+    let (fleet, _remotes) = fleet(policy(), &["a"]);
     let door = door(&fleet, "round_robin");
     let (mock, late) = Mock::new("late");
     late.answer(Answer::Error);
@@ -314,35 +311,35 @@ async fn those_who_come_later_are_guarded_too() {
     for _ in 0..100 {
         let _ = ask(&door).await;
     }
-    assert_eq!((late.calls(), state(&fleet, "late")), (5, State::Open));
+    assert_eq!((late.calls(), state(&fleet, "late")), (5, CircuitState::Open));
 
     let (mock, replacement) = Mock::new("late");
     replacement.answer(Answer::Error);
     let old = fleet.switch("late").unwrap();
     fleet.replace(Backend::new("late", mock)).unwrap();
-    assert_eq!(state(&fleet, "late"), State::Closed, "nothing that was believed goes over");
+    assert_eq!(state(&fleet, "late"), CircuitState::Closed, "nothing that was believed goes over");
     for _ in 0..100 {
         let _ = ask(&door).await;
     }
-    assert_eq!((late.calls(), replacement.calls(), state(&fleet, "late")), (5, 5, State::Open));
+    assert_eq!((late.calls(), replacement.calls(), state(&fleet, "late")), (5, 5, CircuitState::Open));
     old.reset();
-    assert_eq!(state(&fleet, "late"), State::Open, "the handle of the old one turns nothing here");
+    assert_eq!(state(&fleet, "late"), CircuitState::Open, "the handle of the old one turns nothing here");
     assert!(fleet.switch("nobody").is_none());
 }
 
 // C41
 #[tokio::test(start_paused = true)]
 async fn an_operators_word_stands_above_the_circuit() {
-    let (fleet, remotes) = fleet(layer(), &["a", "b"]);
+    let (fleet, remotes) = fleet(policy(), &["a", "b"]);
     let door = door(&fleet, "round_robin");
     fleet.switch("b").unwrap().trip();
-    fleet.set_status("b", Status::Degraded);
+    fleet.set_status("b", AdminStatus::Degraded);
     pass(secs(30)).await;
     for _ in 0..20 {
         ask(&door).await.unwrap();
     }
     assert_eq!(remotes[1].calls(), 0, "neither served nor probed");
-    fleet.set_status("b", Status::Healthy);
+    fleet.set_status("b", AdminStatus::Healthy);
     assert_eq!(ask(&door).await.unwrap(), "b");
     fleet.switch("a").unwrap().force_closed();
     fleet.drain("a");
@@ -354,7 +351,7 @@ async fn an_operators_word_stands_above_the_circuit() {
 // C41
 #[tokio::test(start_paused = true)]
 async fn changes_tell_of_circuits_in_order() {
-    let (fleet, remotes) = fleet(layer().consecutive(1), &["a", "b"]);
+    let (fleet, remotes) = fleet(policy().consecutive(1), &["a", "b"]);
     let door = door(&fleet, "round_robin");
     let mut changes = fleet.changes();
     remotes[1].answer(Answer::Error);
@@ -369,14 +366,14 @@ async fn changes_tell_of_circuits_in_order() {
         assert_eq!(name, "b");
         states.push((transition.from, transition.to));
     }
-    use State::{Closed, HalfOpen, Open};
+    use CircuitState::{Closed, HalfOpen, Open};
     assert_eq!(states, [(Closed, Open), (Open, HalfOpen), (HalfOpen, Closed)]);
 }
 
 // C11, C41
 #[tokio::test(start_paused = true)]
 async fn nothing_is_told_of_the_circuit_of_one_who_left() {
-    let (fleet, remotes) = fleet(layer().consecutive(1), &["a", "b"]);
+    let (fleet, remotes) = fleet(policy().consecutive(1), &["a", "b"]);
     let door = door(&fleet, "round_robin");
     remotes.iter().for_each(|remote| remote.answer(Answer::ErrorAfter(secs(1))));
     let callers: Vec<_> = (0..2)
@@ -393,20 +390,20 @@ async fn nothing_is_told_of_the_circuit_of_one_who_left() {
         caller.await.unwrap();
     }
     assert_eq!(changes.next().now_or_never(), None);
-    assert_eq!(state(&fleet, "b"), State::Closed);
+    assert_eq!(state(&fleet, "b"), CircuitState::Closed);
 }
 
 // C11
 #[tokio::test(start_paused = true)]
 async fn a_backend_that_left_is_freed_with_its_last_request() {
-    let (fleet, remotes) = fleet(layer(), &["a", "b"]);
+    let (fleet, remotes) = fleet(policy(), &["a", "b"]);
     let token = Arc::new(());
     let watch = Arc::downgrade(&token);
     let service = tower::service_fn(move |()| {
         let _token = Arc::clone(&token);
         std::future::pending::<Result<&'static str, tower::BoxError>>()
     });
-    let other = Fleet::plain().circuit_breaker(layer()).backend(Backend::new("x", service)).build().unwrap();
+    let other = Fleet::plain().circuit_breaker(policy()).backend(Backend::new("x", service)).build().unwrap();
     let other_door = BalanceLayer::round_robin().layer(other.clone());
     let mut call = task::spawn(ask(&other_door));
     assert_pending!(call.poll());
@@ -416,7 +413,7 @@ async fn a_backend_that_left_is_freed_with_its_last_request() {
     assert!(watch.upgrade().is_some());
     drop(call);
     assert!(watch.upgrade().is_none(), "neither a switch nor an idle door keeps it");
-    assert_eq!(switch.state(), State::Open);
+    assert_eq!(switch.state(), CircuitState::Open);
 
     let door = door(&fleet, "round_robin");
     fleet.switch("b").unwrap().trip();
@@ -433,7 +430,7 @@ async fn a_backend_that_left_is_freed_with_its_last_request() {
 // C37
 #[tokio::test(start_paused = true)]
 async fn a_panicking_backend_is_counted_and_given_up() {
-    let (fleet, remotes) = fleet(layer(), &["a", "b"]);
+    let (fleet, remotes) = fleet(policy(), &["a", "b"]);
     let door = door(&fleet, "round_robin");
     let mut panics = 0;
     for round in 0..100 {
@@ -441,6 +438,6 @@ async fn a_panicking_backend_is_counted_and_given_up() {
         let door = door.clone();
         panics += usize::from(tokio::spawn(async move { ask(&door).await.unwrap() }).await.is_err());
     }
-    assert_eq!((panics, state(&fleet, "b")), (5, State::Open));
+    assert_eq!((panics, state(&fleet, "b")), (5, CircuitState::Open));
     assert_eq!(in_flight(&fleet), 0);
 }

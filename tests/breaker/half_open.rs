@@ -4,12 +4,12 @@ use std::sync::Arc;
 
 use tokio::task::JoinHandle;
 use tower::{BoxError, Layer};
-use tower_fleet::{CircuitBreaker, State, breaker::Switch, outcome::ErrorsOnly};
+use tower_fleet::{CircuitBreaker, CircuitState, breaker::Switch, outcome::ErrorsOnly};
 
 use crate::{
-    ask, layer,
+    ask, breaker,
     mock::{Answer, Mock, Remote},
-    pass, secs, settle,
+    pass, policy, secs, settle,
 };
 
 type Guarded = CircuitBreaker<Mock, ErrorsOnly>;
@@ -27,11 +27,11 @@ impl Scene {
     /// Half-open, with so many probes at a time.
     async fn half_open(probes: u32) -> Self {
         let (mock, remote) = Mock::new("orders");
-        let service = layer().probes(probes).layer(mock);
+        let service = breaker(policy().probes(probes)).layer(mock);
         let switch = service.switch();
         switch.trip();
         pass(secs(30)).await;
-        assert_eq!(switch.state(), State::HalfOpen);
+        assert_eq!(switch.state(), CircuitState::HalfOpen);
         Self { service, switch, remote }
     }
 
@@ -64,12 +64,12 @@ async fn probes_that_hang_pass_their_permits_on_when_these_time_out() {
             assert_eq!(scene.crowd(Answer::Never).await.0, 0);
             pass(secs(1)).await;
         }
-        assert_eq!(scene.switch.state(), State::HalfOpen);
+        assert_eq!(scene.switch.state(), CircuitState::HalfOpen);
         let (reached, _) = scene.crowd(Answer::OkAfter(secs(1))).await;
         assert_eq!(reached, probes as usize);
         pass(secs(1)).await;
         settle().await;
-        assert_eq!(scene.switch.state(), State::Closed);
+        assert_eq!(scene.switch.state(), CircuitState::Closed);
         hanging.iter().for_each(JoinHandle::abort);
     }
 }
@@ -87,9 +87,9 @@ async fn probes_that_panic_open_it_again_and_go_on_panicking() {
             panicked += usize::from(caller.await.is_err());
         }
         assert_eq!(panicked, 1);
-        assert_eq!(scene.switch.state(), State::Open);
+        assert_eq!(scene.switch.state(), CircuitState::Open);
         pass(secs(30)).await;
-        assert_eq!(scene.switch.state(), State::HalfOpen, "opened once, for the usual time");
+        assert_eq!(scene.switch.state(), CircuitState::HalfOpen, "opened once, for the usual time");
     }
 }
 
@@ -104,7 +104,7 @@ async fn probes_that_are_dropped_give_their_permits_back() {
             callers.iter().for_each(JoinHandle::abort);
             settle().await;
             assert_eq!(scene.remote.running(), 0);
-            assert_eq!(scene.switch.state(), State::HalfOpen, "neither good nor bad");
+            assert_eq!(scene.switch.state(), CircuitState::HalfOpen, "neither good nor bad");
         }
     }
 }
@@ -121,7 +121,7 @@ async fn probes_that_succeed_close_it() {
             served += usize::from(caller.await.unwrap().is_ok());
         }
         assert_eq!(served, probes as usize);
-        assert_eq!(scene.switch.state(), State::Closed);
+        assert_eq!(scene.switch.state(), CircuitState::Closed);
         assert_eq!(scene.crowd(Answer::Ok).await.0, CROWD);
     }
 }
@@ -136,7 +136,7 @@ async fn probes_that_fail_open_it_again() {
         for caller in callers {
             caller.await.unwrap().unwrap_err();
         }
-        assert_eq!(scene.switch.state(), State::Open);
+        assert_eq!(scene.switch.state(), CircuitState::Open);
         assert_eq!(scene.crowd(Answer::Ok).await.0, 0);
     }
 }
@@ -146,13 +146,13 @@ async fn probes_that_fail_open_it_again() {
 async fn a_crowd_on_many_threads_gets_no_more_permits_than_there_are() {
     for probes in [1, 3] {
         let (mock, remote) = Mock::new("orders");
-        let service = layer().probes(probes).layer(mock);
+        let service = breaker(policy().probes(probes)).layer(mock);
         let switch = service.switch();
         remote.answer(Answer::Never);
         for _ in 0..10 {
             switch.reset();
             switch.trip();
-            switch.hasten();
+            switch.probe_now();
             let before = remote.calls();
             let (said, mut rejected) = tokio::sync::mpsc::unbounded_channel();
             let callers: Vec<_> = (0..CROWD)

@@ -8,12 +8,12 @@ use std::{
 
 use tower::{BoxError, Layer, Service, ServiceExt, service_fn};
 use tower_fleet::{
-    State,
+    CircuitState,
     breaker::{KeyedCircuitBreaker, KeyedCircuitBreakerLayer},
     outcome::ErrorsOnly,
 };
 
-use crate::{circuit_open, layer, pass, secs};
+use crate::{breaker, circuit_open, pass, policy, secs};
 
 struct Ask {
     model: String,
@@ -27,7 +27,7 @@ fn model(ask: &Ask) -> Cow<'_, str> {
 type Key = fn(&Ask) -> Cow<'_, str>;
 
 fn keyed(most: usize) -> KeyedCircuitBreakerLayer<ErrorsOnly, Key> {
-    layer().keyed(NonZeroUsize::new(most).unwrap(), model as Key)
+    breaker(policy()).keyed(NonZeroUsize::new(most).unwrap(), model as Key)
 }
 
 fn serve(ask: Ask) -> Ready<Result<(), BoxError>> {
@@ -54,13 +54,13 @@ async fn a_key_that_fails_leaves_the_others_alone() {
     let error = ask(&service, "gpt", true).await.unwrap_err();
     assert_eq!(circuit_open(&error).backend, "gpt");
     ask(&service, "claude", true).await.unwrap();
-    assert_eq!(service.switch("gpt").unwrap().state(), State::Open);
-    assert_eq!(service.switch("claude").unwrap().state(), State::Closed);
+    assert_eq!(service.switch("gpt").unwrap().state(), CircuitState::Open);
+    assert_eq!(service.switch("claude").unwrap().state(), CircuitState::Closed);
     // Another service of the layer knows it too.
     circuit_open(&ask(&keyed.layer(service_fn(serve)), "gpt", true).await.unwrap_err());
     pass(secs(30)).await;
     ask(&service, "gpt", true).await.unwrap();
-    assert_eq!(service.switch("gpt").unwrap().state(), State::Closed);
+    assert_eq!(service.switch("gpt").unwrap().state(), CircuitState::Closed);
 }
 
 // C58
@@ -83,7 +83,7 @@ async fn random_keys_cost_bounded_memory_and_spare_the_open_ones() {
     assert!((1..=50).contains(&kept), "{kept}");
     assert!(service.switch(keys.last().unwrap()).is_some(), "the latest is kept");
     for key in &bad {
-        assert_eq!(service.switch(key).map(|switch| switch.state()), Some(State::Open), "{key}");
+        assert_eq!(service.switch(key).map(|switch| switch.state()), Some(CircuitState::Open), "{key}");
     }
 }
 
@@ -97,7 +97,7 @@ async fn the_bound_holds_when_everything_is_open() {
         for _ in 0..5 {
             ask(&service, &key, false).await.unwrap_err();
         }
-        assert_eq!(service.switch(&key).unwrap().state(), State::Open);
+        assert_eq!(service.switch(&key).unwrap().state(), CircuitState::Open);
         keys.push(key);
     }
     assert_eq!(keys.iter().filter(|key| service.switch(key).is_some()).count(), 20);
@@ -116,7 +116,7 @@ async fn a_key_in_use_is_kept_before_one_that_is_not() {
         ask(&service, &format!("passing-{number}"), true).await.unwrap();
     }
     ask(&service, "busy", false).await.unwrap_err();
-    assert_eq!(service.switch("busy").unwrap().state(), State::Open, "and so is what it counted");
+    assert_eq!(service.switch("busy").unwrap().state(), CircuitState::Open, "and so is what it counted");
 }
 
 // C60

@@ -11,6 +11,7 @@ mod fleet;
 mod given_up;
 mod half_open;
 mod keyed;
+#[path = "../support/mock.rs"]
 mod mock;
 #[cfg(feature = "http")]
 mod outcomes;
@@ -31,14 +32,19 @@ use std::{
 };
 
 use tower::{BoxError, Service, ServiceExt};
-use tower_fleet::{CircuitBreakerLayer, breaker::CircuitOpen, outcome::ErrorsOnly};
+use tower_fleet::{CircuitBreakerLayer, CircuitPolicy, breaker::CircuitOpen, outcome::ErrorsOnly};
 
 fn secs(seconds: u64) -> Duration {
     Duration::from_secs(seconds)
 }
 
-fn layer() -> CircuitBreakerLayer<ErrorsOnly> {
-    CircuitBreakerLayer::with_classifier(ErrorsOnly)
+fn policy() -> CircuitPolicy {
+    CircuitPolicy::new()
+}
+
+/// A breaker for services that are not HTTP.
+fn breaker(policy: CircuitPolicy) -> CircuitBreakerLayer<ErrorsOnly> {
+    CircuitBreakerLayer::plain(policy).unwrap()
 }
 
 async fn ask<S: Service<()> + Clone>(service: &S) -> Result<S::Response, S::Error> {

@@ -9,13 +9,13 @@ use http_body::{Body, Frame};
 use http_body_util::{BodyExt, Empty, Full, StreamBody};
 use tower::{BoxError, Layer, Service, ServiceBuilder, ServiceExt, service_fn, timeout::TimeoutLayer};
 use tower_fleet::{
-    Backend, BalanceLayer, CircuitBreakerLayer, Fleet, State,
+    Backend, BalanceLayer, CircuitBreakerLayer, CircuitState, Fleet,
     balance::ErrorKind,
-    breaker::Switch,
+    breaker::{Rate, Switch},
     outcome::{HttpClassifier, Statuses},
 };
 
-use crate::{pass, secs, settle};
+use crate::{pass, policy, secs, settle};
 
 type Content = Pin<Box<dyn Body<Data = Bytes, Error = BoxError> + Send>>;
 type Answer = Result<Response<Content>, BoxError>;
@@ -71,7 +71,7 @@ where
     S: Service<Request<()>, Response = Response<Content>, Error = BoxError> + Clone + Send + Sync + 'static,
     S::Future: Send,
 {
-    let service = CircuitBreakerLayer::new().classify(classifier).consecutive(1).layer(client);
+    let service = CircuitBreakerLayer::with_policy(policy().consecutive(1)).unwrap().classify(classifier).layer(client);
     let switch = service.switch();
     (Client::new(service.map_response(|response| response.map(boxed))), switch)
 }
@@ -89,7 +89,7 @@ async fn read(client: &Client) -> Result<Bytes, BoxError> {
     Ok(ask(client).await?.into_body().collect().await?.to_bytes())
 }
 
-async fn state_after(client: Client, classifier: HttpClassifier) -> State {
+async fn state_after(client: Client, classifier: HttpClassifier) -> CircuitState {
     let (client, switch) = guard(classifier, client);
     let _ = read(&client).await;
     switch.state()
@@ -100,12 +100,12 @@ async fn state_after(client: Client, classifier: HttpClassifier) -> State {
 async fn too_many_requests_and_five_hundreds_count_and_no_other_status() {
     for status in 200..=999 {
         let fails = status == 429 || (500..=599).contains(&status);
-        let expected = if fails { State::Open } else { State::Closed };
+        let expected = if fails { CircuitState::Open } else { CircuitState::Closed };
         assert_eq!(state_after(with_status(status), HttpClassifier::new()).await, expected, "{status}");
     }
     let teapots = HttpClassifier::new().statuses(Statuses::none().and(418).unwrap());
-    assert_eq!(state_after(with_status(418), teapots).await, State::Open);
-    assert_eq!(state_after(with_status(503), teapots).await, State::Closed, "a list replaces the default");
+    assert_eq!(state_after(with_status(418), teapots).await, CircuitState::Open);
+    assert_eq!(state_after(with_status(503), teapots).await, CircuitState::Closed, "a list replaces the default");
 }
 
 // C35, C37
@@ -113,7 +113,7 @@ async fn too_many_requests_and_five_hundreds_count_and_no_other_status() {
 async fn the_failing_response_goes_to_the_caller_all_the_same() {
     let (client, switch) = watched(says(|| Ok(Response::builder().status(503).body(boxed(Full::from("why")))?)));
     let response = ask(&client).await.unwrap();
-    assert_eq!((response.status(), switch.state()), (http::StatusCode::SERVICE_UNAVAILABLE, State::Open));
+    assert_eq!((response.status(), switch.state()), (http::StatusCode::SERVICE_UNAVAILABLE, CircuitState::Open));
     assert_eq!(response.into_body().collect().await.unwrap().to_bytes(), "why");
 }
 
@@ -124,19 +124,39 @@ async fn a_timeout_inside_counts_and_one_outside_is_a_caller_that_left() {
         watched(Client::new(ServiceBuilder::new().layer(TimeoutLayer::new(secs(5))).service(hangs())));
     let error = ask(&client).await.err().unwrap();
     assert!(error.is::<tower::timeout::error::Elapsed>());
-    assert_eq!(switch.state(), State::Open);
+    assert_eq!(switch.state(), CircuitState::Open);
 
     let (client, switch) = watched(hangs());
     let outside = ServiceBuilder::new().layer(TimeoutLayer::new(secs(5))).service(client);
     assert!(outside.oneshot(Request::new(())).await.is_err());
-    assert_eq!(switch.state(), State::Closed);
+    assert_eq!(switch.state(), CircuitState::Closed);
+}
+
+// C27, C63
+#[tokio::test(start_paused = true)]
+async fn a_fleet_keeps_its_classifier_and_its_policy_in_either_order() {
+    let teapots = HttpClassifier::new().statuses(Statuses::none().and(418).unwrap());
+    let once = || policy().consecutive(1);
+    for builder in [
+        Fleet::builder().classify(teapots).circuit_breaker(once()),
+        Fleet::builder().circuit_breaker(once()).classify(teapots),
+    ] {
+        let teapot = Backend::new("teapot", with_status(418));
+        let fleet = builder.backend(teapot).backend(Backend::new("down", with_status(503))).build().unwrap();
+        let door = BalanceLayer::round_robin().layer(fleet.clone());
+        for _ in 0..4 {
+            door.clone().oneshot(Request::new(())).await.unwrap();
+        }
+        let states: Vec<_> = fleet.snapshot().iter().map(|backend| backend.state).collect();
+        assert_eq!(states, [CircuitState::Open, CircuitState::Closed]);
+    }
 }
 
 // C37, C50
 #[tokio::test(start_paused = true)]
 async fn the_timeout_of_a_backend_counts_and_names_it() {
     let fleet = Fleet::builder()
-        .circuit_breaker(CircuitBreakerLayer::new().consecutive(1))
+        .circuit_breaker(policy().consecutive(1))
         .backend(Backend::new("slow", hangs()).timeout(secs(5)))
         .build()
         .unwrap();
@@ -145,7 +165,7 @@ async fn the_timeout_of_a_backend_counts_and_names_it() {
     let error = door.clone().oneshot(Request::new(())).await.err().unwrap();
     let ErrorKind::Timeout { backend, timeout, .. } = error.kind() else { panic!("{error}") };
     assert_eq!((&**backend, *timeout, before.elapsed()), ("slow", secs(5), secs(5)));
-    assert_eq!(fleet.snapshot()[0].state, State::Open);
+    assert_eq!(fleet.snapshot()[0].state, CircuitState::Open);
     assert_eq!(fleet.snapshot()[0].timeout, Some(secs(5)));
 }
 
@@ -154,10 +174,10 @@ async fn the_timeout_of_a_backend_counts_and_names_it() {
 async fn a_broken_connection_counts() {
     for kind in [io::ErrorKind::ConnectionRefused, io::ErrorKind::ConnectionReset, io::ErrorKind::UnexpectedEof] {
         let breaks = says(move || Err(io::Error::from(kind).into()));
-        assert_eq!(state_after(breaks.clone(), HttpClassifier::new()).await, State::Open);
+        assert_eq!(state_after(breaks.clone(), HttpClassifier::new()).await, CircuitState::Open);
         let switched_off = HttpClassifier::new().network_errors(false);
         // C28
-        assert_eq!(state_after(breaks, switched_off).await, State::Closed);
+        assert_eq!(state_after(breaks, switched_off).await, CircuitState::Closed);
     }
 }
 
@@ -166,10 +186,10 @@ async fn a_broken_connection_counts() {
 async fn network_errors_switched_off_leave_everything_else_on() {
     let off = HttpClassifier::new().network_errors(false);
     let reset = || io::Error::from(io::ErrorKind::ConnectionReset).into();
-    assert_eq!(state_after(cut(reset), off).await, State::Closed, "under a body too");
-    assert_eq!(state_after(with_status(500), off).await, State::Open);
+    assert_eq!(state_after(cut(reset), off).await, CircuitState::Closed, "under a body too");
+    assert_eq!(state_after(with_status(500), off).await, CircuitState::Open);
     let late = ServiceBuilder::new().layer(TimeoutLayer::new(secs(5))).service(hangs());
-    assert_eq!(state_after(Client::new(late), off).await, State::Open);
+    assert_eq!(state_after(Client::new(late), off).await, CircuitState::Open);
 }
 
 // C34
@@ -178,9 +198,9 @@ async fn a_body_that_breaks_off_after_a_good_head_counts() {
     let (client, switch) = watched(cut(|| "gone".into()));
     let mut body = ask(&client).await.unwrap().into_body();
     assert_eq!(body.frame().await.unwrap().unwrap().into_data().unwrap(), "half a mess");
-    assert_eq!(switch.state(), State::Closed);
+    assert_eq!(switch.state(), CircuitState::Closed);
     body.frame().await.unwrap().unwrap_err();
-    assert_eq!(switch.state(), State::Open);
+    assert_eq!(switch.state(), CircuitState::Open);
 }
 
 // C28, C34
@@ -191,7 +211,7 @@ async fn a_body_that_nobody_reads_to_its_end_says_nothing_more() {
     let mut body = ask(&client).await.unwrap().into_body();
     body.frame().await.unwrap().unwrap();
     drop(body);
-    assert_eq!(switch.state(), State::Closed);
+    assert_eq!(switch.state(), CircuitState::Closed);
 }
 
 // C34, C37
@@ -199,20 +219,20 @@ async fn a_body_that_nobody_reads_to_its_end_says_nothing_more() {
 async fn a_long_stream_that_its_reader_leaves_is_not_slow() {
     for classifier in [HttpClassifier::new(), HttpClassifier::new().success_at_end(true)] {
         let stream = || says(|| Ok(Response::new(boxed(Full::from("long")))));
-        let layer = CircuitBreakerLayer::new().classify(classifier).slow_calls(0.1, secs(1), secs(600), 1);
-        let service = layer.layer(stream());
+        let slow_calls = policy().slow_calls(secs(1), Rate::new(0.1).window(secs(600)).minimum_calls(1));
+        let service = CircuitBreakerLayer::with_policy(slow_calls).unwrap().classify(classifier).layer(stream());
         let switch = service.switch();
         let client = Client::new(service.map_response(|response| response.map(boxed)));
         let response = ask(&client).await.unwrap();
         pass(secs(60)).await;
         drop(response);
-        assert_eq!(switch.state(), State::Closed);
+        assert_eq!(switch.state(), CircuitState::Closed);
         switch.trip();
         pass(secs(30)).await;
         let response = ask(&client).await.unwrap();
         pass(secs(50)).await;
         drop(response);
-        assert_ne!(switch.state(), State::Open);
+        assert_ne!(switch.state(), CircuitState::Open);
     }
 }
 
@@ -220,18 +240,18 @@ async fn a_long_stream_that_its_reader_leaves_is_not_slow() {
 #[tokio::test(start_paused = true)]
 async fn grpc_is_decided_by_its_trailers() {
     let classifier = HttpClassifier::new();
-    assert_eq!(state_after(grpc(&[("grpc-status", "0")]), classifier).await, State::Closed);
-    assert_eq!(state_after(grpc(&[("grpc-status", "5")]), classifier).await, State::Closed, "not found");
-    assert_eq!(state_after(grpc(&[("grpc-status", "1")]), classifier).await, State::Closed, "cancelled");
-    assert_eq!(state_after(grpc(&[("grpc-status", "14")]), classifier).await, State::Open, "unavailable");
-    assert_eq!(state_after(grpc(&[]), classifier).await, State::Open, "cut before its status");
+    assert_eq!(state_after(grpc(&[("grpc-status", "0")]), classifier).await, CircuitState::Closed);
+    assert_eq!(state_after(grpc(&[("grpc-status", "5")]), classifier).await, CircuitState::Closed, "not found");
+    assert_eq!(state_after(grpc(&[("grpc-status", "1")]), classifier).await, CircuitState::Closed, "cancelled");
+    assert_eq!(state_after(grpc(&[("grpc-status", "14")]), classifier).await, CircuitState::Open, "unavailable");
+    assert_eq!(state_after(grpc(&[]), classifier).await, CircuitState::Open, "cut before its status");
     let trailers_only = says(|| {
         let response = Response::builder().header("content-type", "application/grpc").header("grpc-status", "14");
         Ok(response.body(boxed(Empty::new()))?)
     });
     let (client, switch) = watched(trailers_only);
     let _response = ask(&client).await.unwrap();
-    assert_eq!(switch.state(), State::Open, "a status in the headers counts at once");
+    assert_eq!(switch.state(), CircuitState::Open, "a status in the headers counts at once");
 }
 
 // C30, C38
@@ -241,17 +261,17 @@ async fn a_grpc_probe_keeps_its_permit_until_the_trailers() {
     switch.trip();
     pass(secs(30)).await;
     let response = ask(&client).await.unwrap();
-    assert_eq!(switch.state(), State::HalfOpen);
+    assert_eq!(switch.state(), CircuitState::HalfOpen);
     assert!(ask(&client).await.is_err(), "the permit is taken");
     response.into_body().collect().await.unwrap();
-    assert_eq!(switch.state(), State::Closed);
+    assert_eq!(switch.state(), CircuitState::Closed);
 
     switch.trip();
     pass(secs(30)).await;
     drop(ask(&client).await.unwrap());
-    assert_eq!(switch.state(), State::HalfOpen, "dropped unread, it says nothing");
+    assert_eq!(switch.state(), CircuitState::HalfOpen, "dropped unread, it says nothing");
     read(&client).await.unwrap();
-    assert_eq!(switch.state(), State::Closed);
+    assert_eq!(switch.state(), CircuitState::Closed);
 }
 
 // C34, C38
@@ -262,15 +282,15 @@ async fn a_stream_whose_end_is_asked_for_holds_its_permit_until_then() {
     switch.trip();
     pass(secs(30)).await;
     let response = ask(&client).await.unwrap();
-    assert_eq!(switch.state(), State::HalfOpen);
+    assert_eq!(switch.state(), CircuitState::HalfOpen);
     response.into_body().collect().await.unwrap();
-    assert_eq!(switch.state(), State::Closed);
+    assert_eq!(switch.state(), CircuitState::Closed);
 
     let (client, switch) = guard(classifier, cut(|| "gone".into()));
     switch.trip();
     pass(secs(30)).await;
     read(&client).await.unwrap_err();
-    assert_eq!(switch.state(), State::Open);
+    assert_eq!(switch.state(), CircuitState::Open);
 }
 
 // C34, C39
@@ -280,7 +300,7 @@ async fn a_body_is_judged_by_the_state_its_call_began_in() {
     let begun = ask(&client).await.unwrap();
     switch.reset();
     begun.into_body().collect().await.unwrap_err();
-    assert_eq!(switch.state(), State::Closed);
+    assert_eq!(switch.state(), CircuitState::Closed);
 }
 
 // C37
@@ -290,5 +310,5 @@ async fn a_handler_that_panics_counts() {
     let call = tokio::spawn(async move { ask(&client).await.map(drop) });
     settle().await;
     assert!(call.await.unwrap_err().is_panic());
-    assert_eq!(switch.state(), State::Open);
+    assert_eq!(switch.state(), CircuitState::Open);
 }

@@ -3,21 +3,21 @@
 use futures::{FutureExt, StreamExt};
 use tower::{BoxError, Layer, ServiceBuilder, util::BoxCloneSyncService};
 use tower_fleet::{
-    State,
+    CircuitState,
     breaker::Switch,
     outcome::{Outcome, classify_fn},
 };
 
 use crate::{
-    ask, circuit_open, layer,
+    ask, breaker, circuit_open,
     mock::{Answer, Mock},
-    pass, secs, settle,
+    pass, policy, secs, settle,
 };
 
 // C35
 #[tokio::test(start_paused = true)]
 async fn services_of_a_layer_and_their_clones_share_a_circuit() {
-    let layer = layer().name("orders");
+    let layer = breaker(policy()).name("orders").unwrap();
     let switch = layer.switch().unwrap();
     let (mock, remote) = Mock::new("orders");
     remote.answer(Answer::Error);
@@ -26,14 +26,14 @@ async fn services_of_a_layer_and_their_clones_share_a_circuit() {
         let service = ServiceBuilder::new().layer(layer.clone()).service(mock.clone());
         ask(&service.clone()).await.unwrap_err();
     }
-    assert_eq!(switch.state(), State::Open);
+    assert_eq!(switch.state(), CircuitState::Open);
     circuit_open(&ask(&layer.layer(mock)).await.unwrap_err());
     assert_eq!(remote.calls(), 5);
 }
 
 #[tokio::test(start_paused = true)]
 async fn separate_services_have_circuits_of_their_own() {
-    let layer = layer().separate();
+    let layer = breaker(policy()).separate();
     assert!(layer.switch().is_none());
     let (one, other) = (layer.layer(Mock::new("one").0), layer.clone().layer(Mock::new("other").0));
     one.switch().trip();
@@ -43,15 +43,14 @@ async fn separate_services_have_circuits_of_their_own() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_changed_setting_starts_another_circuit() {
-    let one = layer();
-    let (first, changed) = (one.layer(Mock::new("a").0), one.clone().failures(3).layer(Mock::new("a").0));
-    let renamed = one.clone().name("b").layer(Mock::new("b").0);
+async fn another_name_or_classifier_starts_another_circuit() {
+    let one = breaker(policy());
+    let first = one.layer(Mock::<()>::new("a").0);
+    let renamed = one.clone().name("b").unwrap().layer(Mock::new("b").0);
     let neutral = classify_fn(|_: Result<&&str, &BoxError>| Outcome::Neutral);
     let reclassified = one.clone().classify(neutral).layer(Mock::new("c").0);
     first.switch().trip();
-    assert_eq!(one.switch().unwrap().state(), State::Open);
-    ask(&changed).await.unwrap();
+    assert_eq!(one.switch().unwrap().state(), CircuitState::Open);
     ask(&renamed).await.unwrap();
     ask(&reclassified).await.unwrap();
 }
@@ -60,7 +59,7 @@ async fn a_changed_setting_starts_another_circuit() {
 #[tokio::test(start_paused = true)]
 async fn a_switch_outlives_boxes_and_clones() {
     let (mock, remote) = Mock::new("orders");
-    let service = layer().layer(mock);
+    let service = breaker(policy()).layer(mock);
     let switch = service.switch();
     let boxed = BoxCloneSyncService::new(service);
     switch.clone().force_open();
@@ -70,7 +69,7 @@ async fn a_switch_outlives_boxes_and_clones() {
     drop(boxed);
     assert_eq!(remote.instances(), 0, "a handle keeps no service alive");
     switch.trip();
-    assert_eq!(switch.state(), State::Open);
+    assert_eq!(switch.state(), CircuitState::Open);
     assert_eq!(format!("{switch:?}"), r#"Switch { name: "service", state: Open }"#);
 }
 
@@ -78,7 +77,7 @@ async fn a_switch_outlives_boxes_and_clones() {
 #[tokio::test(start_paused = true)]
 async fn an_operator_has_the_last_word() {
     let (mock, remote) = Mock::new("orders");
-    let service = layer().layer(mock);
+    let service = breaker(policy()).layer(mock);
     let switch = service.switch();
     remote.answer(Answer::Error);
 
@@ -87,13 +86,13 @@ async fn an_operator_has_the_last_word() {
         assert!(!ask(&service).await.unwrap_err().is::<tower_fleet::breaker::CircuitOpen>());
     }
     switch.trip();
-    assert_eq!(switch.state(), State::ForcedClosed, "no rule opens what is held closed");
+    assert_eq!(switch.state(), CircuitState::ForcedClosed, "no rule opens what is held closed");
 
     switch.force_open();
     pass(secs(3_600)).await;
-    switch.hasten();
+    switch.probe_now();
     switch.trip();
-    assert_eq!(switch.state(), State::ForcedOpen, "no time closes what is held open");
+    assert_eq!(switch.state(), CircuitState::ForcedOpen, "no time closes what is held open");
     circuit_open(&ask(&service).await.unwrap_err());
 
     remote.answer(Answer::Ok);
@@ -101,20 +100,20 @@ async fn an_operator_has_the_last_word() {
     ask(&service).await.unwrap();
 
     switch.trip();
-    assert_eq!(switch.state(), State::Open);
-    switch.hasten();
-    assert_eq!(switch.state(), State::HalfOpen);
+    assert_eq!(switch.state(), CircuitState::Open);
+    switch.probe_now();
+    assert_eq!(switch.state(), CircuitState::HalfOpen);
     ask(&service).await.unwrap();
-    assert_eq!(switch.state(), State::Closed);
-    switch.hasten();
-    assert_eq!(switch.state(), State::Closed);
+    assert_eq!(switch.state(), CircuitState::Closed);
+    switch.probe_now();
+    assert_eq!(switch.state(), CircuitState::Closed);
 }
 
 // C41
 #[tokio::test(start_paused = true)]
 async fn transitions_come_in_order_and_end_with_the_circuit() {
     let (mock, remote) = Mock::new("orders");
-    let layer = layer().consecutive(1);
+    let layer = breaker(policy().consecutive(1));
     let service = layer.layer(mock);
     let switch = service.switch();
     let (mut transitions, mut also) = (switch.transitions(), switch.transitions());
@@ -139,7 +138,7 @@ async fn transitions_come_in_order_and_end_with_the_circuit() {
         seen.push(transition);
     }
     let states: Vec<_> = seen.iter().map(|transition| transition.to).collect();
-    use State::{Closed, ForcedClosed, ForcedOpen, HalfOpen, Open};
+    use CircuitState::{Closed, ForcedClosed, ForcedOpen, HalfOpen, Open};
     assert_eq!(states, [Open, HalfOpen, Closed, ForcedOpen, ForcedClosed, Closed]);
     for pair in seen.windows(2) {
         assert_eq!(pair[0].to, pair[1].from);
@@ -150,7 +149,7 @@ async fn transitions_come_in_order_and_end_with_the_circuit() {
 // C41
 #[tokio::test(start_paused = true)]
 async fn a_listener_that_sleeps_holds_up_nobody_and_can_tell() {
-    let switch = layer().switch().unwrap();
+    let switch = breaker(policy()).switch().unwrap();
     let mut transitions = switch.transitions();
     flap(&switch, 10_000);
     let mut seen = 0;

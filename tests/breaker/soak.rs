@@ -6,7 +6,7 @@ use fastrand::Rng;
 use futures::{FutureExt, StreamExt};
 use tokio::task::JoinHandle;
 use tower_fleet::{
-    Backend, Fleet, State, Status,
+    AdminStatus, Backend, CircuitState, Fleet,
     balance::{Error, ErrorKind},
     breaker::CircuitOpen,
     fleet::Change,
@@ -15,9 +15,8 @@ use tower_fleet::{
 use crate::{
     ask,
     fleet::{GuardedFleet, door, in_flight},
-    layer,
     mock::{Answer, Mock, Readiness, Remote},
-    pass, secs, settle,
+    pass, policy, secs, settle,
 };
 
 const NAMES: [&str; 8] = ["a", "b", "c", "d", "e", "f", "g", "h"];
@@ -66,8 +65,8 @@ impl World {
                     self.remotes[index].pop();
                 }
             }
-            4 => drop(self.fleet.set_status(name, Status::Degraded)),
-            5 | 6 => drop(self.fleet.set_status(name, Status::Healthy)),
+            4 => drop(self.fleet.set_status(name, AdminStatus::Degraded)),
+            5 | 6 => drop(self.fleet.set_status(name, AdminStatus::Healthy)),
             7 => drop(self.fleet.set_priority(name, self.rng.i32(0..2))),
             8 => drop(self.fleet.set_weight(name, self.rng.u32(1..5))),
             9 => {
@@ -76,16 +75,16 @@ impl World {
                         0 => switch.force_open(),
                         1 => switch.force_closed(),
                         2 => switch.trip(),
-                        3 => switch.hasten(),
+                        3 => switch.probe_now(),
                         _ => switch.reset(),
                     }
                 }
             }
             10 => {
                 let readiness = *self.rng.choice(&[Readiness::Ready, Readiness::Pending, Readiness::Error]).unwrap();
-                self.remote().inspect(|remote| remote.say(readiness));
+                self.remote().inspect(|remote| remote.set_readiness(readiness));
             }
-            11 | 12 => drop(self.remote().inspect(|remote| remote.say(Readiness::Ready))),
+            11 | 12 => drop(self.remote().inspect(|remote| remote.set_readiness(Readiness::Ready))),
             _ => {
                 let answer = match self.rng.u32(..8) {
                     0 | 1 => Answer::Ok,
@@ -160,9 +159,9 @@ async fn whatever_happens_nothing_is_lost_and_everybody_recovers() {
 }
 
 async fn soak(seed: u64, strategy: &str) {
-    let mut builder = Fleet::plain().circuit_breaker(layer().consecutive(3).probes(2).growth(2.0).jitter(0.1));
+    let mut builder = Fleet::plain().circuit_breaker(policy().consecutive(3).probes(2).growth(2.0).jitter(0.1));
     if seed == 2 {
-        builder = builder.most_ejected(0.5);
+        builder = builder.max_ejected(0.5);
     } else if seed == 3 {
         builder = builder.panic_below(0.3);
     }
@@ -222,14 +221,14 @@ async fn soak(seed: u64, strategy: &str) {
         if fleet.insert(backend).is_err() {
             world.remotes[index].pop();
         }
-        fleet.set_status(name, Status::Healthy);
+        fleet.set_status(name, AdminStatus::Healthy);
         fleet.set_priority(name, 0);
         let switch = fleet.switch(name).unwrap();
         if switch.state().is_forced() {
             switch.reset();
         }
         let remote = world.remotes[index].last().unwrap();
-        remote.say(Readiness::Ready);
+        remote.set_readiness(Readiness::Ready);
         remote.answer(Answer::Ok);
         remote.most_running();
     }
@@ -238,7 +237,7 @@ async fn soak(seed: u64, strategy: &str) {
         ask(&door).await.unwrap();
     }
     for backend in fleet.snapshot() {
-        assert_eq!((backend.state, backend.in_flight), (State::Closed, 0), "{backend:?}");
+        assert_eq!((backend.state, backend.in_flight), (CircuitState::Closed, 0), "{backend:?}");
     }
     assert!(world.remotes.iter().all(|remotes| remotes.last().unwrap().calls() > 0));
     // Those who were replaced or removed are gone for good.

@@ -2,18 +2,17 @@
 
 use std::sync::Arc;
 
-use tower_fleet::{Backend, Fleet, State};
+use tower_fleet::{Backend, CircuitState, Fleet};
 
 use crate::{
     ask,
     fleet::{GuardedFleet, door, state},
-    layer,
     mock::{Answer, Mock, Readiness, Remote},
-    pass, secs,
+    pass, policy, secs,
 };
 
 fn tiers(names: &[(&'static str, i32)]) -> (GuardedFleet, Vec<Arc<Remote>>) {
-    let mut builder = Fleet::plain().circuit_breaker(layer());
+    let mut builder = Fleet::plain().circuit_breaker(policy());
     let mut remotes = Vec::new();
     for (name, priority) in names {
         let (mock, remote) = Mock::new(name);
@@ -43,7 +42,7 @@ async fn a_lower_tier_serves_while_the_upper_is_open_and_until_it_is_back() {
     for _ in 0..50 {
         assert_eq!(ask(&door).await.unwrap(), "main");
     }
-    assert_eq!(state(&fleet, "main"), State::Closed);
+    assert_eq!(state(&fleet, "main"), CircuitState::Closed);
 }
 
 // C8
@@ -56,10 +55,10 @@ async fn an_open_circuit_of_a_lower_tier_is_not_probed_while_the_upper_serves() 
     for _ in 0..50 {
         assert_eq!(ask(&door).await.unwrap(), "main");
     }
-    assert_eq!((remotes[1].calls(), state(&fleet, "spare")), (0, State::HalfOpen));
+    assert_eq!((remotes[1].calls(), state(&fleet, "spare")), (0, CircuitState::HalfOpen));
     // Not even by a request that goes through those to be probed, and finds the one above not ready yet.
     let (mock, peer) = Mock::new("peer");
-    peer.say(Readiness::Pending);
+    peer.set_readiness(Readiness::Pending);
     fleet.insert(Backend::new("peer", mock).priority(10)).unwrap();
     fleet.switch("peer").unwrap().trip();
     pass(secs(30)).await;
@@ -70,7 +69,7 @@ async fn an_open_circuit_of_a_lower_tier_is_not_probed_while_the_upper_serves() 
     fleet.remove("peer");
     fleet.switch("main").unwrap().trip();
     assert_eq!(ask(&door).await.unwrap(), "spare");
-    assert_eq!(state(&fleet, "spare"), State::Closed);
+    assert_eq!(state(&fleet, "spare"), CircuitState::Closed);
 }
 
 // C8, C38
@@ -90,6 +89,6 @@ async fn an_open_peer_of_the_serving_tier_is_probed_and_one_above_first() {
     crate::settle().await;
     assert_eq!(remotes[2].running(), 1, "the upper tier comes first");
     assert_eq!(ask(&door).await.unwrap(), "b");
-    assert_eq!(state(&fleet, "b"), State::Closed);
+    assert_eq!(state(&fleet, "b"), CircuitState::Closed);
     hanging.abort();
 }

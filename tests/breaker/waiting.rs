@@ -9,19 +9,19 @@ use std::{
 use futures::FutureExt;
 use tokio_test::{assert_pending, assert_ready_ok, task};
 use tower::{Layer, Service, ServiceExt};
-use tower_fleet::{CircuitBreaker, CircuitBreakerLayer, State, breaker::Switch, outcome::ErrorsOnly};
+use tower_fleet::{CircuitBreaker, CircuitPolicy, CircuitState, breaker::Switch, outcome::ErrorsOnly};
 
 use crate::{
-    Wakes, ask, circuit_open, layer,
+    Wakes, ask, breaker, circuit_open,
     mock::{Answer, Mock, Readiness, Remote},
-    pass, secs, settle,
+    pass, policy, secs, settle,
 };
 
 type Guarded = CircuitBreaker<Mock, ErrorsOnly>;
 
-fn waiting(layer: CircuitBreakerLayer<ErrorsOnly>) -> (Guarded, Switch, Arc<Remote>) {
+fn waiting(policy: CircuitPolicy) -> (Guarded, Switch, Arc<Remote>) {
     let (mock, remote) = Mock::new("orders");
-    let service = layer.waiting().layer(mock);
+    let service = breaker(policy).waiting().layer(mock);
     let switch = service.switch();
     (service, switch, remote)
 }
@@ -29,7 +29,7 @@ fn waiting(layer: CircuitBreakerLayer<ErrorsOnly>) -> (Guarded, Switch, Arc<Remo
 // C35, C40
 #[tokio::test(start_paused = true)]
 async fn it_waits_while_open_and_is_woken_once_when_time_is_up() {
-    let (mut service, switch, _remote) = waiting(layer());
+    let (mut service, switch, _remote) = waiting(policy());
     switch.trip();
     let wakes = Arc::new(Wakes::default());
     let waker = wakes.waker();
@@ -49,12 +49,12 @@ async fn it_waits_while_open_and_is_woken_once_when_time_is_up() {
 // C11 of the house style: nobody wakes itself to spin.
 #[tokio::test(start_paused = true)]
 async fn asking_again_and_again_wakes_nobody() {
-    let (mut service, switch, _remote) = waiting(layer());
+    let (mut service, switch, _remote) = waiting(policy());
     let wakes = Arc::new(Wakes::default());
     let waker = wakes.waker();
     let mut cx = Context::from_waker(&waker);
-    for state in [State::Open, State::ForcedOpen] {
-        if state == State::Open {
+    for state in [CircuitState::Open, CircuitState::ForcedOpen] {
+        if state == CircuitState::Open {
             switch.trip();
         } else {
             switch.force_open();
@@ -68,7 +68,7 @@ async fn asking_again_and_again_wakes_nobody() {
     // Half-open, and the permit is with somebody else.
     switch.reset();
     switch.trip();
-    switch.hasten();
+    switch.probe_now();
     let mut prober = service.clone();
     prober.ready().await.unwrap();
     let before = wakes.count();
@@ -81,8 +81,8 @@ async fn asking_again_and_again_wakes_nobody() {
 // C38, C41
 #[tokio::test(start_paused = true)]
 async fn it_is_woken_by_a_reset_a_forced_closing_and_a_free_permit() {
-    let (mut service, switch, _remote) = waiting(layer());
-    for wake in [Switch::reset, Switch::force_closed, Switch::hasten] {
+    let (mut service, switch, _remote) = waiting(policy());
+    for wake in [Switch::reset, Switch::force_closed, Switch::probe_now] {
         switch.reset();
         switch.trip();
         let mut waiting = task::spawn(service.ready());
@@ -95,7 +95,7 @@ async fn it_is_woken_by_a_reset_a_forced_closing_and_a_free_permit() {
     }
     switch.reset();
     switch.trip();
-    switch.hasten();
+    switch.probe_now();
     let mut prober = service.clone();
     prober.ready().await.unwrap();
     let mut waiting = task::spawn(service.ready());
@@ -108,9 +108,9 @@ async fn it_is_woken_by_a_reset_a_forced_closing_and_a_free_permit() {
 // C38
 #[tokio::test(start_paused = true)]
 async fn it_is_woken_when_the_permit_of_a_hanging_probe_times_out() {
-    let (mut service, switch, remote) = waiting(layer());
+    let (mut service, switch, remote) = waiting(policy());
     switch.trip();
-    switch.hasten();
+    switch.probe_now();
     remote.answer(Answer::Never);
     let prober = service.clone();
     let mut probe = task::spawn(ask(&prober));
@@ -123,13 +123,13 @@ async fn it_is_woken_when_the_permit_of_a_hanging_probe_times_out() {
     drop(waiting);
     remote.answer(Answer::Ok);
     service.call(()).await.unwrap();
-    assert_eq!(switch.state(), State::Closed);
+    assert_eq!(switch.state(), CircuitState::Closed);
 }
 
 // C38
 #[tokio::test(start_paused = true)]
 async fn many_waiters_are_all_served_after_recovery() {
-    let (service, switch, remote) = waiting(layer());
+    let (service, switch, remote) = waiting(policy());
     switch.trip();
     remote.answer(Answer::ErrorAfter(secs(1)));
     let waiters: Vec<_> = (0..1_000)
@@ -149,13 +149,13 @@ async fn many_waiters_are_all_served_after_recovery() {
     let probes_that_failed = 1_000 - served;
     assert!(probes_that_failed <= 4, "{probes_that_failed}");
     assert_eq!(remote.calls(), 1_000);
-    assert_eq!(switch.state(), State::Closed);
+    assert_eq!(switch.state(), CircuitState::Closed);
 }
 
 // C20, C38
 #[tokio::test(start_paused = true)]
 async fn waiters_that_leave_leak_nothing() {
-    let (service, switch, remote) = waiting(layer());
+    let (service, switch, remote) = waiting(policy());
     switch.trip();
     for _ in 0..1_000 {
         let mut service = service.clone();
@@ -183,28 +183,28 @@ async fn waiters_that_leave_leak_nothing() {
     assert_ready_ok!(stays.poll());
     drop(stays);
     other.call(()).await.unwrap();
-    assert_eq!(switch.state(), State::Closed);
+    assert_eq!(switch.state(), CircuitState::Closed);
 }
 
 // C10, C38
 #[tokio::test(start_paused = true)]
 async fn a_permit_is_free_again_when_the_service_will_not_get_ready() {
-    let (mut service, switch, remote) = waiting(layer());
+    let (mut service, switch, remote) = waiting(policy());
     switch.trip();
-    switch.hasten();
-    remote.say(Readiness::Error);
+    switch.probe_now();
+    remote.set_readiness(Readiness::Error);
     service.ready().await.map(drop).unwrap_err();
-    remote.say(Readiness::Ready);
-    switch.hasten();
+    remote.set_readiness(Readiness::Ready);
+    switch.probe_now();
     tokio::time::timeout(secs(31), service.ready()).await.unwrap().unwrap();
     service.call(()).await.unwrap();
-    assert_eq!(switch.state(), State::Closed);
+    assert_eq!(switch.state(), CircuitState::Closed);
 }
 
 // C35, C38
 #[tokio::test(start_paused = true)]
 async fn an_admission_of_old_is_not_used_once_the_circuit_moved_on() {
-    let (service, switch, remote) = waiting(layer());
+    let (service, switch, remote) = waiting(policy());
     let (mut idle, mut late) = (service.clone(), service.clone());
     idle.ready().await.unwrap();
     switch.trip();
@@ -215,7 +215,7 @@ async fn an_admission_of_old_is_not_used_once_the_circuit_moved_on() {
     switch.reset();
     late.ready().await.unwrap();
     switch.trip();
-    switch.hasten();
+    switch.probe_now();
     remote.answer(Answer::Never);
     let mut probe = task::spawn(ask(&service));
     assert_pending!(probe.poll());
@@ -227,15 +227,15 @@ async fn an_admission_of_old_is_not_used_once_the_circuit_moved_on() {
     remote.answer(Answer::Error);
     late.ready().await.unwrap();
     late.call(()).await.unwrap_err();
-    assert_eq!(switch.state(), State::Open);
+    assert_eq!(switch.state(), CircuitState::Open);
 }
 
 // C38
 #[tokio::test(start_paused = true)]
 async fn a_permit_that_timed_out_unused_is_asked_for_again() {
-    let (service, switch, remote) = waiting(layer());
+    let (service, switch, remote) = waiting(policy());
     switch.trip();
-    switch.hasten();
+    switch.probe_now();
     let mut idle = service.clone();
     idle.ready().await.unwrap();
     pass(secs(60)).await;
@@ -249,24 +249,24 @@ async fn a_permit_that_timed_out_unused_is_asked_for_again() {
 // C39
 #[tokio::test(start_paused = true)]
 async fn a_call_counts_in_the_state_in_which_it_begins() {
-    let (service, switch, remote) = waiting(layer().consecutive(1));
+    let (service, switch, remote) = waiting(policy().consecutive(1));
     let mut idle = service.clone();
     idle.ready().await.unwrap();
     switch.trip();
     switch.reset();
     remote.answer(Answer::Error);
     idle.call(()).await.unwrap_err();
-    assert_eq!(switch.state(), State::Open);
+    assert_eq!(switch.state(), CircuitState::Open);
 }
 
 // C10
 #[tokio::test(start_paused = true)]
 async fn it_waits_for_the_service_too() {
-    let (mut service, _switch, remote) = waiting(layer());
-    remote.say(Readiness::Pending);
+    let (mut service, _switch, remote) = waiting(policy());
+    remote.set_readiness(Readiness::Pending);
     let mut waiting = task::spawn(std::future::poll_fn(|cx| service.poll_ready(cx)));
     assert_pending!(waiting.poll());
-    remote.say(Readiness::Ready);
+    remote.set_readiness(Readiness::Ready);
     assert!(waiting.is_woken());
     assert!(matches!(waiting.poll(), Poll::Ready(Ok(()))));
     drop(waiting);

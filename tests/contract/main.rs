@@ -5,6 +5,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+#[path = "../support/mock.rs"]
 mod mock;
 mod suite;
 
@@ -18,7 +19,8 @@ use tower_fleet::{
     pick::{Primary, RoundRobin, pick_fn},
 };
 
-use mock::Mock;
+/// The requests of this suite are texts.
+type Mock = mock::Mock<&'static str>;
 
 /// One module of tests per door.
 macro_rules! doors {
@@ -42,9 +44,9 @@ doors! {
     weighted => |fleet| BalanceLayer::weighted().layer(fleet);
     primary => |fleet| BalanceLayer::new(Primary).layer(fleet);
     named => |fleet| BalanceLayer::named("round-robin".parse().unwrap()).layer(fleet);
-    closure => |fleet| BalanceLayer::new(pick_fn(|candidates, cx| cx.rng().below(candidates.len()))).layer(fleet);
-    failover_race => |fleet| FailoverLayer::plain().layer(fleet);
-    failover_sequential => |fleet| FailoverLayer::plain().mode(Mode::Sequential).strategy(RoundRobin).layer(fleet);
-    failover_hedged => |fleet| FailoverLayer::plain().mode(Mode::Hedged(Duration::from_secs(3600))).layer(fleet);
+    closure => |fleet| BalanceLayer::new(pick_fn(|candidates, cx| cx.random_below(candidates.len()))).layer(fleet);
+    failover_race => |fleet| FailoverLayer::plain().build().unwrap().layer(fleet);
+    failover_sequential => |fleet| FailoverLayer::plain().mode(Mode::Sequential).strategy(RoundRobin).build().unwrap().layer(fleet);
+    failover_hedged => |fleet| FailoverLayer::plain().mode(Mode::Hedged(Duration::from_secs(3600))).build().unwrap().layer(fleet);
     out_of_range => |fleet| BalanceLayer::new(pick_fn(|_, _| usize::MAX)).layer(fleet);
 }

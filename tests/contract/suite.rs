@@ -8,9 +8,12 @@ use tower::{
     Service, ServiceBuilder, ServiceExt, buffer::BufferLayer, limit::ConcurrencyLimitLayer, load_shed::LoadShedLayer,
     timeout::TimeoutLayer, util::BoxCloneSyncService,
 };
-use tower_fleet::{Backend, Fleet, Status, outcome::ErrorsOnly};
+use tower_fleet::{AdminStatus, Backend, Fleet, outcome::ErrorsOnly};
 
-use crate::mock::{Answer, Mock, Readiness, Remote};
+use crate::{
+    Mock,
+    mock::{Answer, Readiness, Remote},
+};
 
 /// A door over mocks, as a user would hold it.
 pub(crate) trait Door:
@@ -96,7 +99,7 @@ pub(crate) async fn nobody_there_is_an_error_of_the_call_and_not_of_ready<D: Doo
     fleet.insert(Backend::new("late", mock)).unwrap();
     assert_eq!(door.ready().await.unwrap().call("hello").await.unwrap(), "late");
 
-    fleet.set_status("late", Status::Degraded);
+    fleet.set_status("late", AdminStatus::Degraded);
     assert!(door.ready().now_or_never().unwrap().is_ok());
     let error = door.call("hello").now_or_never().unwrap().unwrap_err().to_string();
     assert!(error.contains("none of 1 backends"), "{error}");
@@ -106,13 +109,13 @@ pub(crate) async fn nobody_there_is_an_error_of_the_call_and_not_of_ready<D: Doo
 pub(crate) async fn only_eligible_backends_are_called<D: Door>(open: impl Fn(Fleet<Mock, ErrorsOnly>) -> D) {
     let (fleet, remotes) = fleet(&["a", "b", "c"]);
     let door = open(fleet.clone());
-    fleet.set_status("a", Status::Degraded);
+    fleet.set_status("a", AdminStatus::Degraded);
     fleet.drain("c");
     for _ in 0..10 {
         assert_eq!(door.clone().oneshot("hello").await.unwrap(), "b");
     }
-    fleet.set_status("a", Status::Healthy);
-    fleet.set_status("b", Status::Degraded);
+    fleet.set_status("a", AdminStatus::Healthy);
+    fleet.set_status("b", AdminStatus::Degraded);
     for _ in 0..10 {
         assert_eq!(door.clone().oneshot("hello").await.unwrap(), "a");
     }
@@ -131,9 +134,9 @@ pub(crate) async fn a_tier_is_left_only_when_nobody_in_it_is_eligible<D: Door>(
         for _ in 0..5 {
             assert_eq!(door.clone().oneshot("hello").await.unwrap(), served);
         }
-        fleet.set_status(served, Status::Degraded);
+        fleet.set_status(served, AdminStatus::Degraded);
     }
-    fleet.set_status("c", Status::Healthy);
+    fleet.set_status("c", AdminStatus::Healthy);
     assert_eq!(door.clone().oneshot("hello").await.unwrap(), "c");
 }
 
@@ -141,8 +144,8 @@ pub(crate) async fn a_tier_is_left_only_when_nobody_in_it_is_eligible<D: Door>(
 pub(crate) async fn a_pending_backend_holds_up_nobody<D: Door>(open: impl Fn(Fleet<Mock, ErrorsOnly>) -> D) {
     let (fleet, remotes) = fleet(&["a", "b", "c"]);
     let mut door = open(fleet.clone());
-    remotes[0].say(Readiness::Pending);
-    remotes[2].say(Readiness::Pending);
+    remotes[0].set_readiness(Readiness::Pending);
+    remotes[2].set_readiness(Readiness::Pending);
     for _ in 0..10 {
         door.ready().now_or_never().expect("b is ready").unwrap();
         assert_eq!(door.call("hello").await.unwrap(), "b");
@@ -153,13 +156,13 @@ pub(crate) async fn a_pending_backend_holds_up_nobody<D: Door>(open: impl Fn(Fle
 // C10
 pub(crate) async fn pending_only_while_everybody_eligible_is<D: Door>(open: impl Fn(Fleet<Mock, ErrorsOnly>) -> D) {
     let (fleet, remotes) = fleet(&["a", "b", "c"]);
-    remotes.iter().for_each(|remote| remote.say(Readiness::Pending));
+    remotes.iter().for_each(|remote| remote.set_readiness(Readiness::Pending));
     let mut door = open(fleet.clone());
     {
         let mut waiting = task::spawn(door.ready());
         assert_pending!(waiting.poll());
         assert_eq!(in_flight(&fleet), 0, "who waits is not in flight");
-        remotes[1].say(Readiness::Ready);
+        remotes[1].set_readiness(Readiness::Ready);
         assert!(waiting.is_woken());
         assert!(waiting.poll().is_ready());
     }
@@ -169,7 +172,7 @@ pub(crate) async fn pending_only_while_everybody_eligible_is<D: Door>(open: impl
 // C1, C10, C11
 pub(crate) async fn who_waits_sees_the_fleet_change<D: Door>(open: impl Fn(Fleet<Mock, ErrorsOnly>) -> D) {
     let (fleet, remotes) = fleet(&["a"]);
-    remotes[0].say(Readiness::Pending);
+    remotes[0].set_readiness(Readiness::Pending);
     let mut door = open(fleet.clone());
     {
         let mut waiting = task::spawn(door.ready());
@@ -200,15 +203,15 @@ pub(crate) async fn an_error_of_ready_leaves_out_that_backend_until_it_is_back<D
 ) {
     let (fleet, remotes) = fleet(&["a", "b"]);
     let mut door = open(fleet);
-    remotes[0].say(Readiness::Error);
+    remotes[0].set_readiness(Readiness::Error);
     for _ in 0..6 {
         assert_eq!(door.ready().await.unwrap().call("hello").await.unwrap(), "b");
     }
-    remotes[1].say(Readiness::Error);
+    remotes[1].set_readiness(Readiness::Error);
     assert!(door.ready().now_or_never().unwrap().is_ok(), "an error of ready would end a buffer for good");
     let error = door.call("hello").now_or_never().unwrap().unwrap_err().to_string();
     assert!(error.contains("not ready"), "{error}");
-    remotes[0].say(Readiness::Ready);
+    remotes[0].set_readiness(Readiness::Ready);
     assert_eq!(door.ready().await.unwrap().call("hello").await.unwrap(), "a");
 }
 
@@ -222,10 +225,10 @@ pub(crate) async fn a_backend_that_was_removed_after_ready_is_not_called<D: Door
         door.ready().await.unwrap();
         assert_eq!(in_flight(&fleet), 0, "what is held ready is not in flight");
         let held = remotes[held_by_door(&remotes)].name;
-        assert!(fleet.set_status(held, Status::Degraded));
+        assert!(fleet.set_status(held, AdminStatus::Degraded));
         let served = door.call("hello").await.unwrap();
         assert!(held != served);
-        fleet.set_status(held, Status::Healthy);
+        fleet.set_status(held, AdminStatus::Healthy);
     }
     door.ready().await.unwrap();
     fleet.remove("a");
@@ -244,11 +247,11 @@ pub(crate) async fn a_call_waits_with_its_request_when_the_one_it_was_given_left
     door.ready().await.unwrap();
     let gone = held_by_door(&remotes);
     let stays = 1 - gone;
-    remotes[stays].say(Readiness::Pending);
+    remotes[stays].set_readiness(Readiness::Pending);
     fleet.remove(remotes[gone].name);
     let mut call = task::spawn(door.call("hello"));
     assert_pending!(call.poll());
-    remotes[stays].say(Readiness::Ready);
+    remotes[stays].set_readiness(Readiness::Ready);
     assert!(call.is_woken());
     let served = assert_ready_ok!(call.poll());
     assert_eq!(served, remotes[stays].name);
@@ -292,7 +295,7 @@ pub(crate) async fn an_error_names_its_backend<D: Door>(open: impl Fn(Fleet<Mock
     let error = open(fleet).oneshot("hello").await.err().unwrap();
     assert!(error.to_string().contains("`a`"), "{error}");
     let cause = std::error::Error::source(&error).expect("the cause is kept");
-    assert!(cause.to_string().contains("a failed"), "{cause}");
+    assert!(cause.to_string().contains("a is broken"), "{cause}");
 }
 
 // C50
@@ -350,7 +353,7 @@ pub(crate) async fn a_limit_around_each_backend_spreads_what_it_cannot_take<D: D
     assert!(door.ready().now_or_never().unwrap().is_ok());
     let _first = door.call("hello");
     let busy = remotes.iter().position(|remote| remote.calls() == 1).unwrap();
-    remotes[busy].say(Readiness::Pending);
+    remotes[busy].set_readiness(Readiness::Pending);
     assert!(door.ready().now_or_never().unwrap().is_ok());
     let _second = door.call("hello");
     assert!(remotes.iter().all(|remote| remote.calls() == 1));

@@ -7,10 +7,10 @@ use http::HeaderMap;
 use http_body::Body as _;
 use http_body_util::BodyExt;
 use tokio::time::Instant;
-use tower::ServiceExt;
 use tower_fleet::{
-    CircuitBreakerLayer, FailoverLayer, Fleet, State,
-    failover::{CommitPoint, Decision, ErrorKind, Http, Ledger, Mode, Trigger},
+    CircuitPolicy, CircuitState, FailoverLayer, Fleet,
+    breaker::Rate,
+    failover::{CommitPoint, Decision, ErrorKind, FailoverBuilder, Ledger, Mode, Trigger},
 };
 use tower_layer::Layer;
 
@@ -18,17 +18,17 @@ use crate::mock::*;
 
 const MODES: [Mode; 3] = [Mode::Race, Mode::Sequential, Mode::Hedged(Duration::from_secs(1_000))];
 
-fn first_frame() -> FailoverLayer<Http> {
-    FailoverLayer::new().mode(Mode::Sequential).commit(CommitPoint::FirstFrame)
+fn first_frame() -> FailoverBuilder {
+    FailoverLayer::builder().mode(Mode::Sequential).commit(CommitPoint::first_frame())
 }
 
 /// Small bodies are waited for.
-fn whole(bound: usize) -> FailoverLayer<Http> {
-    FailoverLayer::new().mode(Mode::Sequential).commit(CommitPoint::Whole(bound))
+fn whole(bound: usize) -> FailoverBuilder {
+    FailoverLayer::builder().mode(Mode::Sequential).commit(CommitPoint::whole(bound))
 }
 
 /// Comments and pings may come first; an error event is a failure.
-fn events(bound: usize) -> FailoverLayer<Http> {
+fn events(bound: usize) -> FailoverBuilder {
     let point = CommitPoint::prelude(bound, |seen| {
         let text = String::from_utf8_lossy(seen);
         let Some((events, _)) = text.rsplit_once("\n\n") else { return Decision::Wait };
@@ -38,7 +38,7 @@ fn events(bound: usize) -> FailoverLayer<Http> {
             None => Decision::Wait,
         }
     });
-    FailoverLayer::new().mode(Mode::Sequential).commit(point)
+    FailoverLayer::builder().mode(Mode::Sequential).commit(point)
 }
 
 // C32
@@ -48,7 +48,7 @@ async fn by_default_the_head_is_the_answer() {
         let (fleet, [a, b]) = fleet();
         a.usually(status(200).body(vec![Piece::Wait(60_000), Piece::Error("broke")]));
         let began = Instant::now();
-        let answer = ask(&FailoverLayer::new().mode(mode), &fleet, get()).await.unwrap();
+        let answer = ask(&FailoverLayer::builder().mode(mode), &fleet, get()).await.unwrap();
         assert_took(began, 0);
         assert_eq!(answer.into_body().collect().await.unwrap_err().to_string(), "broke");
         assert_eq!((a.calls(), b.calls()), (1, 0), "{mode:?}");
@@ -201,7 +201,7 @@ async fn a_prelude_is_bounded() {
 // C32
 #[tokio::test(start_paused = true)]
 async fn the_size_of_a_body_is_told_as_it_was() {
-    for layer in [first_frame(), events(5), FailoverLayer::new(), whole(0), whole(1)] {
+    for layer in [first_frame(), events(5), FailoverLayer::builder(), whole(0), whole(1)] {
         let (fleet, [a]) = fleet();
         let mut answer = ask(&layer, &fleet, get()).await.unwrap();
         assert_eq!(answer.body().size_hint().exact(), Some(1));
@@ -290,9 +290,9 @@ async fn a_body_that_is_longer_than_it_said_is_not_waited_for_without_an_end() {
     let (fleet, [a, b]) = fleet();
     let mut pieces = vec![Piece::Size(4)];
     pieces.extend(vec![data(&"four".repeat(10)); 10]);
-    pieces.extend([Piece::Wait(60_000), data("late")]);
+    pieces.extend([Piece::Wait(30_000), data("late")]);
     a.usually(status(200).body(pieces));
-    for (bound, waits) in [(4, 0), (399, 0), (400, 60_000)] {
+    for (bound, waits) in [(4, 0), (399, 0), (400, 30_000)] {
         let began = Instant::now();
         let answer = ask(&whole(bound), &fleet, get()).await;
         assert_took(began, waits);
@@ -315,16 +315,16 @@ async fn a_small_body_that_breaks_and_trips_nothing_is_handed_over_as_far_as_it_
 }
 
 /// As [`ask`], through breakers that open at the second slow call of two.
-async fn served_behind_breakers(layer: &FailoverLayer<Http>, fleet: &Fleet<Mock>) -> String {
-    let answer = layer.layer(fleet.clone()).oneshot(get()).await.unwrap();
+async fn served_behind_breakers(layer: &FailoverBuilder, fleet: &Fleet<Mock>) -> String {
+    let answer = layer.clone().build().unwrap().layer(fleet.clone()).oneshot(get()).await.unwrap();
     answer.extensions().get::<Ledger>().unwrap().served().unwrap().to_string()
 }
 
 fn behind_breakers(remotes: &[Arc<Remote>; 2]) -> Fleet<Mock> {
     let secs = Duration::from_secs;
-    let breaker = CircuitBreakerLayer::new().slow_calls(0.5, secs(1), secs(600), 2);
+    let policy = CircuitPolicy::new().slow_calls(secs(1), Rate::new(0.5).window(secs(600)).minimum_calls(2));
     let backends = remotes.iter().zip([10, 0]).map(|(remote, priority)| backend(remote).priority(priority));
-    Fleet::builder().circuit_breaker(breaker).backends(backends).build().unwrap()
+    Fleet::builder().circuit_breaker(policy).backends(backends).build().unwrap()
 }
 
 // C32, C36, C44
@@ -332,19 +332,19 @@ fn behind_breakers(remotes: &[Arc<Remote>; 2]) -> Fleet<Mock> {
 async fn a_backend_that_sends_heads_and_nothing_else_is_learned_of() {
     let (hedged, patient) = (Mode::Hedged(Duration::from_secs(2)), Duration::from_secs(2));
     let half = vec![Piece::Size(8), data("half"), Piece::Stall];
-    for (point, body) in [(CommitPoint::FirstFrame, vec![Piece::Stall]), (CommitPoint::Whole(8), half)] {
-        let layer = FailoverLayer::new().commit(point.clone());
+    for (point, body) in [(CommitPoint::first_frame(), vec![Piece::Stall]), (CommitPoint::whole(8), half)] {
+        let layer = FailoverLayer::builder().commit(point.clone());
         for layer in [layer.clone().mode(hedged), layer.clone().mode(Mode::Sequential).timeout(patient)] {
             let (_, remotes) = fleet();
             remotes[0].usually(status(200).body(body.clone()));
             let fleet = behind_breakers(&remotes);
             for calls in 1..=2 {
-                assert_eq!(fleet.snapshot()[0].state, State::Closed, "{point:?} {calls}");
+                assert_eq!(fleet.snapshot()[0].state, CircuitState::Closed, "{point:?} {calls}");
                 let began = Instant::now();
                 assert_eq!(served_behind_breakers(&layer, &fleet).await, "b");
                 assert_took(began, 2_000);
             }
-            assert_eq!(fleet.snapshot()[0].state, State::Open, "{point:?}");
+            assert_eq!(fleet.snapshot()[0].state, CircuitState::Open, "{point:?}");
             let began = Instant::now();
             assert_eq!(served_behind_breakers(&layer, &fleet).await, "b");
             assert_took(began, 0);
@@ -359,11 +359,12 @@ async fn a_body_that_is_given_up_early_is_not_slow() {
     let (_, remotes) = fleet();
     remotes[0].usually(status(200).body(vec![Piece::Stall]));
     let fleet = behind_breakers(&remotes);
-    let hedged = FailoverLayer::new().commit(CommitPoint::FirstFrame).mode(Mode::Hedged(Duration::from_millis(900)));
+    let hedged =
+        FailoverLayer::builder().commit(CommitPoint::first_frame()).mode(Mode::Hedged(Duration::from_millis(900)));
     for _ in 0..10 {
         assert_eq!(served_behind_breakers(&hedged, &fleet).await, "b");
     }
-    assert_eq!(fleet.snapshot()[0].state, State::Closed);
+    assert_eq!(fleet.snapshot()[0].state, CircuitState::Closed);
 }
 
 // C32, C58

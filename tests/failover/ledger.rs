@@ -17,10 +17,10 @@ use futures::FutureExt;
 use http::{Request, Response};
 use tower::{Service, ServiceExt, service_fn};
 use tower_fleet::{
-    Backend, CircuitBreakerLayer, FailoverLayer, Fleet, State, Status,
+    AdminStatus, Backend, CircuitPolicy, CircuitState, FailoverLayer, Fleet,
     body::{ReplayBody, Unreplayable, replay_fn},
-    failover::{Ending, Mode, Plain, Stopped, Trigger},
-    outcome::{ErrorsOnly, FailureKind, Outcome},
+    failover::{Ending, Methods, Mode, Plain, Stopped, Trigger},
+    outcome::{FailureKind, Outcome},
 };
 use tower_layer::Layer;
 
@@ -35,7 +35,7 @@ async fn a_caller_that_leaves_ends_everything() {
         for remote in [&a, &b, &c] {
             remote.usually(hang());
         }
-        let mut door = FailoverLayer::new().mode(mode).layer(fleet.clone());
+        let mut door = FailoverLayer::builder().mode(mode).build().unwrap().layer(fleet.clone());
         let call = door.ready().await.unwrap().call(get());
         assert!(tokio::time::timeout(millis(500), call).await.is_err());
         assert_eq!((a.running(), b.running(), c.running()), (0, 0, 0), "{mode:?}");
@@ -55,7 +55,8 @@ async fn nothing_is_left_of_a_request_given_up_at_any_time() {
             remotes[1].usually(status(500).after(5));
             remotes[2].ready_after(12);
             remotes[2].usually(hang());
-            let door = FailoverLayer::new().mode(mode).layer(fleet.clone());
+            let layer = FailoverLayer::builder().mode(mode).hedge_methods(Methods::All);
+            let door = layer.build().unwrap().layer(fleet.clone());
             drop(tokio::time::timeout(millis(given_up_after), door.oneshot(post(full("hello")))).await);
             assert!(remotes.iter().all(|remote| remote.running() == 0), "{mode:?} after {given_up_after}");
             assert_idle(&fleet);
@@ -67,13 +68,12 @@ async fn nothing_is_left_of_a_request_given_up_at_any_time() {
 #[tokio::test(start_paused = true)]
 async fn the_permit_of_a_probe_comes_back() {
     let (a, b) = (mock("a").1, mock("b").1);
-    let breaker =
-        CircuitBreakerLayer::new().consecutive(1).open_for(millis(100)).probe_timeout(Duration::from_secs(900));
+    let policy = CircuitPolicy::new().consecutive(1).open_for(millis(100)).probe_timeout(Duration::from_secs(900));
     let fleet =
-        Fleet::builder().backends([backend(&a).priority(1), backend(&b)]).circuit_breaker(breaker).build().unwrap();
-    let layer = FailoverLayer::new().mode(Mode::Sequential);
+        Fleet::builder().backends([backend(&a).priority(1), backend(&b)]).circuit_breaker(policy).build().unwrap();
+    let layer = FailoverLayer::builder().mode(Mode::Sequential);
     a.then([status(503), hang(), hang()]);
-    let door = layer.layer(fleet.clone());
+    let door = layer.build().unwrap().layer(fleet.clone());
     drop(door.clone().oneshot(get()).await.unwrap());
     tokio::time::advance(millis(100)).await;
     for probes in [2, 3] {
@@ -83,7 +83,7 @@ async fn the_permit_of_a_probe_comes_back() {
         assert_idle(&fleet);
     }
     drop(door.clone().oneshot(get()).await.unwrap());
-    assert_eq!((a.calls(), fleet.snapshot()[0].state), (4, State::Closed));
+    assert_eq!((a.calls(), fleet.snapshot()[0].state), (4, CircuitState::Closed));
 }
 
 // C38: nor does it stay taken by a request of which no further copy can be made.
@@ -93,9 +93,9 @@ async fn the_permit_of_a_probe_comes_back_when_there_is_no_copy_to_send() {
         let result = move || if is_good { Ok(()) } else { Err(io::Error::from(io::ErrorKind::ConnectionReset)) };
         Backend::new(name, service_fn(move |_: u8| ready(result()))).priority(i32::from(!is_good))
     });
-    let breaker = CircuitBreakerLayer::with_classifier(ErrorsOnly).consecutive(1).open_for(millis(100));
-    let breaker = breaker.probe_timeout(Duration::from_secs(900));
-    let fleet = Fleet::plain().backends(services).circuit_breaker(breaker).build().unwrap();
+    let policy = CircuitPolicy::new().consecutive(1).open_for(millis(100));
+    let policy = policy.probe_timeout(Duration::from_secs(900));
+    let fleet = Fleet::plain().backends(services).circuit_breaker(policy).build().unwrap();
     fleet.switch("b").unwrap().trip();
     tokio::time::advance(millis(100)).await;
 
@@ -105,23 +105,26 @@ async fn the_permit_of_a_probe_comes_back_when_there_is_no_copy_to_send() {
         let left = copies.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |left| left.checked_sub(1));
         left.is_ok().then_some(*request)
     });
-    let terms = Plain::new(replay);
-    let door = FailoverLayer::with_terms(terms).mode(Mode::Sequential).attempts_per_backend(2).layer(fleet.clone());
+    let failover = FailoverLayer::with_protocol(Plain::new(replay)).mode(Mode::Sequential).attempts_per_backend(2);
+    let door = failover.build().unwrap().layer(fleet.clone());
     let failed = door.clone().oneshot(1).await.unwrap_err();
     assert_eq!(failed.ledger().stopped(), Some(Stopped::Unreplayable(Unreplayable::NoCopy)));
-    assert_eq!(fleet.snapshot().iter().map(|one| one.state).collect::<Vec<_>>(), [State::Open, State::HalfOpen]);
+    assert_eq!(
+        fleet.snapshot().iter().map(|one| one.state).collect::<Vec<_>>(),
+        [CircuitState::Open, CircuitState::HalfOpen]
+    );
     door.oneshot(2).await.unwrap();
-    assert_eq!(fleet.snapshot()[1].state, State::Closed);
+    assert_eq!(fleet.snapshot()[1].state, CircuitState::Closed);
 }
 
 // C11, C38, C39: the late end of a call changes nothing about the backends that are still there.
 #[tokio::test(start_paused = true)]
 async fn the_end_of_a_probe_of_a_removed_backend_takes_no_other_out() {
     let (a, b) = (mock("a").1, mock("b").1);
-    let breaker = CircuitBreakerLayer::new().consecutive(1).open_for(millis(100));
+    let policy = CircuitPolicy::new().consecutive(1).open_for(millis(100));
     let fleet =
-        Fleet::builder().backends([backend(&a).priority(1), backend(&b)]).circuit_breaker(breaker).build().unwrap();
-    let door = FailoverLayer::new().mode(Mode::Sequential).layer(fleet.clone());
+        Fleet::builder().backends([backend(&a).priority(1), backend(&b)]).circuit_breaker(policy).build().unwrap();
+    let door = FailoverLayer::builder().mode(Mode::Sequential).build().unwrap().layer(fleet.clone());
     a.then([status(503), hang()]);
     drop(door.clone().oneshot(get()).await.unwrap());
     tokio::time::advance(millis(100)).await;
@@ -144,7 +147,7 @@ async fn the_end_of_a_cool_down_of_a_removed_backend_takes_no_other_out() {
     assert!(fleet.remove("a") && fleet.drain("b"));
     let failed = door.clone().oneshot(get()).await.unwrap_err();
     assert_eq!(failed.retry_after(), None, "a removed backend does not come back");
-    assert!(fleet.set_status("b", Status::Healthy));
+    assert!(fleet.set_status("b", AdminStatus::Healthy));
     for calls in [2, 3] {
         assert_eq!(told(door.clone().oneshot(get()).await).await, (200, "b".into()));
         assert_eq!(b.calls(), calls);
@@ -159,7 +162,7 @@ async fn the_ledger_tells_who_why_and_how_long() {
     a.usually(status(503).after(10));
     b.usually(io(std::io::ErrorKind::ConnectionReset).after(20));
     c.usually(status(200).after(30));
-    let answer = ask(&FailoverLayer::new().mode(Mode::Sequential), &fleet, get()).await;
+    let answer = ask(&FailoverLayer::builder().mode(Mode::Sequential), &fleet, get()).await;
     let ledger = ledger(&answer);
     assert_eq!(ledger.served().unwrap(), "c");
     assert_eq!(ledger.stopped(), None);
@@ -182,7 +185,7 @@ async fn the_ledger_tells_how_long_losers_had() {
     a.usually(hang());
     b.usually(hang());
     c.usually(status(200).after(50));
-    let answer = ask(&FailoverLayer::new().mode(Mode::Hedged(millis(100))), &fleet, get()).await;
+    let answer = ask(&FailoverLayer::builder().mode(Mode::Hedged(millis(100))), &fleet, get()).await;
     let ledger = ledger(&answer);
     for (attempt, took) in ledger.attempts().iter().zip([250, 150, 50]) {
         assert!((took..took + 5).contains(&attempt.took.as_millis()), "{ledger}");
@@ -198,7 +201,7 @@ async fn the_time_of_the_call_itself_is_told() {
         ready(Ok::<_, Infallible>(Response::new(full(""))))
     });
     let fleet = Fleet::builder().backend(Backend::new("busy", busy)).build().unwrap();
-    let answer = ask(&FailoverLayer::new(), &fleet, get()).await;
+    let answer = ask(&FailoverLayer::builder(), &fleet, get()).await;
     assert_eq!(ledger(&answer).attempts()[0].took, millis(30));
 }
 
@@ -208,7 +211,7 @@ async fn errors_bring_the_ledger_along() {
     let (fleet, [a, b]) = fleet();
     a.usually(fail("broken"));
     b.usually(panics());
-    let answer = ask(&FailoverLayer::new().mode(Mode::Sequential), &fleet, get()).await;
+    let answer = ask(&FailoverLayer::builder().mode(Mode::Sequential), &fleet, get()).await;
     assert!(answer.is_err());
     assert_eq!(story(&answer), "a:network(error) b:network(panic)");
     assert_eq!(ledger(&answer).served(), None);
@@ -221,7 +224,7 @@ async fn headers_of_one_attempt_never_leak_into_another() {
         let (fleet, [a, b]) = fleet();
         a.usually(status(503).header("set-cookie", "a=1").header("x-a", "1").header("x-served-by", "evil"));
         b.usually(status(200).header("x-b", "1").after(10));
-        let layer = FailoverLayer::new().mode(mode).served_by("x-served-by".parse().unwrap());
+        let layer = FailoverLayer::builder().mode(mode).served_by("x-served-by".parse().unwrap());
         let response = ask(&layer, &fleet, get()).await.unwrap();
         let names: Vec<_> = response.headers().keys().map(|name| name.as_str()).collect();
         assert_eq!(names, ["x-b", "x-served-by"]);
@@ -234,10 +237,10 @@ async fn headers_of_one_attempt_never_leak_into_another() {
 async fn who_served_is_said_once() {
     let (fleet, [a]) = fleet();
     a.usually(status(200).header("x-served-by", "evil").header("x-served-by", "twice"));
-    let layer = FailoverLayer::new().served_by("x-served-by".parse().unwrap());
+    let layer = FailoverLayer::builder().served_by("x-served-by".parse().unwrap());
     let response = ask(&layer, &fleet, get()).await.unwrap();
     assert_eq!(response.headers().get_all("x-served-by").iter().collect::<Vec<_>>(), ["a"]);
-    let plain = ask(&FailoverLayer::new(), &fleet, get()).await.unwrap();
+    let plain = ask(&FailoverLayer::builder(), &fleet, get()).await.unwrap();
     assert_eq!(plain.headers()["x-served-by"], "evil");
 }
 
@@ -247,7 +250,7 @@ async fn an_answered_future_holds_nothing() {
     let (fleet, [a, b, c]) = fleet();
     a.usually(status(503));
     c.usually(hang());
-    let door = FailoverLayer::new().mode(Mode::Sequential).layer(fleet.clone());
+    let door = FailoverLayer::builder().mode(Mode::Sequential).build().unwrap().layer(fleet.clone());
     let mut future = pin!(door.oneshot(get()));
     let answer = poll_fn(|cx| match future.as_mut().poll(cx) {
         Poll::Ready(answer) => Poll::Ready(answer),
@@ -263,7 +266,7 @@ async fn an_answered_future_holds_nothing() {
 // C19
 #[tokio::test(start_paused = true)]
 async fn an_error_knows_the_status_and_the_time_for_a_client() {
-    let door = || FailoverLayer::new().mode(Mode::Sequential).error_when_exhausted();
+    let door = || FailoverLayer::builder().mode(Mode::Sequential).error_when_exhausted();
     let refused = || io(std::io::ErrorKind::ConnectionRefused);
     for (last, layer, expected, wait) in [
         (refused(), door(), 502, None),
@@ -279,6 +282,8 @@ async fn an_error_knows_the_status_and_the_time_for_a_client() {
         b.usually(last);
         let error = ask(&layer, &fleet, get()).await.unwrap_err();
         assert_eq!((error.status().as_u16(), error.retry_after()), (expected, wait), "{error}");
+        // DEADLINE_EXCEEDED or UNAVAILABLE.
+        assert_eq!(error.grpc_code() as i32, if expected == 504 { 4 } else { 14 }, "{error}");
     }
     let (fleet, [a, b]) = fleet();
     [&a, &b].iter().for_each(|broken| broken.close());
@@ -286,4 +291,5 @@ async fn an_error_knows_the_status_and_the_time_for_a_client() {
     [a, b].iter().for_each(|gone| assert!(fleet.drain(gone.name)));
     let error = ask(&door(), &fleet, get()).await.unwrap_err();
     assert_eq!((error.status().as_u16(), error.retry_after()), (503, None), "{error}");
+    assert_eq!(error.grpc_code() as i32, 14, "{error}");
 }

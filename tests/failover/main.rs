@@ -4,6 +4,7 @@
 
 mod commits;
 mod ledger;
+#[path = "../support/http.rs"]
 mod mock;
 mod modes;
 mod refusals;

@@ -1,19 +1,17 @@
 //! Values that make no sense.
 
-use std::{num::NonZeroU32, time::Duration};
+use std::time::Duration;
 
-use tower::ServiceExt;
 use tower_fleet::{
     FailoverLayer,
-    failover::{Backoff, Budget, ErrorKind, Http, Mode},
+    failover::{Backoff, Budget, FailoverBuilder, Mode},
 };
-use tower_layer::Layer;
 
 use crate::mock::*;
 
-fn bad() -> Vec<(&'static str, FailoverLayer<Http>)> {
-    let layer = FailoverLayer::new;
-    let budget = |share| Budget::new(share, NonZeroU32::MIN);
+fn bad() -> Vec<(&'static str, FailoverBuilder)> {
+    let layer = FailoverLayer::builder;
+    let budget = |share| Budget::new(share).reserve(1);
     vec![
         ("mode.hedged", layer().mode(Mode::Hedged(Duration::ZERO))),
         ("race_bound", layer().race_bound(Duration::ZERO)),
@@ -28,32 +26,52 @@ fn bad() -> Vec<(&'static str, FailoverLayer<Http>)> {
         ("backoff.jitter", layer().backoff(Backoff::default().jitter(1.5))),
         ("budget.share", layer().budget(budget(f64::NAN))),
         ("budget.share", layer().budget(budget(-0.2))),
+        ("budget.reserve", layer().budget(Budget::default().reserve(0))),
+        ("race_width", layer().race_width(0)),
     ]
 }
 
-// C23, C58
+// C23, C63
 #[test]
-fn bad_values_are_refused_by_name() {
-    for (setting, layer) in bad() {
-        let refused = layer.checked().unwrap_err().to_string();
-        assert!(refused.starts_with(setting), "{setting}: {refused}");
+fn a_layer_is_not_built_with_a_bad_value() {
+    for (field, builder) in bad() {
+        let refused = builder.build().unwrap_err();
+        assert_eq!((refused.field(), refused.backend()), (field, None), "{refused}");
+        let begin = format!("failover: {field} {} must be ", refused.value());
+        assert!(!refused.value().is_empty() && refused.to_string().starts_with(&begin), "{refused}");
     }
+    let refused = FailoverLayer::builder().deadline(Duration::ZERO).build().unwrap_err();
+    assert_eq!(refused.to_string(), "failover: deadline 0ns must be longer than zero");
 }
 
-// C58
+// C63
+#[test]
+fn nor_is_one_for_another_protocol_or_one_that_was_made_of_a_layer() {
+    assert_eq!(FailoverLayer::plain().race_bound(Duration::ZERO).build().unwrap_err().field(), "race_bound");
+    let layer = FailoverLayer::builder().attempts_per_backend(3).build().unwrap();
+    assert_eq!(layer.into_builder().race_width(0).build().unwrap_err().field(), "race_width");
+}
+
+// C63
 #[tokio::test(start_paused = true)]
-async fn a_door_with_a_bad_value_serves_nobody_and_says_why() {
-    for (setting, layer) in bad() {
-        let (fleet, [a, b]) = fleet();
-        let door = layer.layer(fleet.clone());
-        for _ in 0..2 {
-            let refused = door.clone().oneshot(get()).await.unwrap_err();
-            assert!(matches!(refused.kind(), ErrorKind::Misconfigured(_)), "{refused:?}");
-            assert!(refused.to_string().contains(setting), "{setting}: {refused}");
-        }
-        assert_eq!(a.calls() + b.calls(), 0);
-        assert_idle(&fleet);
-    }
+async fn the_last_of_a_setting_that_is_given_twice_counts() {
+    let layer = FailoverLayer::builder().attempts_per_backend(0).timeout(Duration::ZERO);
+    let layer = layer.timeout(None).attempts_per_backend(2).mode(Mode::Race).mode(Mode::Sequential);
+    let (fleet, [a, b]) = fleet();
+    a.usually(status(503));
+    assert_eq!(told(ask(&layer, &fleet, get()).await).await, (200, "b".into()));
+    assert_eq!((a.calls(), b.calls()), (2, 1));
+}
+
+// C63
+#[tokio::test(start_paused = true)]
+async fn a_builder_that_was_made_of_a_layer_keeps_its_settings() {
+    let layer = FailoverLayer::builder().mode(Mode::Sequential).attempts_per_backend(3).build().unwrap();
+    let changed = layer.clone().into_builder().same_backend_delay(millis(5));
+    let (fleet, [a, b]) = fleet();
+    a.usually(status(503));
+    assert_eq!(told(ask(&changed, &fleet, get()).await).await, (200, "b".into()));
+    assert_eq!((a.calls(), b.calls()), (3, 1));
 }
 
 // C58
@@ -61,28 +79,24 @@ async fn a_door_with_a_bad_value_serves_nobody_and_says_why() {
 async fn extreme_values_are_no_trouble() {
     let long = Duration::MAX;
     for mode in [Mode::Race, Mode::Sequential, Mode::Hedged(long)] {
-        let layer = FailoverLayer::new()
+        let layer = FailoverLayer::builder()
             .mode(mode)
             .race_bound(long)
             .timeout(long)
             .deadline(long)
             .attempts_per_backend(100)
             .retry_after_cap(long)
-            .budget(Budget::new(100.0, NonZeroU32::MAX))
-            .checked()
-            .unwrap();
+            .budget(Budget::new(100.0).reserve(u32::MAX));
         let (fleet, [a, b]) = fleet();
         a.usually(status(503).after(1));
         b.usually(status(200).after(5));
         assert_eq!(told(ask(&layer, &fleet, get()).await).await, (200, "b".into()), "{mode:?}");
     }
-    let layer = FailoverLayer::new()
+    let layer = FailoverLayer::builder()
         .mode(Mode::Sequential)
         .same_backend_delay(long)
         .attempts_per_backend(2)
-        .backoff(Backoff::new(long, long))
-        .checked()
-        .unwrap();
+        .backoff(Backoff::new(long, long));
     let (fleet, [a]) = fleet();
     a.usually(status(429).header("retry-after", "99999999999999999999"));
     let waiting = ask(&layer, &fleet, get());

@@ -7,13 +7,18 @@ use tokio::time::Instant;
 use tower_fleet::{
     FailoverLayer,
     body::{ReplayLayer, Unreplayable},
-    failover::{Mode, Stopped},
+    failover::{FailoverBuilder, Methods, Mode, Stopped},
     outcome::FailureKind,
 };
 
 use crate::mock::*;
 
 const MODES: [Mode; 3] = [Mode::Race, Mode::Sequential, Mode::Hedged(Duration::from_millis(5))];
+
+/// Further attempts and hedges for a POST too.
+fn all_methods(mode: Mode) -> FailoverBuilder {
+    FailoverLayer::builder().mode(mode).hedge_methods(Methods::All)
+}
 
 fn trailers() -> HeaderMap {
     HeaderMap::from_iter([("x-sum".parse().unwrap(), "42".parse().unwrap())])
@@ -34,7 +39,7 @@ async fn each_attempt_starts_from_the_callers_request() {
         request.headers_mut().append("x-many", "1".parse().unwrap());
         request.headers_mut().append("x-many", "2".parse().unwrap());
         request.extensions_mut().insert("mine");
-        let answer = ask(&FailoverLayer::new().mode(mode), &fleet, request).await;
+        let answer = ask(&FailoverLayer::builder().mode(mode), &fleet, request).await;
         assert_eq!(told(answer).await, (200, "c".into()), "{mode:?}");
         for remote in &remotes {
             assert!(remote.calls() > 0);
@@ -60,7 +65,7 @@ async fn racers_read_the_whole_of_a_large_body_at_once() {
     b.usually(status(503).after(2));
     c.usually(status(200).after(50));
     let large: Vec<_> = (0..64).flat_map(|index| [Piece::Data(vec![index; 16_000]), Piece::Wait(1)]).collect();
-    let answer = ask(&FailoverLayer::new(), &fleet, post(body(large))).await;
+    let answer = ask(&FailoverLayer::builder(), &fleet, post(body(large))).await;
     assert_eq!(told(answer).await, (200, "c".into()));
     let whole: Vec<u8> = (0..64).flat_map(|index| [index; 16_000]).collect();
     for remote in [a, b, c] {
@@ -75,7 +80,7 @@ async fn over_the_bound_the_first_goes_on_and_nobody_else_starts() {
         for (length, why) in [(10, None), (11, Some(Unreplayable::TooLarge { limit: 10 }))] {
             let (fleet, [a, b]) = fleet();
             a.usually(status(503).after(1));
-            let layer = FailoverLayer::new().mode(mode).replay(ReplayLayer::new().limit(10));
+            let layer = all_methods(mode).replay(ReplayLayer::new().limit(10));
             let answer =
                 ask(&layer, &fleet, post(body(vec![data("12345"), Piece::Data(vec![b'x'; length - 5])]))).await;
             assert_eq!(ledger(&answer).stopped(), why.map(Stopped::Unreplayable), "{mode:?}");
@@ -92,7 +97,7 @@ async fn what_cannot_be_replayed_is_sent_once_and_the_ledger_says_so() {
     for mode in MODES {
         let (fleet, [a, b]) = fleet();
         a.usually(status(503).after(50));
-        let layer = FailoverLayer::new().mode(mode).replay(ReplayLayer::new().limit(0));
+        let layer = all_methods(mode).replay(ReplayLayer::new().limit(0));
         let answer = ask(&layer, &fleet, post(body(vec![data("once")]))).await;
         let why = Unreplayable::TooLarge { limit: 0 };
         assert_eq!(ledger(&answer).stopped(), Some(Stopped::Unreplayable(why)), "{mode:?}");
@@ -107,7 +112,7 @@ async fn what_cannot_be_replayed_is_sent_once_and_the_ledger_says_so() {
 async fn a_request_whose_body_failed_is_not_sent_again() {
     let (fleet, [a, b]) = fleet();
     a.usually(status(503));
-    let answer = ask(&FailoverLayer::new(), &fleet, post(body(vec![data("half"), Piece::Error("gone")]))).await;
+    let answer = ask(&FailoverLayer::builder(), &fleet, post(body(vec![data("half"), Piece::Error("gone")]))).await;
     assert_eq!(ledger(&answer).stopped(), Some(Stopped::Unreplayable(Unreplayable::SourceFailed)));
     assert_eq!((a.calls(), b.calls()), (1, 0));
     assert!(a.bodies()[0].is_err());
@@ -118,7 +123,7 @@ async fn a_request_whose_body_failed_is_not_sent_again() {
 async fn by_default_every_method_moves_on() {
     let (fleet, [a, b]) = fleet();
     a.usually(status(503));
-    let answer = ask(&FailoverLayer::new(), &fleet, post(full("x"))).await;
+    let answer = ask(&FailoverLayer::builder(), &fleet, post(full("x"))).await;
     assert_eq!(told(answer).await, (200, "b".into()));
     assert_eq!(b.calls(), 1);
 }
@@ -131,7 +136,8 @@ async fn on_request_only_idempotent_methods_move_on() {
             let (fleet, [a, b]) = fleet();
             a.usually(status(503).after(1));
             let request = Request::builder().method(method).body(full("x")).unwrap();
-            let answer = ask(&FailoverLayer::new().mode(mode).idempotent_only(), &fleet, request).await;
+            let answer =
+                ask(&FailoverLayer::builder().mode(mode).retry_methods(Methods::Idempotent), &fleet, request).await;
             let stopped = (served == 503).then_some(Stopped::NotIdempotent);
             assert_eq!(ledger(&answer).stopped(), stopped, "{mode:?} {method}");
             assert_eq!(told(answer).await.0, served);
@@ -148,24 +154,85 @@ async fn what_was_never_begun_always_moves_on() {
             let (fleet, [a, b, c]) = fleet();
             a.usually(kind(unprocessed));
             b.usually(status(200).after(100));
-            let answer = ask(&FailoverLayer::new().mode(mode).idempotent_only(), &fleet, post(full("x"))).await;
+            let answer =
+                ask(&FailoverLayer::builder().mode(mode).retry_methods(Methods::Idempotent), &fleet, post(full("x")))
+                    .await;
             assert_eq!(told(answer).await, (200, "b".into()), "{mode:?} {unprocessed}");
             assert_eq!((a.calls(), b.calls(), c.calls()), (1, 1, 0), "{mode:?}: sent to two at a time");
         }
     }
 }
 
+/// Hedges after 10 ms, with what the builder says by default of a POST.
+fn hedged() -> FailoverBuilder {
+    FailoverLayer::builder().mode(Mode::Hedged(millis(10)))
+}
+
+fn keyed_post() -> Request<Body> {
+    let mut request = post(full("x"));
+    request.headers_mut().insert("idempotency-key", "8e03978e".parse().unwrap());
+    request
+}
+
 // C26
 #[tokio::test(start_paused = true)]
-async fn no_hedge_for_what_may_be_done_once() {
-    for (request, hedged) in [(post(full("x")), 0), (get(), 1)] {
+async fn a_slow_request_is_hedged_if_it_is_idempotent_or_all_methods_are_hedged() {
+    let of_method = |method| Request::builder().method(method).body(full("x")).unwrap();
+    let keyed_patch = || {
+        let (mut head, body) = keyed_post().into_parts();
+        head.method = Method::PATCH;
+        Request::from_parts(head, body)
+    };
+    for (layer, request, hedges) in [
+        (hedged(), post(full("x")), 0),
+        (hedged(), of_method("PATCH"), 0),
+        (hedged(), of_method("CONNECT"), 0),
+        (hedged(), get(), 1),
+        (hedged(), of_method("PUT"), 1),
+        (hedged(), of_method("DELETE"), 1),
+        (hedged(), keyed_post(), 1),
+        (hedged(), keyed_patch(), 1),
+        (hedged().hedge_methods(Methods::Idempotent), post(full("x")), 0),
+        (hedged().hedge_methods(Methods::All), post(full("x")), 1),
+        // What may be sent again after a failure is another setting.
+        (hedged().retry_methods(Methods::All), post(full("x")), 0),
+    ] {
         let (fleet, [a, b]) = fleet();
         a.usually(status(200).after(500));
         b.usually(hang());
-        let began = Instant::now();
-        let answer = ask(&FailoverLayer::new().mode(Mode::Hedged(millis(10))).idempotent_only(), &fleet, request).await;
-        assert_eq!(told(answer).await, (200, "a".into()));
+        let (began, shown) = (Instant::now(), format!("{} {:?}", request.method(), request.headers()));
+        let answer = ask(&layer, &fleet, request).await;
+        assert_eq!(ledger(&answer).attempts().len(), 1 + hedges, "{shown}");
+        assert_eq!(told(answer).await, (200, "a".into()), "{shown}");
         assert_took(began, 500);
-        assert_eq!(b.calls(), hedged);
+        assert_eq!((a.calls(), b.calls()), (1, hedges), "{shown}");
     }
+}
+
+// C26
+#[tokio::test(start_paused = true)]
+async fn without_hedges_a_request_that_fails_is_still_sent_on() {
+    for failure in [status(503).after(50), fail("reset").after(50), hang()] {
+        let (fleet, [a, b, c]) = fleet();
+        a.usually(failure);
+        b.usually(status(200).after(50));
+        let answer = ask(&hedged().timeout(millis(100)), &fleet, post(full("x"))).await;
+        assert_eq!(told(answer).await, (200, "b".into()));
+        assert_eq!((a.calls(), b.calls(), c.calls()), (1, 1, 0), "the second attempt is not hedged either");
+    }
+}
+
+// C26
+#[tokio::test(start_paused = true)]
+async fn a_request_that_may_be_hedged_and_not_retried_is_hedged_only() {
+    let layer = hedged().retry_methods(Methods::Idempotent).hedge_methods(Methods::All);
+    let (fleet, [a, b]) = fleet();
+    a.usually(status(200).after(500));
+    b.usually(status(200).after(50));
+    assert_eq!(told(ask(&layer, &fleet, post(full("x"))).await).await, (200, "b".into()));
+    a.usually(status(503).after(5));
+    let answer = ask(&layer, &fleet, post(full("x"))).await;
+    assert_eq!(ledger(&answer).stopped(), Some(Stopped::NotIdempotent));
+    assert_eq!(told(answer).await, (503, "a".into()));
+    assert_eq!((a.calls(), b.calls()), (2, 1));
 }

@@ -1,19 +1,19 @@
 //! Timeouts, the deadline, pauses and the budget.
 
-use std::{num::NonZeroU32, time::Duration};
+use std::time::Duration;
 
 use tokio::time::Instant;
 use tower::{Service, ServiceExt};
 use tower_fleet::{
-    CircuitBreakerLayer, FailoverLayer, Fleet, State, TimeLimit, TimedOut,
-    failover::{Backoff, Budget, CommitPoint, ErrorKind, Mode, Stopped},
+    CircuitPolicy, CircuitState, FailoverLayer, Fleet, TimeLimit, TimedOut,
+    failover::{Backoff, Budget, CommitPoint, ErrorKind, FailoverBuilder, Mode, Stopped},
 };
 use tower_layer::Layer;
 
 use crate::mock::*;
 
-fn sequential() -> FailoverLayer<tower_fleet::failover::Http> {
-    FailoverLayer::new().mode(Mode::Sequential)
+fn sequential() -> FailoverBuilder {
+    FailoverLayer::builder().mode(Mode::Sequential)
 }
 
 const fn secs(count: u64) -> Duration {
@@ -46,13 +46,31 @@ async fn a_backend_may_have_a_timeout_of_its_own() {
     assert_took(began, 30 * 60 * 1_000);
 }
 
+// C50
+#[tokio::test(start_paused = true)]
+async fn an_attempt_may_take_a_minute_unless_another_timeout_or_none_is_set() {
+    for layer in [FailoverLayer::builder(), sequential()] {
+        let (fleet, [a, b]) = fleet();
+        a.usually(hang());
+        let began = Instant::now();
+        let answer = ask(&layer, &fleet, get()).await;
+        assert_took(began, 60_000);
+        assert!(story(&answer).starts_with("a:timeout(timeout) "), "{}", story(&answer));
+        assert_eq!((told(answer).await, b.calls()), ((200, "b".into()), 1));
+    }
+    let (fleet, [a, b]) = fleet();
+    a.usually(status(200).after(7 * 24 * 60 * 60 * 1_000));
+    assert_eq!(told(ask(&sequential().timeout(None), &fleet, get()).await).await.1, "a");
+    assert_eq!(b.calls(), 0);
+}
+
 // C50, C62
 #[tokio::test(start_paused = true)]
 async fn the_error_of_a_timeout_names_the_limit_that_ran_out() {
     let (fleet, [a, b]) = fleet();
     a.usually(hang());
     b.usually(hang());
-    let limited = async |layer: FailoverLayer<tower_fleet::failover::Http>, own: Option<Duration>| {
+    let limited = async |layer: FailoverBuilder, own: Option<Duration>| {
         for name in ["a", "b"] {
             fleet.set_timeout(name, own).unwrap();
         }
@@ -97,7 +115,7 @@ async fn the_clock_starts_when_the_backend_is_ready() {
 async fn the_timeout_ends_with_the_commit() {
     let (fleet, [a, b]) = fleet();
     a.usually(status(200).body(vec![Piece::Wait(90), data("one "), Piece::Wait(5_000), data("two")]));
-    let layer = sequential().timeout(millis(100)).commit(CommitPoint::FirstFrame);
+    let layer = sequential().timeout(millis(100)).commit(CommitPoint::first_frame());
     assert_eq!(told(ask(&layer, &fleet, get()).await).await, (200, "one two".into()));
     a.usually(status(200).body(vec![Piece::Wait(110), data("late")]));
     assert_eq!(told(ask(&layer, &fleet, get()).await).await, (200, "b".into()));
@@ -109,21 +127,21 @@ async fn the_timeout_ends_with_the_commit() {
 async fn a_timeout_counts_for_the_breaker_once() {
     for own in [true, false] {
         for (point, reply) in
-            [(CommitPoint::Head, hang()), (CommitPoint::FirstFrame, status(200).body(vec![Piece::Stall]))]
+            [(CommitPoint::head(), hang()), (CommitPoint::first_frame(), status(200).body(vec![Piece::Stall]))]
         {
             let (a, b) = (mock("a").1, mock("b").1);
             let slow = backend(&a).priority(1);
             let slow = if own { slow.timeout(millis(50)) } else { slow };
             let fleet = Fleet::builder()
                 .backends([slow, backend(&b)])
-                .circuit_breaker(CircuitBreakerLayer::new().failures(2).open_for(secs(60)))
+                .circuit_breaker(CircuitPolicy::new().failures(2).open_for(secs(60)))
                 .build()
                 .unwrap();
             let layer = sequential().commit(point.clone());
             let layer = if own { layer } else { layer.timeout(millis(50)) };
             a.usually(reply.clone());
-            let door = layer.layer(fleet.clone());
-            for state in [State::Closed, State::Open] {
+            let door = layer.build().unwrap().layer(fleet.clone());
+            for state in [CircuitState::Closed, CircuitState::Open] {
                 drop(door.clone().oneshot(get()).await.unwrap());
                 assert_eq!(fleet.snapshot()[0].state, state, "{own} {point:?}");
             }
@@ -155,7 +173,7 @@ async fn with_the_deadline_everything_is_over() {
         let (fleet, remotes @ [_, _, _]) = fleet();
         remotes.iter().for_each(|remote| remote.usually(hang()));
         let began = Instant::now();
-        let failed = ask(&FailoverLayer::new().mode(mode).deadline(secs(3)), &fleet, get()).await.unwrap_err();
+        let failed = ask(&FailoverLayer::builder().mode(mode).deadline(secs(3)), &fleet, get()).await.unwrap_err();
         assert_took(began, 3_000);
         assert!(matches!(failed.kind(), ErrorKind::Exhausted { .. }), "{failed:?}");
         assert!(remotes.iter().all(|remote| remote.running() == 0), "{mode:?}");
@@ -169,7 +187,7 @@ async fn a_hedged_primary_may_use_the_whole_deadline() {
     let (fleet, [a, b]) = fleet();
     a.usually(status(200).after(2_900));
     b.usually(hang());
-    let layer = FailoverLayer::new().mode(Mode::Hedged(millis(300))).deadline(secs(3));
+    let layer = FailoverLayer::builder().mode(Mode::Hedged(millis(300))).deadline(secs(3));
     assert_eq!(told(ask(&layer, &fleet, get()).await).await, (200, "a".into()));
 }
 
@@ -239,8 +257,8 @@ async fn a_budget_is_kept_from_the_first_second_of_an_outage_on() {
     for mode in [Mode::Race, Mode::Sequential, Mode::Hedged(millis(20))] {
         let (fleet, remotes @ [_, _, _]) = fleet();
         remotes.iter().for_each(|remote| remote.usually(status(503).after(50)));
-        let budget = Budget::new(0.2, NonZeroU32::new(10).unwrap());
-        let mut door = FailoverLayer::new().mode(mode).budget(budget).layer(fleet.clone());
+        let budget = Budget::new(0.2).reserve(10);
+        let mut door = FailoverLayer::builder().mode(mode).budget(budget).build().unwrap().layer(fleet.clone());
         let mut answers = Vec::new();
         for _ in 0..1_000 {
             answers.push(Box::pin(door.ready().await.unwrap().call(get())));
@@ -264,8 +282,8 @@ async fn a_budget_is_kept_from_the_first_second_of_an_outage_on() {
 #[tokio::test(start_paused = true)]
 async fn after_a_calm_the_budget_lets_no_more_through() {
     let (fleet, [a, b]) = fleet();
-    let budget = Budget::new(0.2, NonZeroU32::new(5).unwrap());
-    let door = sequential().budget(budget).layer(fleet.clone());
+    let budget = Budget::new(0.2).reserve(5);
+    let door = sequential().budget(budget).build().unwrap().layer(fleet.clone());
     for _ in 0..1_000 {
         drop(door.clone().oneshot(get()).await.unwrap());
     }
@@ -282,7 +300,7 @@ async fn after_a_calm_the_budget_lets_no_more_through() {
 #[tokio::test(start_paused = true)]
 async fn the_first_attempt_of_a_request_costs_nothing() {
     let (fleet, [a, b]) = fleet();
-    let budget = Budget::new(0.0, NonZeroU32::MIN);
+    let budget = Budget::new(0.0).reserve(1);
     let layer = sequential().budget(budget);
     a.then([status(503)]);
     drop(ask(&layer, &fleet, get()).await);

@@ -2,10 +2,9 @@
 
 use std::{io::ErrorKind as Io, sync::Arc};
 
-use tower::ServiceExt;
 use tower_fleet::{
-    CircuitBreakerLayer, FailoverLayer, Fleet, State,
-    failover::{ErrorKind, Mode, Trigger},
+    CircuitPolicy, CircuitState, FailoverLayer, Fleet,
+    failover::{ErrorKind, FailoverBuilder, Mode, Trigger},
     outcome::{FailureKind, HttpClassifier, Statuses},
 };
 
@@ -19,12 +18,12 @@ const MODES: [Mode; 3] = [Mode::Race, Mode::Sequential, Mode::Hedged(std::time::
 type Two = (Fleet<Mock>, [Arc<Remote>; 2]);
 
 /// Whether the second backend was asked, and the story.
-async fn moves_on(layer: &FailoverLayer, reply: Reply) -> (bool, String) {
+async fn moves_on(layer: &FailoverBuilder, reply: Reply) -> (bool, String) {
     moves_on_in(fleet(), layer, reply).await
 }
 
 /// The same in this fleet.
-async fn moves_on_in((fleet, [a, b]): Two, layer: &FailoverLayer, reply: Reply) -> (bool, String) {
+async fn moves_on_in((fleet, [a, b]): Two, layer: &FailoverBuilder, reply: Reply) -> (bool, String) {
     a.usually(reply);
     let answer = ask(layer, &fleet, get()).await;
     assert_eq!(a.running() + b.running(), 0);
@@ -38,7 +37,7 @@ async fn moves_on_in((fleet, [a, b]): Two, layer: &FailoverLayer, reply: Reply) 
 // C27
 #[tokio::test(start_paused = true)]
 async fn by_default_429_and_5xx_a_timeout_and_the_network_trip() {
-    let layer = FailoverLayer::new().mode(Mode::Sequential).timeout(millis(100));
+    let layer = FailoverLayer::builder().mode(Mode::Sequential).timeout(millis(100));
     for code in [429, 500, 501, 502, 503, 504, 529, 599] {
         let (moved, story) = moves_on(&layer, status(code)).await;
         assert!(moved && story.starts_with("a:status("), "{code} {story}");
@@ -65,11 +64,11 @@ async fn by_default_429_and_5xx_a_timeout_and_the_network_trip() {
 // C27
 #[tokio::test(start_paused = true)]
 async fn a_list_of_statuses_replaces_the_default_one() {
-    let layer = FailoverLayer::new().statuses("418, 502".parse().unwrap());
+    let layer = FailoverLayer::builder().statuses("418, 502".parse().unwrap());
     for (code, moved) in [(418, true), (502, true), (429, false), (500, false), (503, false)] {
         assert_eq!(moves_on(&layer, status(code)).await.0, moved, "{code}");
     }
-    let none = FailoverLayer::new().statuses(Statuses::none());
+    let none = FailoverLayer::builder().statuses(Statuses::none());
     assert!(!moves_on(&none, status(503)).await.0);
 }
 
@@ -77,8 +76,8 @@ async fn a_list_of_statuses_replaces_the_default_one() {
 #[tokio::test(start_paused = true)]
 async fn network_errors_switched_off_really_do_not_trip() {
     for mode in MODES {
-        let by_trigger = FailoverLayer::new().mode(mode).triggers([Trigger::status(), Trigger::timeout()]);
-        let by_classifier = FailoverLayer::new().mode(mode);
+        let by_trigger = FailoverLayer::builder().mode(mode).triggers([Trigger::status(), Trigger::timeout()]);
+        let by_classifier = FailoverLayer::builder().mode(mode);
         let classifier = HttpClassifier::new();
         for (layer, classifier) in [(by_trigger, classifier), (by_classifier, classifier.network_errors(false))] {
             for error in [Io::ConnectionRefused, Io::ConnectionReset, Io::BrokenPipe] {
@@ -103,7 +102,7 @@ async fn a_cancellation_never_trips() {
         Ok(_) => tower_fleet::outcome::Outcome::Success,
         Err(_) => tower_fleet::outcome::Outcome::Neutral,
     });
-    let layer = FailoverLayer::new().triggers([everything()]);
+    let layer = FailoverLayer::builder().triggers([everything()]);
     let (fleet, [a, b]) = fleet_with(classifier);
     a.usually(fail("the caller's side broke off"));
     let failed = ask(&layer, &fleet, get()).await.unwrap_err();
@@ -120,7 +119,7 @@ async fn triggers_are_closures_with_names() {
     let busy = Trigger::new("busy", |outcome| {
         outcome.failure().is_some_and(|failure| failure.kind() == FailureKind::Status(503))
     });
-    let layer = FailoverLayer::new().mode(Mode::Sequential).triggers([busy, Trigger::timeout()]);
+    let layer = FailoverLayer::builder().mode(Mode::Sequential).triggers([busy, Trigger::timeout()]);
     assert_eq!(moves_on(&layer, status(503)).await, (true, "a:busy(status 503) b:served".into()));
     assert_eq!(moves_on(&layer, status(500)).await, (false, "a:served".into()));
     assert!(!moves_on(&layer, fail("broken")).await.0);
@@ -132,7 +131,7 @@ async fn triggers_are_closures_with_names() {
 #[tokio::test(start_paused = true)]
 async fn an_empty_list_never_fires() {
     for mode in [Mode::Race, Mode::Sequential] {
-        let layer = FailoverLayer::new().mode(mode).triggers([]).timeout(millis(50));
+        let layer = FailoverLayer::builder().mode(mode).triggers([]).timeout(millis(50));
         for reply in [status(503), status(429), fail("broken"), panics(), panics_in_call(), hang()] {
             assert_eq!(moves_on(&layer, reply).await, (false, "a:served".into()));
         }
@@ -144,7 +143,7 @@ async fn an_empty_list_never_fires() {
 async fn a_timeout_that_trips_nothing_names_its_backend() {
     let (fleet, [a]) = fleet();
     a.usually(hang());
-    let layer = FailoverLayer::new().triggers([]).timeout(millis(50));
+    let layer = FailoverLayer::builder().triggers([]).timeout(millis(50));
     let source = ask(&layer, &fleet, get()).await.unwrap_err().into_source().unwrap();
     let timed_out = source.downcast_ref::<tower_fleet::TimedOut>().unwrap();
     assert_eq!((&*timed_out.backend, timed_out.timeout), ("a", millis(50)));
@@ -158,7 +157,7 @@ async fn a_panic_is_one_failed_attempt() {
             let (fleet, [a, b]) = fleet();
             a.usually(reply);
             b.usually(status(200).after(20));
-            let answer = ask(&FailoverLayer::new().mode(mode), &fleet, post(full("x"))).await;
+            let answer = ask(&FailoverLayer::builder().mode(mode), &fleet, post(full("x"))).await;
             assert!(story(&answer).starts_with("a:network(panic)"), "{}", story(&answer));
             assert_eq!(told(answer).await, (200, "b".into()), "{mode:?}");
             assert_idle(&fleet);
@@ -173,12 +172,12 @@ async fn a_panic_counts_once_for_the_breaker() {
         let (a, b) = (mock("a").1, mock("b").1);
         let fleet = Fleet::builder()
             .backends([backend(&a).priority(1), backend(&b)])
-            .circuit_breaker(CircuitBreakerLayer::new().consecutive(2))
+            .circuit_breaker(CircuitPolicy::new().consecutive(2))
             .build()
             .unwrap();
         a.usually(reply);
-        for state in [State::Closed, State::Open] {
-            let door = FailoverLayer::new().mode(Mode::Sequential).layer(fleet.clone());
+        for state in [CircuitState::Closed, CircuitState::Open] {
+            let door = FailoverLayer::builder().mode(Mode::Sequential).build().unwrap().layer(fleet.clone());
             drop(door.oneshot(get()).await.unwrap());
             assert_eq!(fleet.snapshot()[0].state, state);
         }
@@ -191,7 +190,7 @@ async fn a_panic_while_getting_ready_is_no_end() {
     let (fleet, [a, b, c]) = fleet();
     a.usually(status(503));
     b.panic_when_asked();
-    let answer = ask(&FailoverLayer::new().mode(Mode::Sequential), &fleet, get()).await;
+    let answer = ask(&FailoverLayer::builder().mode(Mode::Sequential), &fleet, get()).await;
     assert_eq!(story(&answer), "a:status(status 503) b:not ready c:served");
     assert_eq!((b.calls(), c.calls()), (0, 1));
 }

@@ -1,8 +1,9 @@
-//! Files that are wrong are refused before anybody listens, and the shipped ones are right.
+//! Files that are wrong are refused before the gateway listens, and the shipped ones are right.
 
-use http::Version;
+use http::{Response, Version};
 
 use crate::{
+    backend::Server,
     client::Client,
     process::{Gateway, Setup, TempFile, run},
 };
@@ -33,7 +34,9 @@ fn second(lines: &str) -> String {
 // C58
 #[tokio::test]
 async fn a_backend_that_cannot_be_is_named() {
-    for (weight, shown) in [("nan", "NaN"), ("inf", "inf"), ("-1", "-1"), ("-0.5", "-0.5"), ("\"much\"", "much")] {
+    let weights =
+        [("nan", "NaN"), ("inf", "inf"), ("-1", "-1"), ("-0.5", "-0.5"), ("\"much\"", "much"), ("0", "draining")];
+    for (weight, shown) in weights {
         let lines = format!("name = \"blue\"\norigin = \"http://127.0.0.1:2\"\nweight = {weight}");
         refused(&second(&lines), &["backend[1].weight", shown]).await;
     }
@@ -58,6 +61,10 @@ async fn settings_that_cannot_be_are_named() {
     for (section, line, named) in [
         ("server", "listen = \"here\"", &["server.listen", "here"][..]),
         ("server", "listen = 8080", &["server.listen", "8080"]),
+        ("server", "listen = \"localhost\"", &["server.listen", "localhost", "localhost:8080"]),
+        ("server", "listen = \":8080\"", &["server.listen", ":8080", "localhost:8080"]),
+        ("server", "listen = \"localhost:http\"", &["server.listen", "localhost:http", "localhost:8080"]),
+        ("server", "listen = \"nowhere.invalid:0\"", &["server.listen", "nowhere.invalid:0", "resolved"]),
         ("server", "workers = 0", &["server.workers", "0"]),
         ("server", "workers = 1000000", &["server.workers", "1000000"]),
         ("server", "max_headers = 100000000", &["server.max_headers", "100000000"]),
@@ -68,7 +75,9 @@ async fn settings_that_cannot_be_are_named() {
         ("upstreams", "h2c = [\"blue\"]", &["upstreams.h2c[0]", "blue"]),
         ("upstreams", "ca = \"/nowhere/ca.pem\"", &["upstreams.ca", "/nowhere/ca.pem"]),
         ("upstreams", "connect_timeout = 5", &["upstreams.connect_timeout", "5"]),
-        ("failover", "mode = \"quick\"", &["failover.mode", "quick", "race"]),
+        ("failover", "mode = \"quick\"", &["failover.mode", "quick", "race", "sequential", "hedged"]),
+        ("failover", "mode = \"hedged\"", &["failover.mode.hedged", "{ hedged = \"50ms\" }"]),
+        ("failover", "hedge_methods = \"get\"", &["failover.hedge_methods", "get", "all", "idempotent"]),
         ("failover", "timeout = \"-1s\"", &["failover.timeout", "-1s"]),
         ("failover", "replay_limit = \"1 ton\"", &["failover.replay_limit", "1 ton"]),
         ("failover", "tries = 3", &["failover", "tries"]),
@@ -79,6 +88,35 @@ async fn settings_that_cannot_be_are_named() {
     ] {
         refused(&format!("[{section}]\n{line}\n{GOOD}"), named).await;
     }
+}
+
+// C58
+#[tokio::test]
+async fn a_file_without_a_backend_is_refused() {
+    refused("strategy = \"round_robin\"", &["[[backend]]"]).await;
+}
+
+// C58
+#[tokio::test]
+async fn an_origin_whose_host_cannot_be_resolved_is_refused_at_the_start() {
+    for origin in ["http://nowhere.invalid", "https://nowhere.invalid:8443/v1"] {
+        // A backend that gets no requests yet may get some later.
+        for status in ["healthy", "draining"] {
+            let lines = format!("name = \"blue\"\norigin = \"{origin}\"\nstatus = \"{status}\"");
+            refused(&second(&lines), &["backend[1].origin", "`blue`", "`nowhere.invalid`", "resolved"]).await;
+        }
+    }
+}
+
+#[tokio::test]
+async fn host_names_and_addresses_of_both_families_are_resolved() {
+    let red = Server::start("red", |_| async { Ok(Response::new(crate::text("well"))) }).await;
+    let named = format!("http://localhost:{}", red.address.port());
+    let setup = Setup::default().with("server", "listen = \"localhost:0\"\nworkers = 2").origin("red", &named, "");
+    let gateway = setup.origin("six", "http://[::1]:1", "").start().await;
+    assert!(gateway.address.ip().is_loopback(), "{}", gateway.address);
+    let answer = Client::new(Version::HTTP_11).get(&gateway, "/").await;
+    assert_eq!((answer.status().as_u16(), answer.body().as_ref()), (200, &b"well"[..]));
 }
 
 #[tokio::test]
@@ -135,13 +173,17 @@ async fn a_secret_that_is_missing_is_named_and_none_is_shown() {
     assert!(complaint.contains("backend[1].bearer") && !complaint.contains("hush"), "C59: {complaint}");
 }
 
-/// A shipped file, on a free port, with every secret it asks for.
+/// A shipped file, on a free port, with every secret that it needs. This machine may know no names but its own.
 async fn shipped(name: &str) -> Gateway {
     let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("examples/gateway").join(name);
     let text = std::fs::read_to_string(&path).unwrap();
     let secrets: Vec<_> = text.split("\"env:").skip(1).filter_map(|rest| rest.split('"').next()).collect();
     let line = text.lines().find(|line| line.trim_start().starts_with("listen")).expect("it says where it listens");
-    let file = TempFile::new("toml", &text.replace(line, "listen = \"127.0.0.1:0\""));
+    let text = text.replace(line, "listen = \"127.0.0.1:0\"");
+    let text = ["openai", "anthropic", "deepseek"]
+        .iter()
+        .fold(text, |text, provider| text.replace(&format!("https://api.{provider}.com"), "https://localhost"));
+    let file = TempFile::new("toml", &text);
     // The machine may have no certificates.
     let store = rcgen::generate_simple_self_signed(["backend.test".to_owned()]).unwrap();
     let store = TempFile::new("pem", &store.cert.pem());
@@ -167,6 +209,6 @@ async fn every_strategy_is_served_by_its_name() {
     for strategy in
         ["", "round_robin", "Round-Robin", "shuffle", "weighted_round_robin", "failover", "weighted_failover"]
     {
-        Setup::new().top(&format!("strategy = \"{strategy}\"")).start().await;
+        Setup::new().top(&format!("strategy = \"{strategy}\"")).origin("red", "http://127.0.0.1:1", "").start().await;
     }
 }

@@ -149,10 +149,12 @@ impl Load<'_> {
 fn setup(upstream: Version, backends: &[Backend]) -> Setup {
     let setup = Setup::in_turns()
         // However busy this machine is.
-        .top("most_ejected = 0.34")
+        .top("max_ejected = 0.34")
         .with("failover", "mode = { hedged = \"100ms\" }\ntimeout = \"3s\"\ncommit = { whole = \"64KiB\" }")
+        // Every other request is a POST, which only echoes its body.
+        .with("failover", "hedge_methods = \"all\"")
         .with("breaker", "failures = 5\nwithin = \"10s\"\nopen_for = \"300ms\"")
-        .with("breaker", "slow_calls = { rate = 0.5, slower_than = \"80ms\", window = \"2s\", minimum_calls = 10 }");
+        .with("breaker", "slow_calls = { share = 0.5, slower_than = \"80ms\", window = \"2s\", minimum_calls = 10 }");
     let h2c = if upstream == Version::HTTP_2 { "h2c = [\"red\", \"green\", \"blue\"]" } else { "" };
     backends.iter().fold(setup.with("upstreams", h2c), |setup, backend| setup.backend(&backend.server))
 }

@@ -18,6 +18,7 @@ mod departure;
 mod faults;
 mod forwarding;
 mod limits;
+mod log;
 mod problems;
 mod process;
 mod shutdown;

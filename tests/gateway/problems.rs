@@ -88,8 +88,8 @@ async fn nobody_in_time_is_504() {
 
 // C1
 #[tokio::test]
-async fn nobody_configured_is_503() {
-    let gateway = Setup::new().start().await;
+async fn all_backends_drained_is_503() {
+    let gateway = Setup::new().origin("red", "http://127.0.0.1:1", "status = \"draining\"").start().await;
     problem(&Client::new(Version::HTTP_11).get(&gateway, "/").await, 503);
 }
 

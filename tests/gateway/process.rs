@@ -164,9 +164,18 @@ impl Gateway {
 
     /// The polite signal.
     pub(crate) fn terminate(&self) {
+        self.signal("TERM");
+    }
+
+    pub(crate) fn signal(&self, name: &str) {
         let id = self.child.id().unwrap().to_string();
-        let sent = std::process::Command::new("kill").args(["-TERM", &id]).status().unwrap();
+        let sent = std::process::Command::new("kill").args([&format!("-{name}"), &id]).status().unwrap();
         assert!(sent.success());
+    }
+
+    /// Its lines so far, after the first one, on stdout and stderr.
+    pub(crate) fn said(&self) -> String {
+        self.said.lock().unwrap().clone()
     }
 
     /// How it ends, and everything that it said after the first line.

@@ -91,8 +91,8 @@ async fn told_twice_it_ends_at_once() {
 
 // A browser opens connections before it needs them.
 #[tokio::test]
-async fn connections_that_say_nothing_hold_nobody_up() {
-    let gateway = Setup::new().start().await;
+async fn idle_connections_do_not_delay_the_end() {
+    let gateway = Setup::new().origin("red", "http://127.0.0.1:1", "status = \"draining\"").start().await;
     let silent = TcpStream::connect(gateway.address).await.unwrap();
     // Taken after the other one.
     assert_eq!(Client::new(VERSIONS[0]).get(&gateway, "/").await.status(), 503);
@@ -100,6 +100,22 @@ async fn connections_that_say_nothing_hold_nobody_up() {
     let (status, said) = gateway.end().await;
     assert!(status.success(), "{status} {said}");
     drop(silent);
+}
+
+#[tokio::test]
+async fn sighup_is_logged_and_changes_nothing() {
+    let red = Server::start("red", |_| async { Ok(Response::new(text("well"))) }).await;
+    let mut gateway = Setup::new().backend(&red).start().await;
+    for times in 1..=2 {
+        gateway.signal("HUP");
+        until("the log line", || gateway.said().matches("SIGHUP is ignored").count() == times).await;
+        assert_eq!(Client::new(VERSIONS[0]).get(&gateway, "/").await.body(), "well");
+    }
+    assert!(gateway.is_running());
+    gateway.terminate();
+    let (status, said) = gateway.end().await;
+    assert!(status.success(), "{status} {said}");
+    assert_eq!(said.lines().count(), 2, "{said}");
 }
 
 #[tokio::test]

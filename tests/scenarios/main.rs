@@ -20,7 +20,7 @@ use http_body_util::BodyExt;
 use tokio::time::Instant;
 use tower::{Layer, Service, ServiceBuilder, ServiceExt, util::BoxCloneSyncService};
 use tower_fleet::{
-    Backend, BalanceLayer, CircuitBreakerLayer, FailoverLayer, Fleet, State, Status,
+    AdminStatus, Backend, BalanceLayer, CircuitBreakerLayer, CircuitPolicy, CircuitState, FailoverLayer, Fleet,
     breaker::CircuitOpen,
     failover::{Backoff, CommitPoint, ErrorKind, Ledger, Mode},
 };
@@ -32,7 +32,8 @@ use crate::provider::{Part::*, *};
 #[tokio::test(start_paused = true)]
 async fn story_1_five_failures_within_a_minute_and_back_again() {
     let api = Provider::new("api");
-    let layer = CircuitBreakerLayer::new().name("api").failures(5).within(secs(60)).open_for(secs(30));
+    let policy = CircuitPolicy::new().failures(5).within(secs(60)).open_for(secs(30));
+    let layer = CircuitBreakerLayer::with_policy(policy).unwrap().name("api").unwrap();
     let guarded = ServiceBuilder::new().layer(layer).service(api.client());
     let switch = guarded.switch();
 
@@ -41,11 +42,11 @@ async fn story_1_five_failures_within_a_minute_and_back_again() {
     // Four failures, and a fifth when they are more than a minute ago, are no reason yet. Four more are.
     api.next(vec![says(503); 9]);
     for failure in 1..=9 {
-        assert_eq!(switch.state(), State::Closed, "before failure {failure}");
+        assert_eq!(switch.state(), CircuitState::Closed, "before failure {failure}");
         pass(if failure == 5 { secs(61) } else { secs(1) }).await;
         assert_eq!(ask(&guarded, "hello").await.unwrap().status(), 503);
     }
-    assert_eq!(switch.state(), State::Open);
+    assert_eq!(switch.state(), CircuitState::Open);
 
     // It recovers, but for half a minute nobody asks it, and callers are told when to come back.
     pass(secs(10)).await;
@@ -56,12 +57,12 @@ async fn story_1_five_failures_within_a_minute_and_back_again() {
 
     // Then one request at a time may find out.
     pass(secs(20)).await;
-    assert_eq!(switch.state(), State::HalfOpen);
+    assert_eq!(switch.state(), CircuitState::HalfOpen);
     api.next([answers().after(secs(1))]);
     let (probe, other) = futures::join!(ask(&guarded, "are you back?"), ask(&guarded, "and?"));
     assert_eq!(text(probe.unwrap()).await, "api: are you back?");
     assert!(other.unwrap_err().is::<CircuitOpen>());
-    assert_eq!(switch.state(), State::Closed);
+    assert_eq!(switch.state(), CircuitState::Closed);
     assert_eq!(text(ask(&guarded, "welcome").await.unwrap()).await, "api: welcome");
 }
 
@@ -76,12 +77,12 @@ async fn story_2_an_operator_takes_the_primary_out_and_brings_it_back() {
         .backends(backups.iter().zip([20, 15, 10, 5]).map(|(backup, weight)| backup.backend().weight(weight)))
         .build()
         .unwrap();
-    let layer = FailoverLayer::new().named("weighted_failover".parse().unwrap());
+    let layer = FailoverLayer::builder().strategy_named("weighted_failover".parse().unwrap()).build().unwrap();
     let door = ServiceBuilder::new().layer(layer).service(fleet.clone());
 
     assert_eq!(text(ask(&door, "1").await.unwrap()).await, "primary: 1");
 
-    fleet.set_status("primary", Status::Degraded);
+    fleet.set_status("primary", AdminStatus::Degraded);
     for _ in 0..50 {
         assert_eq!(ask(&door, "2").await.unwrap().status(), 200);
     }
@@ -90,7 +91,7 @@ async fn story_2_an_operator_takes_the_primary_out_and_brings_it_back() {
     let shown = fleet.snapshot().iter().map(|one| format!("{} {}", one.name, one.status)).collect::<Vec<_>>();
     assert_eq!(shown, ["primary degraded", "north healthy", "east healthy", "south healthy", "west healthy"]);
 
-    fleet.set_status("primary", Status::Healthy);
+    fleet.set_status("primary", AdminStatus::Healthy);
     assert_eq!(text(ask(&door, "3").await.unwrap()).await, "primary: 3");
 }
 
@@ -103,7 +104,7 @@ async fn story_3_each_provider_has_the_time_it_needs() {
         .backend(research.backend().timeout(secs(30 * 60)))
         .build()
         .unwrap();
-    let layer = FailoverLayer::new().mode(Mode::Sequential);
+    let layer = FailoverLayer::builder().mode(Mode::Sequential).build().unwrap();
     let door = ServiceBuilder::new().layer(layer).service(fleet);
 
     // After half a minute the request moves on, and then half an hour is not too long.
@@ -133,7 +134,7 @@ async fn story_3_a_timeout_yields_no_half_response() {
         .build()
         .unwrap();
     // A response is the answer with the first frame of its body; with its head alone it is none yet.
-    let layer = FailoverLayer::new().mode(Mode::Sequential).commit(CommitPoint::FirstFrame);
+    let layer = FailoverLayer::builder().mode(Mode::Sequential).commit(CommitPoint::first_frame()).build().unwrap();
     let door = ServiceBuilder::new().layer(layer).service(fleet);
 
     chat.usually(says(200).header("x-model", "chat").body([Stalls]));
@@ -206,7 +207,8 @@ async fn gaps_of_retries(backoff: Backoff) -> Vec<Duration> {
     let api = Provider::new("api");
     api.usually(says(503));
     let fleet = Fleet::builder().backend(api.backend()).build().unwrap();
-    let layer = FailoverLayer::new().mode(Mode::Sequential).attempts_per_backend(6).backoff(backoff);
+    let layer =
+        FailoverLayer::builder().mode(Mode::Sequential).attempts_per_backend(6).backoff(backoff).build().unwrap();
     let door = ServiceBuilder::new().layer(layer).service(fleet);
     assert_eq!(ask(&door, "now?").await.unwrap().status(), 503);
     api.gaps()
@@ -219,7 +221,7 @@ async fn story_5_a_hundred_requests_outlive_the_primary() {
     let fleet = Fleet::builder()
         .backend(primary.backend().priority(10))
         .backend(backup.backend())
-        .circuit_breaker(CircuitBreakerLayer::new().failures(5).within(secs(60)))
+        .circuit_breaker(CircuitPolicy::new().failures(5).within(secs(60)))
         .build()
         .unwrap();
     let door = ServiceBuilder::new().layer(FailoverLayer::new()).service(fleet.clone());
@@ -244,7 +246,7 @@ async fn story_5_a_hundred_requests_outlive_the_primary() {
 
     // By now everybody knows.
     let asked = primary.asked();
-    assert_eq!(fleet.snapshot()[0].state, State::Open);
+    assert_eq!(fleet.snapshot()[0].state, CircuitState::Open);
     assert_eq!(text(ask(&door, "one more").await.unwrap()).await, "backup: one more");
     assert_eq!(primary.asked(), asked);
 }
@@ -326,7 +328,7 @@ async fn story_8_a_400_is_the_callers_answer() {
     let fleet = Fleet::builder()
         .backend(primary.backend().priority(10))
         .backend(backup.backend())
-        .circuit_breaker(CircuitBreakerLayer::new().consecutive(1))
+        .circuit_breaker(CircuitPolicy::new().consecutive(1))
         .build()
         .unwrap();
     let door = ServiceBuilder::new().layer(FailoverLayer::new()).service(fleet.clone());
@@ -337,7 +339,7 @@ async fn story_8_a_400_is_the_callers_answer() {
     assert_eq!(response.headers()["x-request-id"], "7f");
     assert_eq!(text(response).await, "no such model");
     assert_eq!((primary.asked(), backup.asked()), (1, 0));
-    assert_eq!(fleet.snapshot()[0].state, State::Closed, "nor is it held against the primary");
+    assert_eq!(fleet.snapshot()[0].state, CircuitState::Closed, "nor is it held against the primary");
 }
 
 // 9. All fail: one error that names everybody. C19, C25
@@ -346,7 +348,7 @@ async fn story_9_when_all_fail_one_error_names_everybody() {
     let [east, west, north] = ["east", "west", "north"].map(Provider::new);
     let backends = [&east, &west, &north].map(Provider::backend);
     let fleet = Fleet::builder().name("llm").backends(backends).build().unwrap();
-    let layer = FailoverLayer::new().mode(Mode::Sequential).timeout(secs(3));
+    let layer = FailoverLayer::builder().mode(Mode::Sequential).timeout(secs(3)).build().unwrap();
     let door = ServiceBuilder::new().layer(layer).service(fleet);
 
     east.usually(breaks(ConnectionRefused).after(secs(1)));
@@ -369,7 +371,7 @@ async fn story_9_when_all_fail_the_last_real_response_is_passed_through() {
     let [east, west, north] = ["east", "west", "north"].map(Provider::new);
     let backends = [&east, &west, &north].map(Provider::backend);
     let fleet = Fleet::builder().name("llm").backends(backends).build().unwrap();
-    let layer = FailoverLayer::new().mode(Mode::Sequential);
+    let layer = FailoverLayer::builder().mode(Mode::Sequential).build().unwrap();
     let door = ServiceBuilder::new().layer(layer.clone()).service(fleet.clone());
 
     east.usually(says(503).header("retry-after", "1"));
@@ -385,7 +387,10 @@ async fn story_9_when_all_fail_the_last_real_response_is_passed_through() {
     assert_eq!(text(response).await, "out of quota");
 
     // Unless an error is asked for.
-    let error = ask(&layer.error_when_exhausted().layer(fleet), "anybody?").await.unwrap_err().to_string();
+    let error = ask(&layer.into_builder().error_when_exhausted().build().unwrap().layer(fleet), "anybody?")
+        .await
+        .unwrap_err()
+        .to_string();
     assert!(error.contains("`llm`") && error.contains("`west`: status 429"), "{error}");
 }
 
@@ -396,15 +401,15 @@ async fn story_10_a_stream_that_fails_is_not_continued_by_somebody_else() {
     let fleet = Fleet::builder()
         .backend(primary.backend().priority(10))
         .backend(backup.backend())
-        .circuit_breaker(CircuitBreakerLayer::new().failures(5).within(secs(60)))
+        .circuit_breaker(CircuitPolicy::new().failures(5).within(secs(60)))
         .build()
         .unwrap();
-    let layer = FailoverLayer::new().commit(CommitPoint::FirstFrame);
+    let layer = FailoverLayer::builder().commit(CommitPoint::first_frame()).build().unwrap();
     let door = ServiceBuilder::new().layer(layer).service(fleet.clone());
 
     primary.usually(says(200).body([Text("data: one\n\n"), Pause(secs(1)), Breaks]));
     for failure in 1..=5 {
-        assert_eq!(fleet.snapshot()[0].state, State::Closed, "before failure {failure}");
+        assert_eq!(fleet.snapshot()[0].state, CircuitState::Closed, "before failure {failure}");
         let mut body = ask(&door, "count").await.unwrap().into_body();
         assert_eq!(frame(&mut body).await.unwrap().unwrap(), "data: one\n\n");
         let error = frame(&mut body).await.unwrap().unwrap_err();
@@ -414,7 +419,7 @@ async fn story_10_a_stream_that_fails_is_not_continued_by_somebody_else() {
     }
 
     // Its good heads do not hide it: the next stream is another's from the beginning.
-    assert_eq!(fleet.snapshot()[0].state, State::Open);
+    assert_eq!(fleet.snapshot()[0].state, CircuitState::Open);
     assert_eq!(text(ask(&door, "count").await.unwrap()).await, "backup: count");
     assert_eq!(primary.asked(), 5);
 }

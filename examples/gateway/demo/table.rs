@@ -6,7 +6,7 @@ use std::{
     time::Duration,
 };
 
-use tower_fleet::State;
+use tower_fleet::CircuitState;
 
 use super::{
     backends::{Backend, Mood},
@@ -58,10 +58,10 @@ impl Table {
         let snapshot = gateway.fleet.snapshot();
         let cell = |((backend, now), before): ((&Arc<Backend>, _), &mut u64)| {
             let served = backend.served();
-            let (new, state): (u64, State) = (served - std::mem::replace(before, served), now);
+            let (new, state): (u64, CircuitState) = (served - std::mem::replace(before, served), now);
             let colour = match (state, backend.mood()) {
-                (State::Closed, Mood::Good) => "32",
-                (State::Closed, _) => "33",
+                (CircuitState::Closed, Mood::Good) => "32",
+                (CircuitState::Closed, _) => "33",
                 _ => "31",
             };
             (colour, format!("{:<WIDTH$}", format!("{new} {state}")))

@@ -1,4 +1,4 @@
-//! What is kept, for how long, and what happens when it is too much.
+//! Which frames are kept, how long, and what happens over a bound.
 
 use http_body_util::Full;
 
@@ -6,35 +6,35 @@ use super::*;
 
 // C33
 #[test]
-fn over_the_bound_the_leader_goes_on_and_nobody_starts() {
-    let fed = Fed::default();
+fn over_the_bound_the_leader_continues_and_no_reader_starts() {
+    let source = TestSource::default();
     let memory = ReplayMemory::new(ROOMY);
-    let original = bounded(&fed, 4, &memory);
+    let original = bounded(&source, 4, &memory);
     let mut leader = original.again().unwrap();
     let mut behind = original.again().unwrap();
-    let waits = Arc::new(Flag::default());
-    fed.data("abc");
+    let wakes = Arc::new(WakeCount::default());
+    source.data("abc");
     assert_eq!(data(&mut leader), "abc");
     assert!(memory.used() > 0);
     assert_eq!(data(&mut behind), "abc");
-    assert!(poll_with(&mut behind, &waits).is_pending());
+    assert!(poll_with(&mut behind, &wakes).is_pending());
     assert_eq!(original.unreplayable(), None);
 
-    fed.data("de");
-    assert_eq!(data(&mut leader), "de", "undisturbed");
-    assert!(waits.take() > 0, "it is told");
+    source.data("de");
+    assert_eq!(data(&mut leader), "de", "the leader is not affected");
+    assert!(wakes.take() > 0, "the waiting reader is woken");
     assert_eq!(memory.used(), 0);
-    let why = Unreplayable::TooLarge { limit: 4 };
-    assert_eq!(original.unreplayable(), Some(why));
-    assert_eq!(original.again().unwrap_err(), why);
-    assert_eq!(leader.again().unwrap_err(), why);
+    let reason = Unreplayable::TooLarge { limit: 4 };
+    assert_eq!(original.unreplayable(), Some(reason));
+    assert_eq!(original.again().unwrap_err(), reason);
+    assert_eq!(leader.again().unwrap_err(), reason);
     assert_eq!(behind.size_hint().exact(), None);
-    assert!(matches!(error(&mut behind), ReplayError::NotKept(w) if w == why));
+    assert!(matches!(error(&mut behind), ReplayError::NotKept(why) if why == reason));
     assert!(matches!(read(original).error, Some(ReplayError::NotKept(_))));
 
-    fed.data("fg");
-    fed.trailers();
-    fed.end();
+    source.data("fg");
+    source.trailers();
+    source.end();
     let rest = read(leader);
     assert_eq!((&*rest.bytes, rest.trailers, rest.ended), (&b"fg"[..], Some(trailers()), true));
 }
@@ -42,25 +42,25 @@ fn over_the_bound_the_leader_goes_on_and_nobody_starts() {
 // C33
 #[test]
 fn exactly_the_bound_is_kept() {
-    let fed = Fed::default();
-    let original = bounded(&fed, 4, &ReplayMemory::new(ROOMY));
-    fed.data("ab");
-    fed.data("cd");
-    fed.end();
+    let source = TestSource::default();
+    let original = bounded(&source, 4, &ReplayMemory::new(ROOMY));
+    source.data("ab");
+    source.data("cd");
+    source.end();
     assert_eq!(read(original.again().unwrap()).bytes, b"abcd");
     assert_eq!(read(original).bytes, b"abcd");
 }
 
 // C33
 #[test]
-fn after_the_leader_is_dropped_over_the_bound_nobody_starts() {
-    let fed = Fed::default();
-    let original = bounded(&fed, 1, &ReplayMemory::new(ROOMY));
+fn after_the_leader_is_dropped_over_the_bound_no_reader_starts() {
+    let source = TestSource::default();
+    let original = bounded(&source, 1, &ReplayMemory::new(ROOMY));
     let mut leader = original.again().unwrap();
-    fed.data("ab");
+    source.data("ab");
     assert_eq!(data(&mut leader), "ab");
     drop(leader);
-    assert!(fed.is_dropped(), "nobody can use it any more");
+    assert!(source.is_dropped(), "no handle can read the source");
     assert!(original.again().is_err());
     let late = read(original);
     assert!(late.bytes.is_empty() && !late.ended && late.error.is_some());
@@ -81,11 +81,11 @@ fn a_body_known_to_be_too_large_is_not_kept_at_all() {
 // C33
 #[test]
 fn a_limit_of_zero_never_replays_a_body() {
-    let fed = Fed::default();
-    let body = bounded(&fed, 0, &ReplayMemory::new(ROOMY));
+    let source = TestSource::default();
+    let body = bounded(&source, 0, &ReplayMemory::new(ROOMY));
     assert_eq!(body.again().unwrap_err(), Unreplayable::TooLarge { limit: 0 });
-    fed.data("ab");
-    fed.end();
+    source.data("ab");
+    source.end();
     assert_eq!(read(body).bytes, b"ab");
 }
 
@@ -93,28 +93,28 @@ fn a_limit_of_zero_never_replays_a_body() {
 #[test]
 fn all_bodies_together_stay_within_the_memory() {
     let memory = ReplayMemory::new(200);
-    let (one, two) = (Fed::default(), Fed::default());
+    let (one, two) = (TestSource::default(), TestSource::default());
     let (first, second) = (bounded(&one, ROOMY, &memory), bounded(&two, ROOMY, &memory));
     let (mut first_reader, mut second_reader) = (first.again().unwrap(), second.again().unwrap());
     one.data("a".repeat(100));
     assert_eq!(data(&mut first_reader).len(), 100);
     two.data("b".repeat(100));
-    assert_eq!(data(&mut second_reader).len(), 100, "undisturbed");
+    assert_eq!(data(&mut second_reader).len(), 100, "the reader is not affected");
     assert_eq!(second.again().unwrap_err(), Unreplayable::ProcessLimit);
-    assert_eq!(first.unreplayable(), None, "what the other has is its own");
+    assert_eq!(first.unreplayable(), None, "the first body keeps its frames");
     drop((first, first_reader));
     assert_eq!(memory.used(), 0);
 }
 
 // C33
 #[test]
-fn tiny_frames_cannot_outgrow_their_price() {
+fn the_number_of_tiny_frames_is_limited() {
     let memory = ReplayMemory::new(ROOMY);
-    let fed = Fed::default();
-    let original = bounded(&fed, 64 * 1024, &memory);
+    let source = TestSource::default();
+    let original = bounded(&source, 64 * 1024, &memory);
     let mut leader = original.again().unwrap();
     for _ in 0..1_025 {
-        fed.data("x");
+        source.data("x");
         assert_eq!(data(&mut leader), "x");
     }
     assert_eq!(original.unreplayable(), Some(Unreplayable::TooLarge { limit: 64 * 1024 }));
@@ -122,13 +122,13 @@ fn tiny_frames_cannot_outgrow_their_price() {
 
 // C33
 #[test]
-fn trailers_count_too() {
-    let fed = Fed::default();
-    let original = bounded(&fed, 4, &ReplayMemory::new(ROOMY));
+fn trailers_count_towards_the_bound() {
+    let source = TestSource::default();
+    let original = bounded(&source, 4, &ReplayMemory::new(ROOMY));
     let leader = original.again().unwrap();
-    fed.data("abcd");
-    fed.trailers();
-    fed.end();
+    source.data("abcd");
+    source.trailers();
+    source.end();
     let read = read(leader);
     assert_eq!((read.trailers, read.ended), (Some(trailers()), true));
     assert!(original.again().is_err());
@@ -136,16 +136,16 @@ fn trailers_count_too() {
 
 // C33
 #[test]
-fn the_last_attempt_keeps_nothing() {
-    let fed = Fed::default();
+fn the_last_attempt_keeps_no_frame() {
+    let source = TestSource::default();
     let memory = ReplayMemory::new(ROOMY);
-    let original = bounded(&fed, 2, &memory);
+    let original = bounded(&source, 2, &memory);
     drop(original.again().unwrap());
     let mut last = original;
     assert!(poll(&mut last).is_pending());
-    assert_eq!(fed.polls(), 1, "asked once, as if it were not shared");
+    assert_eq!(source.polls(), 1, "polled once, as if the source were not shared");
     for _ in 0..10 {
-        fed.data("abc");
+        source.data("abc");
         assert_eq!(data(&mut last), "abc");
         assert_eq!(memory.used(), 0);
     }
@@ -154,13 +154,13 @@ fn the_last_attempt_keeps_nothing() {
 
 // C33
 #[test]
-fn what_the_last_attempt_has_read_is_given_back_as_it_goes() {
-    let fed = Fed::default();
+fn frames_read_by_the_last_attempt_are_released() {
+    let source = TestSource::default();
     let memory = ReplayMemory::new(ROOMY);
-    let original = bounded(&fed, 8, &memory);
+    let original = bounded(&source, 8, &memory);
     let mut first = original.again().unwrap();
-    fed.data("abc");
-    fed.data("def");
+    source.data("abc");
+    source.data("def");
     assert_eq!((data(&mut first), data(&mut first)), (Bytes::from("abc"), Bytes::from("def")));
     let held = memory.used();
     drop(first);
@@ -170,64 +170,64 @@ fn what_the_last_attempt_has_read_is_given_back_as_it_goes() {
     assert_eq!(memory.used(), held / 2);
     assert_eq!(data(&mut last), "def");
     assert_eq!(memory.used(), 0);
-    fed.data("more than 8 bytes");
+    source.data("more than 8 bytes");
     assert_eq!(data(&mut last), "more than 8 bytes");
     assert_eq!(memory.used(), 0);
 }
 
 // C33
 #[test]
-fn when_the_original_is_gone_racers_keep_only_what_the_slowest_needs() {
-    let fed = Fed::default();
+fn without_the_original_only_the_frames_for_the_slowest_reader_are_kept() {
+    let source = TestSource::default();
     let memory = ReplayMemory::new(ROOMY);
-    let original = bounded(&fed, 4, &memory);
-    let mut racer = original.again().unwrap();
-    let mut other = original;
-    assert_eq!(other.unreplayable(), None);
+    let original = bounded(&source, 4, &memory);
+    let mut front = original.again().unwrap();
+    let mut behind = original;
+    assert_eq!(behind.unreplayable(), None);
     for _ in 0..100 {
-        fed.data("abc");
-        assert_eq!(data(&mut racer), "abc");
-        assert!(memory.used() > 0, "the other needs it");
-        assert_eq!(data(&mut other), "abc");
-        assert_eq!(other.again().unwrap_err(), Unreplayable::Begun);
+        source.data("abc");
+        assert_eq!(data(&mut front), "abc");
+        assert!(memory.used() > 0, "the reader behind needs the frame");
+        assert_eq!(data(&mut behind), "abc");
+        assert_eq!(behind.again().unwrap_err(), Unreplayable::Begun);
     }
-    fed.data("abc");
-    assert_eq!(data(&mut racer), "abc");
-    drop(other);
-    assert_eq!(memory.used(), 0, "kept for the slow one only");
+    source.data("abc");
+    assert_eq!(data(&mut front), "abc");
+    drop(behind);
+    assert_eq!(memory.used(), 0, "the frame was kept for the reader behind only");
 }
 
 // C20
 #[test]
-fn dropping_every_handle_releases_everything() {
-    for waits in [false, true] {
-        let fed = Fed::default();
+fn dropping_all_handles_releases_all_memory() {
+    for is_waiting in [false, true] {
+        let source = TestSource::default();
         let memory = ReplayMemory::new(ROOMY);
-        let original = bounded(&fed, ROOMY, &memory);
+        let original = bounded(&source, ROOMY, &memory);
         let mut reader = original.again().unwrap();
-        fed.data("abc");
+        source.data("abc");
         assert_eq!(data(&mut reader), "abc");
-        if waits {
-            // The source has a waker now, which must not keep the source alive.
+        if is_waiting {
+            // The source now holds a waker, which must not keep the source alive.
             assert!(poll(&mut reader).is_pending());
         }
         drop(original);
-        assert!(!fed.is_dropped());
+        assert!(!source.is_dropped());
         drop(reader);
-        assert!(fed.is_dropped());
+        assert!(source.is_dropped());
         assert_eq!(memory.used(), 0);
     }
 }
 
 // C21
 #[test]
-fn a_body_sent_once_passes_through() {
-    let fed = Fed::default();
-    let body = ReplayBody::once(fed.body());
+fn a_body_for_one_attempt_passes_through() {
+    let source = TestSource::default();
+    let body = ReplayBody::once(source.body());
     assert_eq!(body.again().unwrap_err(), Unreplayable::NoCopy);
-    fed.data("ab");
-    fed.trailers();
-    fed.end();
+    source.data("ab");
+    source.trailers();
+    source.end();
     let read = read(body);
     assert_eq!((&*read.bytes, read.trailers), (&b"ab"[..], Some(trailers())));
 }
@@ -235,12 +235,12 @@ fn a_body_sent_once_passes_through() {
 // C33
 #[test]
 fn frames_of_bytes_are_shared_not_copied() {
-    let fed = Fed::default();
-    let original = bounded(&fed, ROOMY, &ReplayMemory::new(ROOMY));
+    let source = TestSource::default();
+    let original = bounded(&source, ROOMY, &ReplayMemory::new(ROOMY));
     let mut first = original.again().unwrap();
     let mut second = original;
     let bytes = Bytes::from(vec![7; 1000]);
-    fed.data(bytes.clone());
+    source.data(bytes.clone());
     assert_eq!(data(&mut first).as_ptr(), bytes.as_ptr());
     assert_eq!(data(&mut second).as_ptr(), bytes.as_ptr());
 }

@@ -1,14 +1,13 @@
-//! Any interleaving of readers ends in the whole body or in an error.
+//! In any interleaving, each reader gets the whole body or an error.
 
-use std::sync::mpsc;
-use std::time::Duration;
+use std::{sync::mpsc, time::Duration};
 
 use fastrand::Rng;
 use http_body_util::{BodyExt, StreamBody};
 
 use super::*;
 
-/// What the source will say.
+/// The items of a source, and what they add up to.
 struct Script {
     items: Vec<Item>,
     bytes: Vec<u8>,
@@ -38,7 +37,7 @@ impl Script {
         script
     }
 
-    /// Everything or an error, and in any case nothing but what the source said.
+    /// Checks that a reader got a prefix of the body, and all of it unless it was dropped or got an error.
     fn check(&self, seed: u64, read: &Read) {
         assert!(self.bytes.starts_with(&read.bytes), "seed {seed}: {read:?}");
         if read.ended {
@@ -49,43 +48,44 @@ impl Script {
         }
         if let Some(ReplayError::Source(_)) = read.error {
             assert!(self.fails, "seed {seed}");
-            assert_eq!(read.bytes, self.bytes, "seed {seed}: it failed at the end");
+            assert_eq!(read.bytes, self.bytes, "seed {seed}: the source fails after its last frame");
         }
     }
 }
 
+/// A reader with its waker, and what it has read.
 struct Runner {
-    body: ReplayBody<FedBody>,
-    flag: Arc<Flag>,
+    body: ReplayBody<TestBody>,
+    wakes: Arc<WakeCount>,
     read: Read,
     woken: bool,
-    /// What it was told to expect when it began.
+    /// The size hint before the first poll.
     hint: SizeHint,
-    /// Woken or not, it does not move any more.
+    /// Never polled again, even if it is woken.
     stuck: bool,
 }
 
 impl Runner {
-    fn new(body: ReplayBody<FedBody>) -> Self {
-        let (hint, flag) = (body.size_hint(), Arc::default());
-        Self { body, flag, read: Read::default(), woken: true, hint, stuck: false }
+    fn new(body: ReplayBody<TestBody>) -> Self {
+        let (hint, wakes) = (body.size_hint(), Arc::default());
+        Self { body, wakes, read: Read::default(), woken: true, hint, stuck: false }
     }
 
     fn is_over(&self) -> bool {
         self.read.ended || self.read.error.is_some()
     }
 
-    /// Polls as an executor does: only who was woken.
+    /// Polls the reader if it was woken, as an executor does. Returns whether it was polled.
     fn step(&mut self) -> bool {
-        self.woken |= self.flag.take() > 0;
+        self.woken |= self.wakes.take() > 0;
         if !self.woken || self.stuck || self.is_over() {
             return false;
         }
         let ends = self.body.is_end_stream();
-        match poll_with(&mut self.body, &self.flag) {
+        match poll_with(&mut self.body, &self.wakes) {
             Poll::Pending => self.woken = false,
             Poll::Ready(item) => {
-                assert!(!ends || item.is_none(), "it said that it was at its end");
+                assert!(!ends || item.is_none(), "a frame after `is_end_stream`");
                 self.read.take(item);
                 self.check_hint();
             }
@@ -98,13 +98,13 @@ impl Runner {
         if self.read.ended {
             assert_eq!(now.exact(), Some(0));
             assert!(self.hint.lower() <= read && self.hint.upper().is_none_or(|upper| read <= upper));
-        } else if let (Some(whole), Some(left)) = (self.hint.exact(), now.exact()) {
-            assert_eq!(whole, read + left, "what is read and what is left make the whole");
+        } else if let (Some(whole), Some(rest)) = (self.hint.exact(), now.exact()) {
+            assert_eq!(whole, read + rest, "read and remaining bytes add up to the length");
         }
     }
 }
 
-/// Room for everything, or too little of one or the other.
+/// A limit and a memory, each of them large or small.
 fn bounds(random: &mut Rng) -> (usize, ReplayMemory) {
     let mut bound = |most| {
         if random.bool() { ROOMY } else { random.usize(0..most) }
@@ -116,32 +116,32 @@ fn simulate(seed: u64) -> Tally {
     let random = &mut Rng::with_seed(seed);
     let mut script = Script::random(random);
     let (limit, memory) = bounds(random);
-    let fed = Fed::default();
-    let mut source = fed.body();
+    let source = TestSource::default();
+    let mut body = source.body();
     if random.bool() {
-        source = source.announced(script.bytes.len() as u64);
+        body = body.with_length(script.bytes.len() as u64);
     }
-    let mut original = Some(ReplayBody::bounded(source, limit, &memory));
+    let mut original = Some(ReplayBody::bounded(body, limit, &memory));
     let mut runners: Vec<Runner> = Vec::new();
     let mut coming: VecDeque<Item> = script.items.drain(..).collect();
     let mut done: Vec<Read> = Vec::new();
 
     for _ in 0..200 {
         match random.usize(0..12) {
-            0 => coming.pop_front().map_or_else(|| fed.end(), |item| fed.item(item)),
+            0 => coming.pop_front().map_or_else(|| source.end(), |item| source.item(item)),
             1 => {
                 if let Some(body) = &original {
                     match body.again() {
                         Ok(body) => runners.push(Runner::new(body)),
-                        Err(why) => assert_eq!(body.unreplayable(), Some(why), "seed {seed}"),
+                        Err(reason) => assert_eq!(body.unreplayable(), Some(reason), "seed {seed}"),
                     }
                 }
             }
             2 if random.usize(0..8) == 0 => runners.extend(original.take().map(Runner::new)),
             2 if random.usize(0..30) == 0 => original = None,
             3 if !runners.is_empty() && random.usize(0..6) == 0 => {
-                let gone = runners.swap_remove(random.usize(0..runners.len()));
-                done.push(gone.read);
+                let dropped = runners.swap_remove(random.usize(0..runners.len()));
+                done.push(dropped.read);
             }
             4 if !runners.is_empty() && random.usize(0..8) == 0 => {
                 let at = random.usize(0..runners.len());
@@ -155,13 +155,12 @@ fn simulate(seed: u64) -> Tally {
         }
         assert!(memory.used() <= memory.limit());
     }
-    // The source says the rest, and everybody who is not stuck comes to an end without being asked
-    // twice.
+    // The source gets the rest of its items. All readers that are not stuck come to an end by wake-ups alone.
     runners.extend(original.take().map(Runner::new));
     for item in coming {
-        fed.item(item);
+        source.item(item);
     }
-    fed.end();
+    source.end();
     while runners.iter_mut().any(Runner::step) {}
     for runner in &runners {
         assert!(runner.stuck || runner.is_over(), "seed {seed}: a lost wake-up");
@@ -170,18 +169,18 @@ fn simulate(seed: u64) -> Tally {
     let mut tally = Tally::default();
     for read in &done {
         script.check(seed, read);
-        let outgrown = matches!(read.error, Some(ReplayError::NotKept(_)));
-        assert!(!outgrown || limit < ROOMY || memory.limit() < ROOMY, "seed {seed}: there was room");
+        let is_outgrown = matches!(read.error, Some(ReplayError::NotKept(_)));
+        assert!(!is_outgrown || limit < ROOMY || memory.limit() < ROOMY, "seed {seed}: no bound was reached");
         tally.whole += usize::from(read.ended);
-        tally.outgrown += usize::from(outgrown);
+        tally.outgrown += usize::from(is_outgrown);
         tally.failed += usize::from(matches!(read.error, Some(ReplayError::Source(_))));
     }
     assert_eq!(memory.used(), 0, "seed {seed}");
-    assert!(fed.is_dropped(), "seed {seed}");
+    assert!(source.is_dropped(), "seed {seed}");
     tally
 }
 
-/// How readers ended: a test in which all end alike proves little.
+/// How many readers ended in which way. A test is of use only if all ways occur.
 #[derive(Default)]
 struct Tally {
     whole: usize,
@@ -202,10 +201,10 @@ fn every_reader_of_a_random_schedule_gets_the_body_or_an_error() {
     assert!(all.whole > 1_000 && all.outgrown > 500 && all.failed > 500);
 }
 
-/// Takes its time in every poll, so that the readers meet there.
-struct Lingering<B>(B);
+/// A body that yields the thread in every poll, so that polls of several readers overlap.
+struct Yielding<B>(B);
 
-impl<B: Body + Unpin> Body for Lingering<B> {
+impl<B: Body + Unpin> Body for Yielding<B> {
     type Data = B::Data;
     type Error = B::Error;
 
@@ -217,11 +216,11 @@ impl<B: Body + Unpin> Body for Lingering<B> {
     }
 }
 
-/// Runs on threads; what comes back is what each reader got.
-fn race(seed: u64, script: &mut Script, memory: &ReplayMemory, limit: usize) -> Vec<Read> {
+/// Reads a body on several threads. Returns what each reader has read.
+fn read_on_threads(seed: u64, script: &mut Script, memory: &ReplayMemory, limit: usize) -> Vec<Read> {
     let mut random = Rng::with_seed(seed);
     let (mut sender, receiver) = futures::channel::mpsc::channel::<Item>(1);
-    let original = ReplayBody::bounded(Lingering(StreamBody::new(receiver)), limit, memory);
+    let original = ReplayBody::bounded(Yielding(StreamBody::new(receiver)), limit, memory);
     let (reads, results) = mpsc::channel();
     let count = random.usize(1..4);
     let mut bodies: Vec<_> = (0..count).map_while(|_| original.again().ok()).collect();
@@ -231,11 +230,11 @@ fn race(seed: u64, script: &mut Script, memory: &ReplayMemory, limit: usize) -> 
         let mut random = Rng::with_seed(seed.wrapping_mul(31).wrapping_add(index as u64));
         let reads = reads.clone();
         std::thread::spawn(move || {
-            let leaves_after = (random.usize(0..4) == 0).then(|| random.usize(0..6));
+            let dropped_after = (random.usize(0..4) == 0).then(|| random.usize(0..6));
             let read = futures::executor::block_on(async {
                 let mut read = Read::default();
                 let mut frames = 0;
-                while leaves_after != Some(frames) && read.take(body.frame().await) {
+                while dropped_after != Some(frames) && read.take(body.frame().await) {
                     frames += 1;
                     if random.bool() {
                         std::thread::yield_now();
@@ -255,12 +254,12 @@ fn race(seed: u64, script: &mut Script, memory: &ReplayMemory, limit: usize) -> 
                 if random.bool() {
                     std::thread::yield_now();
                 }
-                // Everybody may have left.
+                // All readers may have been dropped.
                 let _ = sender.send(item).await;
             }
         });
     });
-    let wait = || results.recv_timeout(Duration::from_secs(60)).expect("a reader hangs");
+    let wait = || results.recv_timeout(Duration::from_secs(60)).expect("every reader ends");
     (0..expected).map(|_| wait()).collect()
 }
 
@@ -271,7 +270,7 @@ fn every_reader_on_its_own_thread_gets_the_body_or_an_error() {
         let mut random = Rng::with_seed(seed);
         let mut script = Script::random(&mut random);
         let (limit, memory) = bounds(&mut random);
-        for read in race(seed, &mut script, &memory, limit) {
+        for read in read_on_threads(seed, &mut script, &memory, limit) {
             script.check(seed, &read);
         }
         assert_eq!(memory.used(), 0, "seed {seed}");

@@ -1,11 +1,15 @@
-//! What `body/` promises, and what its readers are put through.
+//! Tests of replayable bodies, and the source and waker that they use.
 
-use std::collections::VecDeque;
-use std::convert::Infallible;
-use std::pin::Pin;
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex};
-use std::task::{Context, Poll, Wake, Waker};
+use std::{
+    collections::VecDeque,
+    convert::Infallible,
+    pin::Pin,
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicUsize, Ordering},
+    },
+    task::{Context, Poll, Wake, Waker},
+};
 
 use bytes::Bytes;
 use http::HeaderMap;
@@ -22,30 +26,30 @@ mod wire;
 
 type Item = Result<Frame<Bytes>, &'static str>;
 
-/// A source that is fed by hand and remembers what was done to it.
+/// The test's side of a source body: it adds the items, and counts the polls and the drops of the body.
 #[derive(Clone, Default)]
-struct Fed {
-    inner: Arc<Mutex<Feed>>,
+struct TestSource {
+    state: Arc<Mutex<SourceState>>,
     polls: Arc<AtomicUsize>,
     dropped: Arc<AtomicUsize>,
 }
 
 #[derive(Default)]
-struct Feed {
+struct SourceState {
     items: VecDeque<Item>,
     ended: bool,
     panics: bool,
-    /// The length it was announced with.
-    left: Option<u64>,
+    /// The rest of a known length.
+    remaining: Option<u64>,
     waker: Option<Waker>,
 }
 
-/// The body side of it.
-struct FedBody(Fed);
+/// The body of a [`TestSource`].
+struct TestBody(TestSource);
 
-impl Fed {
-    fn body(&self) -> FedBody {
-        FedBody(self.clone())
+impl TestSource {
+    fn body(&self) -> TestBody {
+        TestBody(self.clone())
     }
 
     fn data(&self, bytes: impl Into<Bytes>) {
@@ -56,28 +60,28 @@ impl Fed {
         self.item(Ok(Frame::trailers(trailers())));
     }
 
-    fn fail(&self, why: &'static str) {
-        self.item(Err(why));
+    fn fail(&self, error: &'static str) {
+        self.item(Err(error));
     }
 
     fn end(&self) {
-        self.change(|feed| feed.ended = true);
+        self.change(|state| state.ended = true);
     }
 
-    /// Panics when it is polled next; wakes nobody for that.
+    /// Makes the next poll panic, without a wake-up.
     fn panic(&self) {
-        self.inner.lock().unwrap().panics = true;
+        self.state.lock().unwrap().panics = true;
     }
 
     fn item(&self, item: Item) {
-        self.change(|feed| feed.items.push_back(item));
+        self.change(|state| state.items.push_back(item));
     }
 
-    fn change(&self, change: impl FnOnce(&mut Feed)) {
+    fn change(&self, change: impl FnOnce(&mut SourceState)) {
         let waker = {
-            let mut feed = self.inner.lock().unwrap();
-            change(&mut feed);
-            feed.waker.take()
+            let mut state = self.state.lock().unwrap();
+            change(&mut state);
+            state.waker.take()
         };
         if let Some(waker) = waker {
             waker.wake();
@@ -93,60 +97,60 @@ impl Fed {
     }
 }
 
-impl Body for FedBody {
+impl Body for TestBody {
     type Data = Bytes;
     type Error = &'static str;
 
     fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Item>> {
         self.0.polls.fetch_add(1, Ordering::SeqCst);
-        let mut feed = self.0.inner.lock().unwrap();
-        if feed.panics {
-            drop(feed);
-            panic!("as told");
+        let mut state = self.0.state.lock().unwrap();
+        if state.panics {
+            drop(state);
+            panic!("the source panics");
         }
-        match feed.items.pop_front() {
+        match state.items.pop_front() {
             Some(item) => {
                 let len = item.as_ref().ok().and_then(Frame::data_ref).map_or(0, Bytes::len);
-                feed.left = feed.left.map(|left| left - len as u64);
+                state.remaining = state.remaining.map(|remaining| remaining - len as u64);
                 Poll::Ready(Some(item))
             }
-            None if feed.ended => Poll::Ready(None),
+            None if state.ended => Poll::Ready(None),
             None => {
-                feed.waker = Some(cx.waker().clone());
+                state.waker = Some(cx.waker().clone());
                 Poll::Pending
             }
         }
     }
 
     fn size_hint(&self) -> SizeHint {
-        self.0.inner.lock().unwrap().left.map_or_else(SizeHint::default, SizeHint::with_exact)
+        self.0.state.lock().unwrap().remaining.map_or_else(SizeHint::default, SizeHint::with_exact)
     }
 }
 
-impl FedBody {
-    fn announced(self, len: u64) -> Self {
-        self.0.inner.lock().unwrap().left = Some(len);
+impl TestBody {
+    fn with_length(self, len: u64) -> Self {
+        self.0.state.lock().unwrap().remaining = Some(len);
         self
     }
 }
 
-impl Drop for FedBody {
+impl Drop for TestBody {
     fn drop(&mut self) {
         self.0.dropped.fetch_add(1, Ordering::SeqCst);
     }
 }
 
-/// A waker that says whether it was woken.
+/// A waker that counts how often it was woken.
 #[derive(Default)]
-struct Flag(AtomicUsize);
+struct WakeCount(AtomicUsize);
 
-impl Wake for Flag {
+impl Wake for WakeCount {
     fn wake(self: Arc<Self>) {
         self.0.fetch_add(1, Ordering::SeqCst);
     }
 }
 
-impl Flag {
+impl WakeCount {
     fn take(&self) -> usize {
         self.0.swap(0, Ordering::SeqCst)
     }
@@ -154,11 +158,11 @@ impl Flag {
 
 type Polled = Poll<Option<Result<Frame<Bytes>, ReplayError>>>;
 
-fn poll_with<B>(body: &mut ReplayBody<B>, flag: &Arc<Flag>) -> Polled
+fn poll_with<B>(body: &mut ReplayBody<B>, wakes: &Arc<WakeCount>) -> Polled
 where
     ReplayBody<B>: Body<Data = Bytes, Error = ReplayError> + Unpin,
 {
-    Pin::new(body).poll_frame(&mut Context::from_waker(&Waker::from(Arc::clone(flag))))
+    Pin::new(body).poll_frame(&mut Context::from_waker(&Waker::from(Arc::clone(wakes))))
 }
 
 fn poll<B>(body: &mut ReplayBody<B>) -> Polled
@@ -168,7 +172,7 @@ where
     poll_with(body, &Arc::default())
 }
 
-/// The next frame's bytes; the source must have it.
+/// The data of the next frame, which must be ready.
 fn data<B>(body: &mut ReplayBody<B>) -> Bytes
 where
     ReplayBody<B>: Body<Data = Bytes, Error = ReplayError> + Unpin,
@@ -195,7 +199,7 @@ fn trailers() -> HeaderMap {
     map
 }
 
-/// What a reader made of a body, however it ended.
+/// What a reader has read of a body, and how the body ended.
 #[derive(Default, Debug)]
 struct Read {
     bytes: Vec<u8>,
@@ -205,7 +209,7 @@ struct Read {
 }
 
 impl Read {
-    /// Takes in one answer; `false` at the end.
+    /// Adds the result of a poll. Returns `false` at the end.
     fn take(&mut self, item: Option<Result<Frame<Bytes>, ReplayError>>) -> bool {
         match item {
             None => self.ended = true,
@@ -222,7 +226,7 @@ impl Read {
     }
 }
 
-/// Reads to the end, which the source must have.
+/// Reads a body to its end, which must be ready.
 fn read<B>(mut body: ReplayBody<B>) -> Read
 where
     ReplayBody<B>: Body<Data = Bytes, Error = ReplayError> + Unpin,
@@ -232,17 +236,18 @@ where
         match poll(&mut body) {
             Poll::Ready(item) => {
                 if !read.take(item) {
-                    assert!(matches!(poll(&mut body), Poll::Ready(None)), "fused");
+                    assert!(matches!(poll(&mut body), Poll::Ready(None)), "no frame after the end");
                     return read;
                 }
             }
-            Poll::Pending => panic!("the source is not at its end"),
+            Poll::Pending => panic!("the body is pending before its end"),
         }
     }
 }
 
-fn bounded(fed: &Fed, limit: usize, memory: &ReplayMemory) -> ReplayBody<FedBody> {
-    ReplayBody::bounded(fed.body(), limit, memory)
+fn bounded(source: &TestSource, limit: usize, memory: &ReplayMemory) -> ReplayBody<TestBody> {
+    ReplayBody::bounded(source.body(), limit, memory)
 }
 
+/// A bound that no test body reaches.
 const ROOMY: usize = 1 << 20;

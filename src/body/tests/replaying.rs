@@ -1,4 +1,4 @@
-//! Every reader gets the whole body.
+//! Every reader gets the whole body, or an error.
 
 use http_body_util::{BodyExt, Empty, Full, StreamBody};
 
@@ -6,20 +6,20 @@ use super::*;
 
 // C33
 #[test]
-fn readers_get_everything_from_the_start_and_go_on_live() {
-    let fed = Fed::default();
-    let original = ReplayBody::new(fed.body());
+fn readers_start_at_the_first_frame_and_continue_live() {
+    let source = TestSource::default();
+    let original = ReplayBody::new(source.body());
     let mut first = original.again().unwrap();
-    fed.data("ab");
-    fed.data("cd");
+    source.data("ab");
+    source.data("cd");
     assert_eq!(data(&mut first), "ab");
     let mut second = original.again().unwrap();
     assert_eq!(data(&mut second), "ab");
-    assert_eq!(data(&mut second), "cd", "the second has overtaken the first");
+    assert_eq!(data(&mut second), "cd", "the second is in front of the first");
     assert_eq!(data(&mut first), "cd");
-    fed.data("ef");
-    fed.trailers();
-    fed.end();
+    source.data("ef");
+    source.trailers();
+    source.end();
     for body in [first, second] {
         let rest = read(body);
         assert_eq!((&*rest.bytes, rest.trailers), (&b"ef"[..], Some(trailers())));
@@ -27,12 +27,12 @@ fn readers_get_everything_from_the_start_and_go_on_live() {
     }
     let all = read(original);
     assert_eq!((&*all.bytes, all.trailers), (&b"abcdef"[..], Some(trailers())));
-    assert!(fed.is_dropped());
+    assert!(source.is_dropped());
 }
 
 // C33
 #[tokio::test]
-async fn usual_bodies_are_read_twice() {
+async fn common_bodies_can_be_read_twice() {
     let full = ReplayBody::new(Full::new(Bytes::from_static(b"hello")));
     let again = full.again().unwrap();
     assert_eq!(again.collect().await.unwrap().to_bytes(), "hello");
@@ -55,7 +55,7 @@ async fn usual_bodies_are_read_twice() {
 }
 
 #[test]
-fn data_that_is_not_bytes_is_taken_whole() {
+fn data_that_is_not_bytes_is_converted() {
     use bytes::Buf;
     let chained = (&b"ab"[..]).chain(&b"cd"[..]);
     let body = ReplayBody::new(Full::new(chained));
@@ -66,26 +66,26 @@ fn data_that_is_not_bytes_is_taken_whole() {
 
 // C33
 #[test]
-fn nothing_is_pulled_before_a_reader_asks() {
-    let fed = Fed::default();
-    fed.data("a");
-    let original = ReplayBody::new(fed.body());
+fn the_source_is_polled_only_when_a_reader_is() {
+    let source = TestSource::default();
+    source.data("a");
+    let original = ReplayBody::new(source.body());
     let mut again = original.again().unwrap();
     let _ = (again.is_end_stream(), again.size_hint(), original.unreplayable());
-    assert_eq!(fed.polls(), 0);
+    assert_eq!(source.polls(), 0);
     assert_eq!(data(&mut again), "a");
-    assert_eq!(fed.polls(), 1, "one frame asked for, one pulled");
+    assert_eq!(source.polls(), 1, "one poll of the reader, one of the source");
 }
 
 // C33
 #[test]
 fn a_failing_source_fails_every_reader() {
-    let fed = Fed::default();
-    let original = ReplayBody::new(fed.body());
+    let source = TestSource::default();
+    let original = ReplayBody::new(source.body());
     let first = original.again().unwrap();
     let mut second = original.again().unwrap();
-    fed.data("ab");
-    fed.fail("reset by caller");
+    source.data("ab");
+    source.fail("reset by caller");
     let (mut half, whole) = (read(first), data(&mut second));
     assert_eq!((&*half.bytes, &*whole), (&b"ab"[..], &b"ab"[..]));
     assert_eq!(second.size_hint().exact(), None);
@@ -101,25 +101,25 @@ fn a_failing_source_fails_every_reader() {
 
 // C58
 #[test]
-fn a_panicking_source_is_an_error_to_the_others() {
-    let fed = Fed::default();
+fn a_panic_of_the_source_is_an_error_to_the_other_readers() {
+    let source = TestSource::default();
     let memory = ReplayMemory::new(ROOMY);
-    let original = bounded(&fed, ROOMY, &memory);
+    let original = bounded(&source, ROOMY, &memory);
     let mut first = original.again().unwrap();
     let mut second = original.again().unwrap();
-    let waits = Arc::new(Flag::default());
-    fed.data("a");
+    let wakes = Arc::new(WakeCount::default());
+    source.data("a");
     assert_eq!(data(&mut first), "a");
     assert_eq!(data(&mut second), "a");
-    assert!(poll_with(&mut second, &waits).is_pending());
-    fed.panic();
+    assert!(poll_with(&mut second, &wakes).is_pending());
+    source.panic();
     let unwound = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| poll(&mut first)));
     assert!(unwound.is_err());
-    assert_eq!(waits.take(), 1, "it is told");
+    assert_eq!(wakes.take(), 1, "the waiting reader is woken");
     assert!(matches!(error(&mut second), ReplayError::Panicked));
     assert!(matches!(error(&mut first), ReplayError::Panicked));
     assert_eq!(original.again().unwrap_err(), Unreplayable::SourceFailed);
-    assert!(fed.is_dropped());
+    assert!(source.is_dropped());
     let late = read(original);
     assert_eq!(late.bytes, b"a");
     assert!(matches!(late.error, Some(ReplayError::Panicked)));
@@ -128,56 +128,56 @@ fn a_panicking_source_is_an_error_to_the_others() {
 }
 
 #[test]
-fn empty_bodies_replay_for_ever() {
+fn empty_bodies_can_always_be_copied() {
     let body = ReplayBody::new(Empty::<Bytes>::new());
     let again = body.again().unwrap().again().unwrap();
     assert!(again.is_end_stream());
     assert_eq!(again.size_hint().exact(), Some(0));
     assert!(read(again).ended);
-    assert!(read(ReplayBody::<FedBody>::default()).ended);
+    assert!(read(ReplayBody::<TestBody>::default()).ended);
     assert_eq!(ReplayBody::bounded(Empty::<Bytes>::new(), 0, &ReplayMemory::new(0)).unreplayable(), None);
 }
 
 #[test]
-fn empty_frames_do_no_harm() {
-    let fed = Fed::default();
-    let original = ReplayBody::new(fed.body());
+fn empty_frames_are_skipped_for_later_readers() {
+    let source = TestSource::default();
+    let original = ReplayBody::new(source.body());
     let first = original.again().unwrap();
     for bytes in ["", "a", "", "", "b", ""] {
-        fed.data(bytes);
+        source.data(bytes);
     }
-    fed.end();
+    source.end();
     assert_eq!(read(first).bytes, b"ab");
     assert_eq!(read(original).bytes, b"ab");
 }
 
 #[test]
-fn size_hints_tell_what_is_left_to_read() {
+fn size_hints_cover_the_rest_of_the_body() {
     let body = ReplayBody::new(Full::new(Bytes::from_static(b"hello")));
     let mut first = body.again().unwrap();
     assert_eq!(first.size_hint().exact(), Some(5));
     assert_eq!(data(&mut first), "hello");
     assert_eq!(first.size_hint().exact(), Some(0));
-    assert!(first.is_end_stream(), "known without one more poll");
+    assert!(first.is_end_stream(), "known without another poll");
     assert_eq!(body.size_hint().exact(), Some(5));
     assert!(!body.is_end_stream());
 
-    let fed = Fed::default();
-    let original = ReplayBody::new(fed.body());
+    let source = TestSource::default();
+    let original = ReplayBody::new(source.body());
     let mut first = original.again().unwrap();
-    fed.data("abc");
+    source.data("abc");
     assert_eq!(data(&mut first), "abc");
     assert_eq!((original.size_hint().lower(), original.size_hint().upper()), (3, None));
     assert_eq!((first.size_hint().lower(), first.size_hint().upper()), (0, None));
-    fed.end();
+    source.end();
     assert!(read(first).ended);
     assert_eq!(original.size_hint().exact(), Some(3));
 }
 
-/// Claims to have `u64::MAX` bytes for ever.
-struct Boaster;
+/// A body without an end, with a size hint of up to `u64::MAX` bytes.
+struct Endless;
 
-impl Body for Boaster {
+impl Body for Endless {
     type Data = Bytes;
     type Error = Infallible;
 
@@ -194,8 +194,8 @@ impl Body for Boaster {
 
 // C58
 #[test]
-fn absurd_size_hints_do_not_overflow() {
-    let original = ReplayBody::new(Boaster);
+fn extreme_size_hints_do_not_overflow() {
+    let original = ReplayBody::new(Endless);
     let mut first = original.again().unwrap();
     assert_eq!(data(&mut first), "a");
     let hint = original.size_hint();
@@ -204,7 +204,7 @@ fn absurd_size_hints_do_not_overflow() {
 
 // C59
 #[test]
-fn debug_shows_nothing_of_the_body() {
+fn debug_shows_no_data_of_the_body() {
     let body = ReplayBody::new(Full::new(Bytes::from_static(b"secret")));
     let mut again = body.again().unwrap();
     let _ = data(&mut again);

@@ -1,4 +1,4 @@
-//! Requests: copies of them, the layer, and `tower::retry`.
+//! Copies of requests, the layer, and `tower::retry`.
 
 use std::future::{Ready, ready};
 
@@ -7,15 +7,17 @@ use http_body_util::{BodyExt, Empty, Full, StreamBody};
 use tower::retry::{Policy, RetryLayer};
 use tower::{Service, ServiceBuilder, ServiceExt, service_fn};
 
-use super::super::{CloneRequest, Once, Replay, ReplayLayer, replay_fn};
-use super::*;
+use super::{
+    super::{CloneRequest, Once, Replay, ReplayLayer, replay_fn},
+    *,
+};
 
 #[derive(Clone, Debug, PartialEq)]
 struct Tenant(u8);
 
 // C24
 #[test]
-fn each_copy_is_the_caller_s_request() {
+fn each_copy_equals_the_original_request() {
     let layer = ReplayLayer::new();
     let request = Request::builder()
         .method(Method::PUT)
@@ -27,12 +29,12 @@ fn each_copy_is_the_caller_s_request() {
         .body(Full::new(Bytes::from_static(b"hello")))
         .unwrap();
     let kept = layer.keep(request);
-    let mut spoiled = layer.again(&kept).unwrap();
-    *spoiled.uri_mut() = Uri::from_static("/elsewhere");
-    spoiled.headers_mut().insert("authorization", "one backend's".parse().unwrap());
-    spoiled.extensions_mut().clear();
-    let _ = data(spoiled.body_mut());
-    drop(spoiled);
+    let mut changed = layer.again(&kept).unwrap();
+    *changed.uri_mut() = Uri::from_static("/elsewhere");
+    changed.headers_mut().insert("authorization", "one backend's".parse().unwrap());
+    changed.extensions_mut().clear();
+    let _ = data(changed.body_mut());
+    drop(changed);
 
     for request in [layer.again(&kept).unwrap(), kept] {
         assert_eq!(request.method(), Method::PUT);
@@ -48,7 +50,7 @@ fn each_copy_is_the_caller_s_request() {
 
 // C21
 #[test]
-fn a_request_that_cannot_be_copied_says_why() {
+fn the_reason_why_a_request_cannot_be_copied_is_returned() {
     let layer = ReplayLayer::new().limit(4);
     let kept = layer.keep(Request::new(Full::new(Bytes::from_static(b"hello"))));
     assert_eq!(layer.again(&kept).unwrap_err(), Unreplayable::TooLarge { limit: 4 });
@@ -60,7 +62,7 @@ fn a_request_that_cannot_be_copied_says_why() {
 
 // C21
 #[test]
-fn requests_of_other_protocols_are_copied_too() {
+fn requests_that_are_not_http_can_be_copied() {
     fn attempts<R: Replay<u8>>(replay: &R) -> usize {
         let kept = replay.keep(1);
         1 + usize::from(replay.again(&kept).is_ok())
@@ -71,11 +73,11 @@ fn requests_of_other_protocols_are_copied_too() {
     assert_eq!(attempts(&replay_fn(|_: &u8| None)), 1);
 }
 
-/// Tries three times, whatever the answer, if the request can be sent again.
+/// A retry policy of up to `.0` attempts, while the request can be sent again.
 #[derive(Clone)]
-struct Thrice(usize);
+struct Attempts(usize);
 
-impl<B, R, E> Policy<Request<ReplayBody<B>>, Response<R>, E> for Thrice
+impl<B, R, E> Policy<Request<ReplayBody<B>>, Response<R>, E> for Attempts
 where
     B: Body,
 {
@@ -88,8 +90,8 @@ where
     ) -> Option<Self::Future> {
         self.0 -= 1;
         let failed = !matches!(result, Ok(response) if response.status().is_success());
-        let whole = request.body().unreplayable().is_none();
-        (failed && whole && self.0 > 0).then(|| ready(()))
+        let is_whole = request.body().unreplayable().is_none();
+        (failed && is_whole && self.0 > 0).then(|| ready(()))
     }
 
     fn clone_request(&mut self, request: &Request<ReplayBody<B>>) -> Option<Request<ReplayBody<B>>> {
@@ -103,7 +105,7 @@ async fn tower_retry_sends_a_body_that_is_not_clone() {
     for (limit, attempts) in [(ROOMY, 3), (3, 1)] {
         let memory = ReplayMemory::new(ROOMY);
         let seen = Arc::new(Mutex::new(Vec::new()));
-        let backend = service_fn(|request: Request<ReplayBody<FedBody>>| {
+        let backend = service_fn(|request: Request<ReplayBody<TestBody>>| {
             let seen = Arc::clone(&seen);
             async move {
                 let bytes = request.into_body().collect().await?.to_bytes();
@@ -115,13 +117,13 @@ async fn tower_retry_sends_a_body_that_is_not_clone() {
         });
         let mut service = ServiceBuilder::new()
             .layer(ReplayLayer::new().limit(limit).memory(memory.clone()))
-            .layer(RetryLayer::new(Thrice(3)))
+            .layer(RetryLayer::new(Attempts(3)))
             .service(backend);
-        let fed = Fed::default();
-        fed.data("he");
-        fed.data("llo");
-        fed.end();
-        let request = Request::new(fed.body());
+        let source = TestSource::default();
+        source.data("he");
+        source.data("llo");
+        source.end();
+        let request = Request::new(source.body());
         let response = service.ready().await.unwrap().call(request).await;
         assert_eq!(response.unwrap().status(), StatusCode::SERVICE_UNAVAILABLE);
         assert_eq!(*seen.lock().unwrap(), vec!["hello"; attempts]);
@@ -131,7 +133,7 @@ async fn tower_retry_sends_a_body_that_is_not_clone() {
 
 // C24
 #[tokio::test]
-async fn the_layer_honours_readiness() {
+async fn the_layer_forwards_readiness() {
     let (mut service, mut handle) = tower_test::mock::spawn_with(|mock| tower::Layer::layer(&ReplayLayer::new(), mock));
     handle.allow(0);
     assert!(service.poll_ready().is_pending());

@@ -1,12 +1,13 @@
-//! Over HTTP/1.1 on loopback, as hyper sends and receives it.
+//! Replayed bodies over HTTP/1.1 on loopback, with hyper on both ends.
 
 use http::{Request, Response, StatusCode};
 use http_body_util::{BodyExt, Full};
-use hyper::body::Incoming;
-use hyper::service::service_fn;
+use hyper::{body::Incoming, service::service_fn};
 use hyper_util::rt::TokioIo;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::{TcpListener, TcpStream},
+};
 
 use super::*;
 
@@ -52,16 +53,16 @@ where
 
 // C33
 #[tokio::test]
-async fn two_backends_receive_the_same_body_at_once() {
-    let fed = Fed::default();
-    let original = ReplayBody::new(fed.body());
+async fn two_backends_receive_the_same_body_at_the_same_time() {
+    let source = TestSource::default();
+    let original = ReplayBody::new(source.body());
     let (first, second) = (original.again().unwrap(), original);
     let feed = async {
         for _ in 0..100 {
-            fed.data("0123456789".repeat(30));
+            source.data("0123456789".repeat(30));
             tokio::task::yield_now().await;
         }
-        fed.end();
+        source.end();
     };
     let (first, second, ()) = tokio::join!(send(first), send(second), feed);
     let expected = "0123456789".repeat(3_000);
@@ -71,7 +72,7 @@ async fn two_backends_receive_the_same_body_at_once() {
 
 // C33
 #[tokio::test]
-async fn a_known_length_is_sent_as_such_by_every_attempt() {
+async fn every_attempt_sends_a_known_length() {
     let original = ReplayBody::new(Full::new(Bytes::from_static(b"hello")));
     for body in [original.again().unwrap(), original] {
         let response = send(body).await.unwrap();
@@ -82,22 +83,22 @@ async fn a_known_length_is_sent_as_such_by_every_attempt() {
 
 // C33
 #[tokio::test]
-async fn a_body_cut_short_never_arrives_as_a_whole_one() {
-    let fed = Fed::default();
-    let original = bounded(&fed, 4, &ReplayMemory::new(ROOMY));
+async fn a_body_cut_short_never_arrives_as_complete() {
+    let source = TestSource::default();
+    let original = bounded(&source, 4, &ReplayMemory::new(ROOMY));
     let mut leader = original.again().unwrap();
     let mut behind = original.again().unwrap();
-    fed.data("abc");
+    source.data("abc");
     assert_eq!(data(&mut leader), "abc");
     assert_eq!(data(&mut behind), "abc");
-    fed.data("de");
+    source.data("de");
     assert_eq!(data(&mut leader), "de");
     let failed = send(behind).await.unwrap_err();
     let mut chain = std::iter::successors(Some(&*failed as &dyn std::error::Error), |e| e.source());
-    assert!(chain.any(|error| error.is::<ReplayError>()), "the cause is found: {failed:?}");
+    assert!(chain.any(|error| error.is::<ReplayError>()), "the cause is in the source chain: {failed:?}");
 }
 
-/// A gateway that answers 503 without reading, or reads, as the path says.
+/// A gateway that reads and echoes the body under `/read`, and otherwise responds with 503 without reading it.
 async fn gateway(request: Request<Incoming>) -> Result<Response<Full<Bytes>>, BoxError> {
     let reads = request.uri().path() == "/read";
     let body = ReplayBody::new(request.into_body());
@@ -112,22 +113,22 @@ async fn gateway(request: Request<Incoming>) -> Result<Response<Full<Bytes>>, Bo
 
 // C33
 #[tokio::test]
-async fn expect_continue_is_answered_when_an_attempt_reads() {
+async fn continue_is_sent_once_an_attempt_reads() {
     let head =
         |path: &str| format!("POST {path} HTTP/1.1\r\nhost: a\r\nexpect: 100-continue\r\ncontent-length: 5\r\n\r\n");
     let mut unread = serve(gateway).await;
-    unread.write_all(head("/leave").as_bytes()).await.unwrap();
-    let mut answer = vec![0; 12];
-    unread.read_exact(&mut answer).await.unwrap();
-    assert_eq!(answer, b"HTTP/1.1 503", "the caller is spared the body");
+    unread.write_all(head("/ignore").as_bytes()).await.unwrap();
+    let mut response = vec![0; 12];
+    unread.read_exact(&mut response).await.unwrap();
+    assert_eq!(response, b"HTTP/1.1 503", "without the body being sent");
 
     let mut read = serve(gateway).await;
     read.write_all(head("/read").as_bytes()).await.unwrap();
-    let mut answer = vec![0; 25];
-    read.read_exact(&mut answer).await.unwrap();
-    assert_eq!(answer, b"HTTP/1.1 100 Continue\r\n\r\n");
+    let mut response = vec![0; 25];
+    read.read_exact(&mut response).await.unwrap();
+    assert_eq!(response, b"HTTP/1.1 100 Continue\r\n\r\n");
     read.write_all(b"hello").await.unwrap();
-    let mut answer = vec![0; 15];
-    read.read_exact(&mut answer).await.unwrap();
-    assert_eq!(answer, b"HTTP/1.1 200 OK");
+    let mut response = vec![0; 15];
+    read.read_exact(&mut response).await.unwrap();
+    assert_eq!(response, b"HTTP/1.1 200 OK");
 }

@@ -1,3 +1,5 @@
+//! The section `[breaker]`.
+
 use std::io;
 
 use futures::stream;
@@ -5,10 +7,10 @@ use http_body::Frame;
 use http_body_util::{BodyExt, StreamBody};
 
 use super::*;
-use crate::State;
+use crate::CircuitState;
 
 fn rules(section: &str) -> String {
-    debugged(&good(&format!("[breaker]\n{section}")).breaker())
+    debugged(&good(&format!("[breaker]\n{section}")).circuit_policy())
 }
 
 // C36
@@ -19,18 +21,18 @@ fn every_setting_takes_effect() {
         ("within = \"90s\"", "within: Some(90s)"),
         ("consecutive = 4", "consecutive: Some(4)"),
         (
-            "failure_rate = { rate = 0.5, window = \"30s\", minimum_calls = 20 }",
-            "failure_rate: Some(Rate { rate: 0.5, window: 30s, minimum_calls: 20 })",
+            "failure_rate = { share = 0.5, window = \"30s\", minimum_calls = 20 }",
+            "failure_rate: Some(Rate { share: 0.5, window: 30s, minimum_calls: 20 })",
         ),
         (
-            "slow_calls = { rate = 1, slower_than = \"2s\", window = \"30s\", minimum_calls = 9 }",
-            "SlowCalls { slower_than: 2s, share: Rate { rate: 1.0, window: 30s, minimum_calls: 9 } }",
+            "slow_calls = { share = 1, slower_than = \"2s\", window = \"30s\", minimum_calls = 9 }",
+            "SlowCalls { slower_than: 2s, rate: Rate { share: 1.0, window: 30s, minimum_calls: 9 } }",
         ),
         ("open_for = \"10s\"", "open_for: 10s"),
         ("growth = 2", "growth: 2.0"),
-        ("longest = \"10min\"", "longest: Some(600s)"),
+        ("max_open_for = \"10min\"", "max_open_for: Some(600s)"),
         ("jitter = 0.1", "jitter: 0.1"),
-        ("forgive_after = \"2min\"", "forgive_after: 120s"),
+        ("backoff_reset_after = \"2min\"", "backoff_reset_after: 120s"),
         ("probes = 3", "probes: 3"),
         ("probe_timeout = \"5s\"", "probe_timeout: 5s"),
         ("successes_to_close = 2", "successes_to_close: 2"),
@@ -42,14 +44,14 @@ fn every_setting_takes_effect() {
 
 // C36
 #[test]
-fn without_a_section_it_is_the_default() {
-    let code = debugged(&crate::CircuitBreakerLayer::new());
-    assert_eq!(debugged(&good("").breaker()), code);
+fn the_default_is_that_of_the_code() {
+    let code = debugged(&crate::CircuitPolicy::new());
+    assert_eq!(debugged(&good("").circuit_policy()), code);
     assert_eq!(rules("enabled = true"), code);
 }
 
-/// Whether the circuit of the only backend is open after so many answers with this status.
-async fn opens(section: &str, status: u16, calls: u32) -> State {
+/// The state of the circuit after this many responses with this status.
+async fn state_after(section: &str, status: u16, calls: u32) -> CircuitState {
     let config = good(&with_backends(section, &["a"]));
     let fleet = config
         .fleet(|_| {
@@ -68,62 +70,62 @@ async fn opens(section: &str, status: u16, calls: u32) -> State {
 
 // C36, C37
 #[tokio::test(start_paused = true)]
-async fn every_backend_is_behind_the_breaker_of_the_file() {
-    assert_eq!(opens("", 503, 4).await, State::Closed);
-    assert_eq!(opens("", 503, 5).await, State::Open);
-    assert_eq!(opens("[breaker]\nconsecutive = 2", 503, 2).await, State::Open);
-    assert_eq!(opens("[breaker]\nstatuses = [404]", 503, 9).await, State::Closed);
-    assert_eq!(opens("[breaker]\nstatuses = [404]", 404, 5).await, State::Open);
+async fn every_backend_has_the_breaker_of_the_file() {
+    assert_eq!(state_after("", 503, 4).await, CircuitState::Closed);
+    assert_eq!(state_after("", 503, 5).await, CircuitState::Open);
+    assert_eq!(state_after("[breaker]\nconsecutive = 2", 503, 2).await, CircuitState::Open);
+    assert_eq!(state_after("[breaker]\nstatuses = [404]", 503, 9).await, CircuitState::Closed);
+    assert_eq!(state_after("[breaker]\nstatuses = [404]", 404, 5).await, CircuitState::Open);
 }
 
 // C41
 #[tokio::test(start_paused = true)]
-async fn a_breaker_that_is_switched_off_opens_by_hand_only() {
+async fn a_breaker_that_is_switched_off_is_opened_by_the_operator_only() {
     let off = "[breaker]\nenabled = false\nconsecutive = 1";
-    assert_eq!(opens(off, 503, 100).await, State::Closed);
+    assert_eq!(state_after(off, 503, 100).await, CircuitState::Closed);
     let fleet = good(&with_backends(off, &["a"])).fleet(|_| ()).unwrap();
     fleet.switch("a").unwrap().force_open();
-    assert_eq!(fleet.snapshot()[0].state, State::ForcedOpen);
-    // And in the way that the other keys say.
+    assert_eq!(fleet.snapshot()[0].state, CircuitState::ForcedOpen);
+    // The keys that are not rules still apply.
     let shown = rules("enabled = false\nopen_for = \"5s\"\nfailures = 3");
     assert!(shown.contains("open_for: 5s") && !shown.contains("failures: Some(3)"), "{shown}");
 }
 
-/// The state of the circuit after these answers: one that fails with its head, or one whose body breaks off behind a
-/// good head.
-async fn after(section: &str, answers: &[&str]) -> State {
+/// The state of the circuit after these responses: `head` has a failed status, `body` a good head and a body that
+/// breaks off.
+async fn state_after_failures(section: &str, failures: &[&str]) -> CircuitState {
     let config = good(&with_backends(section, &["a"]));
-    let broken = || StreamBody::new(stream::iter([Err::<Frame<Bytes>, _>(io::Error::other("broke"))]));
+    let broken = || StreamBody::new(stream::iter([Err::<Frame<Bytes>, _>(io::Error::other("cut"))]));
     let client = service_fn(move |request: Request<ReplayBody<Full<Bytes>>>| async move {
         let status = if request.uri().path() == "/head" { 503 } else { 200 };
         Ok::<_, Infallible>(Response::builder().status(status).body(broken()).expect("a response"))
     });
     let fleet = config.fleet(|_| client).expect("a fleet");
     let door = config.failover().layer(fleet.clone());
-    for answer in answers {
-        let request = Request::get(format!("/{answer}")).body(Full::<Bytes>::default()).expect("a request");
-        if let Ok(answer) = door.clone().oneshot(request).await {
-            answer.into_body().collect().await.expect_err("it broke off");
+    for failure in failures {
+        let request = Request::get(format!("/{failure}")).body(Full::<Bytes>::default()).expect("a request");
+        if let Ok(response) = door.clone().oneshot(request).await {
+            response.into_body().collect().await.expect_err("a body that breaks off");
         }
     }
     fleet.snapshot()[0].state
 }
 
-// C34: a good head ends the streak of failed calls, unless the end of the body alone is a success.
+// C34: a good head ends the streak of failed calls, unless a success is recorded at the end of the body.
 #[tokio::test]
-async fn a_success_may_be_told_by_the_end_alone() {
-    for (section, expected) in [("", State::Closed), ("\nsuccess_at_end = true", State::Open)] {
+async fn a_success_can_wait_for_the_end_of_the_body() {
+    for (section, expected) in [("", CircuitState::Closed), ("\nsuccess_at_end = true", CircuitState::Open)] {
         let section = format!("[breaker]\nconsecutive = 2{section}");
-        assert_eq!(after(&section, &["head", "body"]).await, expected, "{section}");
-        // Bodies that break off one after the other open it either way.
-        assert_eq!(after(&section, &["body"]).await, State::Closed, "{section}");
-        assert_eq!(after(&section, &["body", "body"]).await, State::Open, "{section}");
+        assert_eq!(state_after_failures(&section, &["head", "body"]).await, expected, "{section}");
+        // Two bodies in a row that break off open it in both cases.
+        assert_eq!(state_after_failures(&section, &["body"]).await, CircuitState::Closed, "{section}");
+        assert_eq!(state_after_failures(&section, &["body", "body"]).await, CircuitState::Open, "{section}");
     }
 }
 
 // C58
 #[test]
-fn a_breaker_that_is_switched_off_is_looked_at_all_the_same() {
+fn a_breaker_that_is_switched_off_is_validated() {
     let error = refused("[breaker]\nenabled = false\nprobes = 0");
     assert_eq!(error, "breaker.probes: 0 must be at least 1");
 }

@@ -1,3 +1,5 @@
+//! The section `[failover]`, the strategy and the preset.
+
 use std::{
     pin::Pin,
     task::{Context, Poll},
@@ -8,7 +10,7 @@ use http_body::{Frame, SizeHint};
 
 use super::*;
 
-/// The settings of the door, as they are debugged.
+/// The debug output of the failover of this section.
 fn door(section: &str) -> String {
     debugged(&good(&format!("[failover]\n{section}")).failover())
 }
@@ -35,7 +37,8 @@ fn every_setting_takes_effect() {
         ("budget = { share = 0.3, reserve = 7 }", "budget: Some(Budget { share: 0.3, reserve: 7,"),
         ("triggers = [\"timeout\", \"custom\"]", "triggers: [Trigger(\"timeout\"), Trigger(\"custom\")]"),
         ("triggers = []", "triggers: []"),
-        ("idempotent_only = true", "idempotent_only: true"),
+        ("retry_methods = \"idempotent\"", "retry_methods: Idempotent"),
+        ("hedge_methods = \"all\"", "hedge_methods: All"),
         ("on_exhausted = \"error\"", "pass_through: false"),
         ("on_exhausted = \"pass_through\"", "pass_through: true"),
     ] {
@@ -46,17 +49,18 @@ fn every_setting_takes_effect() {
 
 // C16, C50
 #[test]
-fn without_a_section_only_the_timeout_differs_from_the_code() {
-    let code = crate::FailoverLayer::new().timeout(Duration::from_secs(60));
+fn the_defaults_are_those_of_the_code() {
+    let code = crate::FailoverLayer::new();
     assert_eq!(debugged(&good("").failover()), debugged(&code));
     assert_eq!(door("race_bound = 0"), debugged(&code));
     assert_eq!(door("race_bound = \"0s\""), debugged(&code));
-    assert_eq!(debugged(&good("backend = []\n[failover]\n[breaker]").failover()), debugged(&code));
+    assert!(debugged(&code).contains("timeout: Some(60s)"));
+    assert_eq!(debugged(&good("[failover]\n[breaker]").failover()), debugged(&code));
 }
 
 // C9, C15
 #[test]
-fn a_strategy_is_found_by_name_and_brings_its_mode() {
+fn a_strategy_sets_its_mode() {
     for (name, mode) in [
         ("failover", "Race"),
         ("", "Race"),
@@ -69,12 +73,12 @@ fn a_strategy_is_found_by_name_and_brings_its_mode() {
         assert!(debugged(&config.failover()).contains(&format!("mode: {mode}")), "{name}");
     }
     let config = good("strategy = \"weighted_failover\"\n[failover]\nmode = \"race\"");
-    assert!(debugged(&config.failover()).contains("mode: Race"), "what is said of the mode itself wins");
+    assert!(debugged(&config.failover()).contains("mode: Race"), "the mode takes precedence");
 }
 
 // C9
 #[tokio::test(start_paused = true)]
-async fn the_strategy_names_the_first() {
+async fn the_strategy_selects_the_first_backend() {
     let text = with_backends("strategy = \"round_robin\"", &["a", "b"]);
     let config = good(&text);
     let fleet = config.fleet(|_| {
@@ -92,7 +96,7 @@ async fn the_strategy_names_the_first() {
 
 // C18
 #[test]
-fn the_preset_goes_through_the_list_unless_told_otherwise() {
+fn the_preset_is_sequential_unless_a_mode_is_set() {
     let preset =
         |rest: &str| debugged(&good(&with_backends(&format!("preset = \"llxprt\"\n{rest}"), &["a", "b"])).failover());
     assert!(preset("").contains("mode: Sequential"));
@@ -103,44 +107,43 @@ fn the_preset_goes_through_the_list_unless_told_otherwise() {
 
 // C18
 #[tokio::test(start_paused = true)]
-async fn the_preset_asks_in_the_order_of_the_file() {
-    let (_, ledger) = ask("preset = \"llxprt\"", &[("z", 500), ("a", 500), ("m", 200)]).await;
-    let asked: Vec<_> = ledger.attempts().iter().map(|attempt| attempt.backend.to_string()).collect();
-    assert_eq!(asked, ["z", "a", "m"]);
+async fn the_preset_tries_backends_in_the_order_of_the_file() {
+    let (_, ledger) = send("preset = \"llxprt\"", &[("z", 500), ("a", 500), ("m", 200)]).await;
+    let tried: Vec<_> = ledger.attempts().iter().map(|attempt| attempt.backend.to_string()).collect();
+    assert_eq!(tried, ["z", "a", "m"]);
 }
 
 // C18
 #[test]
 fn the_preset_needs_two_backends() {
     let needs = "must be at least two for the preset llxprt";
-    assert!(refused("preset = \"llxprt\"").starts_with(&format!("backend: 0 {needs}")));
     let alone = with_backends("preset = \"llxprt\"", &["a"]);
     assert!(refused(&alone).starts_with(&format!("backend: 1 {needs}")));
 }
 
 // C27
 #[tokio::test(start_paused = true)]
-async fn statuses_replace_the_default_ones() {
+async fn statuses_replace_the_default() {
     let backends = [("a", 404), ("b", 200)];
-    assert_eq!(ask("", &backends).await.0.status(), 404);
-    assert_eq!(ask("[failover]\nstatuses = [404]", &backends).await.0.status(), 200);
-    assert_eq!(ask("[failover]\nstatuses = [429, \"400-499\"]", &backends).await.0.status(), 200);
-    assert_eq!(ask("[failover]\nstatuses = \"429, 4xx\"", &backends).await.0.status(), 200);
-    assert_eq!(ask("[failover]\nstatuses = [404]", &[("a", 503), ("b", 200)]).await.0.status(), 503);
+    assert_eq!(send("", &backends).await.0.status(), 404);
+    assert_eq!(send("[failover]\nstatuses = [404]", &backends).await.0.status(), 200);
+    assert_eq!(send("[failover]\nstatuses = [429, \"400-499\"]", &backends).await.0.status(), 200);
+    assert_eq!(send("[failover]\nstatuses = \"429, 4xx\"", &backends).await.0.status(), 200);
+    assert_eq!(send("[failover]\nstatuses = [404]", &[("a", 503), ("b", 200)]).await.0.status(), 503);
 }
 
 // C28, C29
 #[tokio::test(start_paused = true)]
-async fn only_the_triggers_that_are_named_fire() {
+async fn only_the_listed_triggers_fire() {
     let backends = [("a", 503), ("b", 200)];
-    assert_eq!(ask("[failover]\ntriggers = [\"status\"]", &backends).await.0.status(), 200);
-    assert_eq!(ask("[failover]\ntriggers = [\"network\", \"timeout\"]", &backends).await.0.status(), 503);
-    assert_eq!(ask("[failover]\ntriggers = []", &backends).await.0.status(), 503);
+    assert_eq!(send("[failover]\ntriggers = [\"status\"]", &backends).await.0.status(), 200);
+    assert_eq!(send("[failover]\ntriggers = [\"network\", \"timeout\"]", &backends).await.0.status(), 503);
+    assert_eq!(send("[failover]\ntriggers = []", &backends).await.0.status(), 503);
 }
 
 // C50, C51, C58
 #[tokio::test(start_paused = true)]
-async fn the_longest_times_do_not_overflow_and_longer_ones_are_refused() {
+async fn the_longest_durations_do_not_overflow_and_longer_ones_are_refused() {
     let error = refused("[failover]\ntimeout = \"5M\"");
     assert_eq!(error, "failover.timeout: \"5M\" must be at most 31 days; min is minutes, M is months");
 
@@ -148,20 +151,20 @@ async fn the_longest_times_do_not_overflow_and_longer_ones_are_refused() {
     let longest: String = keys.iter().map(|key| format!("{key} = \"31days\"\n")).collect();
     for mode in ["\"race\"", "\"sequential\"", "{ hedged = \"31days\" }"] {
         let section = format!("[failover]\nmode = {mode}\n{longest}");
-        assert_eq!(ask(&section, &[("a", 503), ("b", 200)]).await.0.status(), 200, "{mode}");
+        assert_eq!(send(&section, &[("a", 503), ("b", 200)]).await.0.status(), 200, "{mode}");
     }
 }
 
 // C25
 #[tokio::test(start_paused = true)]
-async fn the_header_names_who_served() {
-    let (response, _) = ask("[failover]\nserved_by = \"x-served-by\"", &[("a", 200)]).await;
+async fn served_by_names_the_backend() {
+    let (response, _) = send("[failover]\nserved_by = \"x-served-by\"", &[("a", 200)]).await;
     assert_eq!(response.headers()["x-served-by"], "a");
 }
 
 // C33
 #[tokio::test(start_paused = true)]
-async fn bodies_are_kept_within_what_is_said() {
+async fn bodies_are_kept_within_the_limits() {
     let backends = [("a", 503), ("b", 200)];
     for (section, attempts) in [
         ("mode = \"sequential\"", 2),
@@ -171,14 +174,14 @@ async fn bodies_are_kept_within_what_is_said() {
         ("mode = \"sequential\"\nreplay_memory = 0", 1),
         ("mode = \"sequential\"\nreplay_memory = \"1MiB\"", 2),
     ] {
-        let (_, ledger) = ask(&format!("[failover]\n{section}"), &backends).await;
+        let (_, ledger) = send(&format!("[failover]\n{section}"), &backends).await;
         assert_eq!(ledger.attempts().len(), attempts, "{section}");
     }
 }
 
 // C32
 #[tokio::test(start_paused = true)]
-async fn a_response_is_the_answer_from_the_commit_point_on() {
+async fn a_response_is_final_from_the_commit_point_on() {
     for (commit, served) in [("head", "a"), ("first_frame", "b")] {
         let text = format!("[failover]\nmode = \"sequential\"\ntimeout = \"1s\"\ncommit = \"{commit}\"");
         let config = good(&with_backends(&text, &["a", "b"]));
@@ -201,36 +204,36 @@ async fn a_response_is_the_answer_from_the_commit_point_on() {
     }
 }
 
-/// Eight bytes are announced; after four it breaks off, unless it is a good one.
-struct Announced {
-    left: u64,
+/// A body with a size hint of eight bytes. Unless it is good, it breaks off after four.
+struct SizedBody {
+    remaining: u64,
     is_good: bool,
 }
 
-impl http_body::Body for Announced {
+impl http_body::Body for SizedBody {
     type Data = Bytes;
     type Error = std::io::Error;
 
     fn poll_frame(mut self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, std::io::Error>>> {
-        if self.left == 4 && !self.is_good {
+        if self.remaining == 4 && !self.is_good {
             return Poll::Ready(Some(Err(std::io::ErrorKind::ConnectionReset.into())));
         }
-        self.left = self.left.saturating_sub(4);
+        self.remaining = self.remaining.saturating_sub(4);
         Poll::Ready(Some(Ok(Frame::data(Bytes::from_static(b"data")))))
     }
 
     fn is_end_stream(&self) -> bool {
-        self.left == 0
+        self.remaining == 0
     }
 
     fn size_hint(&self) -> SizeHint {
-        SizeHint::with_exact(self.left)
+        SizeHint::with_exact(self.remaining)
     }
 }
 
 // C32
 #[tokio::test(start_paused = true)]
-async fn small_answers_commit_whole_up_to_the_size() {
+async fn small_responses_commit_as_a_whole() {
     for (commit, served) in [
         ("\"head\"", "a"),
         ("\"first_frame\"", "a"),
@@ -243,7 +246,7 @@ async fn small_answers_commit_whole_up_to_the_size() {
         let fleet = config.fleet(|backend| {
             let is_good = backend.name() == "b";
             service_fn(move |_: Request<ReplayBody<Full<Bytes>>>| async move {
-                Ok::<_, Infallible>(Response::new(Announced { left: 8, is_good }))
+                Ok::<_, Infallible>(Response::new(SizedBody { remaining: 8, is_good }))
             })
         });
         let door = config.failover().layer(fleet.unwrap());

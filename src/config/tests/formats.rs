@@ -1,12 +1,14 @@
+//! Formats other than TOML, and names in other files.
+
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
 use super::*;
-use crate::{Status, outcome::Statuses, pick::StrategyName};
+use crate::{AdminStatus, outcome::Statuses, pick::StrategyName};
 
 // C58
 #[test]
-fn json_reads_like_toml() {
+fn json_is_read_like_toml() {
     let value = json!({
         "strategy": "shuffle",
         "failover": { "timeout": "5s", "mode": { "hedged": "20ms" }, "deadline": null },
@@ -27,7 +29,7 @@ fn json_reads_like_toml() {
 
 // C58
 #[test]
-fn what_only_other_formats_can_say_is_refused() {
+fn what_toml_cannot_express_is_refused() {
     let json = |text: &str| Config::read(&mut serde_json::Deserializer::from_str(text)).unwrap_err().to_string();
     assert_eq!(
         json(r#"{"backend": [{"name": "a", "weight": 1, "weight": 2}]}"#),
@@ -48,8 +50,8 @@ fn what_only_other_formats_can_say_is_refused() {
 
 // C58
 #[test]
-fn depth_is_bounded_by_us_too() {
-    // Made by hand: `json!` itself goes down all the way.
+fn the_depth_of_a_source_is_bounded() {
+    // Without `json!`, which is recursive.
     let mut deep = Value::from(1);
     for _ in 0..2_000 {
         deep = Value::from(vec![deep]);
@@ -66,16 +68,17 @@ fn depth_is_bounded_by_us_too() {
 
 // C9
 #[test]
-fn names_may_stand_in_the_files_of_others() {
+fn names_can_be_read_from_other_files() {
     #[derive(Debug, Deserialize, PartialEq)]
-    struct Mine {
+    struct OwnFile {
         strategy: StrategyName,
         statuses: Statuses,
-        status: Status,
+        status: AdminStatus,
     }
-    let mine: Mine =
+    let file: OwnFile =
         toml::from_str("strategy = \"Round-Robin\"\nstatuses = [429, \"5xx\"]\nstatus = \"draining\"").unwrap();
-    let expected = Mine { strategy: StrategyName::RoundRobin, statuses: Statuses::default(), status: Status::Draining };
-    assert_eq!(mine, expected);
-    assert!(toml::from_str::<Mine>("strategy = \"fastest\"").unwrap_err().to_string().contains("expected one of"));
+    let expected =
+        OwnFile { strategy: StrategyName::RoundRobin, statuses: Statuses::default(), status: AdminStatus::Draining };
+    assert_eq!(file, expected);
+    assert!(toml::from_str::<OwnFile>("strategy = \"fastest\"").unwrap_err().to_string().contains("must be one of"));
 }

@@ -1,24 +1,28 @@
+//! Tests of the configuration: files, the fleets and doors made of them, and errors.
+
 use std::{convert::Infallible, fmt::Debug};
 
 use bytes::Bytes;
 use http::{Request, Response};
 use http_body_util::{BodyExt, Full};
-use tower::{Layer, ServiceExt, service_fn};
+use tower::{Layer, service_fn};
 
-use super::{Config, Invalid};
+use super::{Config, ConfigError};
 use crate::{body::ReplayBody, failover::Ledger};
 
 mod backends;
 mod breaker;
 mod failover;
 mod formats;
+mod random;
 mod refusals;
 mod secrets;
-mod soup;
 
-/// Every variable with `KEY` in its name is set.
-fn read(text: &str) -> Result<Config, Invalid> {
-    let source = toml::Deserializer::parse(text).expect("TOML");
+/// Reads a file, and adds a backend if it has none. Every variable with `KEY` in its name is set.
+fn read(text: &str) -> Result<Config, ConfigError> {
+    let has_backends = text.lines().any(|line| line.starts_with("[[backend]]") || line.starts_with("backend ="));
+    let text = if has_backends { text.to_owned() } else { with_backends(text, &["only"]) };
+    let source = toml::Deserializer::parse(&text).expect("TOML");
     Config::read_with(source, |name| name.contains("KEY").then(|| format!("hush-{name}")))
 }
 
@@ -29,10 +33,10 @@ fn good(text: &str) -> Config {
 
 #[track_caller]
 fn refused(text: &str) -> String {
-    read(text).expect_err("is refused").to_string()
+    read(text).expect_err("a refused file").to_string()
 }
 
-/// A backend more, so that the sections are put to use.
+/// The text with these backends.
 fn with_backends(text: &str, names: &[&str]) -> String {
     let backends = names.iter().map(|name| format!("\n[[backend]]\nname = \"{name}\"\norigin = \"http://{name}\"\n"));
     text.to_owned() + &backends.collect::<String>()
@@ -42,8 +46,8 @@ fn debugged(value: &impl Debug) -> String {
     format!("{value:?}")
 }
 
-/// Sends a request through the door of the file, to backends that answer with these statuses.
-async fn ask(text: &str, statuses: &[(&str, u16)]) -> (Response<()>, Ledger) {
+/// Sends a request through the failover of the file, to backends that respond with these statuses.
+async fn send(text: &str, statuses: &[(&str, u16)]) -> (Response<()>, Ledger) {
     let names: Vec<_> = statuses.iter().map(|(name, _)| *name).collect();
     let config = good(&with_backends(text, &names));
     let fleet = config.fleet(|backend| {

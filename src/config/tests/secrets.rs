@@ -1,9 +1,11 @@
+//! Secrets: where they come from, and that nothing shows them.
+
 use super::*;
 
 const HUSH: &str = "hush";
 
-/// Every secret that is asked for is this one.
-fn read_with(value: Option<&str>, keys: &str) -> Result<Config, Invalid> {
+/// Reads a backend with these keys. Every secret has this value.
+fn read_with(value: Option<&str>, keys: &str) -> Result<Config, ConfigError> {
     let text = format!("[[backend]]\nname = \"openai\"\n{keys}");
     let source = toml::Deserializer::parse(&text).expect("TOML");
     Config::read_with(source, |_| value.map(str::to_owned))
@@ -11,7 +13,7 @@ fn read_with(value: Option<&str>, keys: &str) -> Result<Config, Invalid> {
 
 // C58, C59
 #[test]
-fn a_variable_that_is_missing_is_named() {
+fn a_missing_variable_is_named() {
     for (keys, path) in [("bearer = \"env:KEY\"", "bearer"), ("secrets = { api-key = \"env:KEY\" }", "secrets.api-key")]
     {
         let missing = read_with(None, keys).unwrap_err().to_string();
@@ -34,9 +36,9 @@ fn secrets_come_from_the_environment() {
 
 // C59
 #[test]
-fn no_refusal_shows_what_may_be_a_secret() {
+fn no_error_shows_what_may_be_a_secret() {
     for keys in [
-        // Literals, and what is near to a reference.
+        // Literals, and almost references.
         "bearer = \"hush\"",
         "bearer = \"env:sk-hush\"",
         "bearer = \"env:\\nhush\"",
@@ -58,7 +60,7 @@ fn no_refusal_shows_what_may_be_a_secret() {
         "origin = \"hush hush\"",
         "origin = [\"hush\"]",
         "host = \"hush\\n\"",
-        // Good references to bad values.
+        // Valid references, twice for one header.
         "bearer = \"env:KEY\"\nsecrets = { authorization = \"env:KEY\" }",
     ] {
         let invalid = read_with(Some(HUSH), keys).expect_err(keys);
@@ -78,7 +80,7 @@ fn no_refusal_shows_what_may_be_a_secret() {
 
 // C59
 #[test]
-fn nothing_that_is_made_shows_a_secret() {
+fn no_debug_output_shows_a_secret() {
     let config = read_with(Some(HUSH), "bearer = \"env:KEY\"\nsecrets = { api-key = \"env:KEY\" }").unwrap();
     let fleet = config.fleet(|_| ()).unwrap();
     let backend = &config.backends()[0];
@@ -88,7 +90,7 @@ fn nothing_that_is_made_shows_a_secret() {
 
 // C59
 #[test]
-fn a_literal_credential_is_told_where_it_belongs() {
+fn a_literal_credential_is_refused_with_the_key_to_use() {
     let literal = read_with(None, "headers = { Authorization = \"Bearer hush\" }").unwrap_err().to_string();
-    assert!(literal.contains("backend[0].headers.Authorization: is a secret: it belongs to `secrets`"), "{literal}");
+    assert!(literal.contains("backend[0].headers.Authorization: is a secret: set it in `secrets`"), "{literal}");
 }

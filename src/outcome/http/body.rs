@@ -1,4 +1,4 @@
-//! A response body that reports how it ended.
+//! A response body whose end is recorded.
 
 use std::{
     fmt,
@@ -10,86 +10,81 @@ use http::{HeaderMap, Response, StatusCode};
 use http_body::{Body, Frame, SizeHint};
 use pin_project_lite::pin_project;
 
-use super::super::{BoxError, CallGuard, InFlight, Outcome};
-
-/// Decides over the end of a body.
-pub trait ClassifyEnd {
-    /// The body ended as it should, with these trailers if it had any.
-    fn end(self, trailers: Option<&HeaderMap>) -> Outcome;
-
-    /// The body broke off.
-    fn error(self, error: &BoxError) -> Outcome;
-}
+use super::{
+    super::{BoxError, CallGuard, InFlight, Outcome},
+    end::{ClassifyEnd, HttpEnd},
+};
 
 pin_project! {
-    /// A response body that is passed on as it is, and whose end is recorded.
+    /// A response body that passes on the frames of another, and records how it ended.
     ///
-    /// The call counts as in flight until the last frame, an error, or the drop, whichever is
-    /// first. Dropped before its end, it says nothing: the caller left.
+    /// The call is in flight until the last frame, an error, or a drop, whichever comes first. A drop before the end is
+    /// neutral: the caller stopped reading.
     ///
-    /// Its error is a [`BoxError`] holding the one of `B`, since that is what can be looked into.
-    pub struct WatchedBody<B, J> {
+    /// Its error is a [`BoxError`] that holds the error of `B`.
+    pub struct WatchedBody<B, E = HttpEnd> {
         #[pin]
         inner: B,
-        // `None` once the end was seen.
-        judge: Option<J>,
+        // `None` once the end is recorded.
+        end: Option<E>,
         guard: Option<CallGuard>,
     }
 }
 
-impl<B, J> WatchedBody<B, J>
+impl<B, E> WatchedBody<B, E>
 where
     B: Body,
-    J: ClassifyEnd,
+    E: ClassifyEnd,
 {
-    /// Watches `inner`. One that has ended already, being empty, is reported at once: nobody may
-    /// ever poll it.
-    pub fn new(inner: B, judge: J, guard: CallGuard) -> Self {
-        let (mut judge, mut guard) = (Some(judge), Some(guard));
+    /// Creates a body that watches `inner`.
+    ///
+    /// The end of an empty body is recorded here, since it may never be polled.
+    pub fn new(inner: B, end: E, guard: CallGuard) -> Self {
+        let (mut end, mut guard) = (Some(end), Some(guard));
         if inner.is_end_stream() {
-            end(&mut judge, &mut guard, None);
+            record_end(&mut end, &mut guard, None);
         }
-        Self { inner, judge, guard }
+        Self { inner, end, guard }
     }
 }
 
-impl<B, J> WatchedBody<B, J>
+impl<B, E> WatchedBody<B, E>
 where
     B: Body,
-    J: ClassifyEnd,
+    E: ClassifyEnd,
 {
-    /// Watches the body of a response. An upgraded connection goes on after its response: its call is kept
-    /// [`InFlight`] in the extensions.
-    pub(super) fn watch(judge: J, response: Response<B>, mut guard: CallGuard) -> Response<Self> {
+    /// Watches the body of a response. An upgraded connection outlives its response, so its call is kept in flight by
+    /// an [`InFlight`] in the extensions.
+    pub(super) fn watch(end: E, response: Response<B>, mut guard: CallGuard) -> Response<Self> {
         if response.status() != StatusCode::SWITCHING_PROTOCOLS {
-            return response.map(|body| Self::new(body, judge, guard));
+            return response.map(|body| Self::new(body, end, guard));
         }
-        // The head is all that can be told of it.
+        // Nothing after the head is seen here.
         guard.commit();
         guard.outcome(&Outcome::Success);
-        let mut response = response.map(|inner| Self { inner, judge: None, guard: None });
+        let mut response = response.map(|inner| Self { inner, end: None, guard: None });
         response.extensions_mut().insert(InFlight::new(guard));
         response
     }
 }
 
-impl<B, J> WatchedBody<B, J> {
-    /// The body inside.
+impl<B, E> WatchedBody<B, E> {
+    /// Returns the inner body.
     pub fn inner(&self) -> &B {
         &self.inner
     }
 
-    /// What keeps account of the call; none in a body that was made without a call.
+    /// Returns the guard of the call, or `None` for a body without a call.
     pub fn guard(&mut self) -> Option<&mut CallGuard> {
         self.guard.as_mut()
     }
 }
 
-impl<B, J> Body for WatchedBody<B, J>
+impl<B, E> Body for WatchedBody<B, E>
 where
     B: Body,
     B::Error: Into<BoxError>,
-    J: ClassifyEnd,
+    E: ClassifyEnd,
 {
     type Data = B::Data;
     type Error = BoxError;
@@ -103,23 +98,23 @@ where
         Poll::Ready(match ready!(frame) {
             Some(Ok(frame)) => {
                 if let Some(trailers) = frame.trailers_ref() {
-                    end(this.judge, this.guard, Some(trailers));
+                    record_end(this.end, this.guard, Some(trailers));
                 } else if this.inner.is_end_stream() {
-                    // Servers do not poll again for a `None` that they know of.
-                    end(this.judge, this.guard, None);
+                    // A server does not poll again for the final `None`.
+                    record_end(this.end, this.guard, None);
                 }
                 Some(Ok(frame))
             }
             Some(Err(error)) => {
                 let error = error.into();
-                if let Some((judge, guard)) = this.judge.take().zip(this.guard.as_mut()) {
-                    guard.outcome(&judge.error(&error));
+                if let Some((end, guard)) = this.end.take().zip(this.guard.as_mut()) {
+                    guard.outcome(&end.error(&error));
                     guard.end();
                 }
                 Some(Err(error))
             }
             None => {
-                end(this.judge, this.guard, None);
+                record_end(this.end, this.guard, None);
                 None
             }
         })
@@ -134,27 +129,26 @@ where
     }
 }
 
-fn end<J: ClassifyEnd>(judge: &mut Option<J>, guard: &mut Option<CallGuard>, trailers: Option<&HeaderMap>) {
-    if let Some((judge, guard)) = judge.take().zip(guard.as_mut()) {
-        guard.outcome(&judge.end(trailers));
+fn record_end<E: ClassifyEnd>(end: &mut Option<E>, guard: &mut Option<CallGuard>, trailers: Option<&HeaderMap>) {
+    if let Some((end, guard)) = end.take().zip(guard.as_mut()) {
+        guard.outcome(&end.end(trailers));
         guard.end();
     }
 }
 
-/// Unwatched, for middleware that makes responses of its own.
-impl<B: Default, J> Default for WatchedBody<B, J> {
+/// An unwatched body, for middleware that makes responses of its own.
+impl<B: Default, E> Default for WatchedBody<B, E> {
     fn default() -> Self {
-        Self { inner: B::default(), judge: None, guard: None }
+        Self { inner: B::default(), end: None, guard: None }
     }
 }
 
-/// Without the body inside: what it holds is not for logs.
-impl<B, J> fmt::Debug for WatchedBody<B, J> {
+/// Does not show the inner body, which may hold data that must not be logged.
+impl<B, E> fmt::Debug for WatchedBody<B, E> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("WatchedBody").field("watched", &self.judge.is_some()).finish_non_exhaustive()
+        f.debug_struct("WatchedBody").field("watched", &self.end.is_some()).finish_non_exhaustive()
     }
 }
 
 #[cfg(test)]
-#[path = "body_tests.rs"]
 mod tests;

@@ -1,44 +1,44 @@
-//! The default classifier for HTTP and gRPC.
+//! The settings of the default classifier.
 
 use super::{Statuses, codes::FailureCodes};
 
-/// What came of an HTTP or gRPC call.
+/// The default classifier, for HTTP and gRPC.
 ///
-/// | seen | outcome |
+/// | event | outcome |
 /// |---|---|
-/// | status 429 or 500–599 | failure, with the `Retry-After` it came with |
+/// | status 429 or 500–599 | failure, with the `Retry-After` of the response |
 /// | any other status | success |
-/// | an error | what [`inspect`](crate::outcome::inspect) finds in it |
-/// | a body that breaks off | failure |
-/// | `grpc-status` in the headers of `application/grpc*` | decides at once |
-/// | `application/grpc` without one | the trailers decide at the end of the body; ending without is a failure |
+/// | an error | that of [`inspect`](crate::outcome::inspect) |
+/// | a body that ends with an error | failure |
+/// | `application/grpc*` with a `grpc-status` among the headers | by the code, at the head |
+/// | `application/grpc` without it | by the code in the trailers; a failure if there is none |
 ///
-/// Which gRPC codes count is told at [`grpc_codes`](Self::grpc_codes).
+/// For the gRPC codes that are failures, see `grpc_codes` (feature `http`).
 ///
 /// ```
 /// use tower_fleet::outcome::{HttpClassifier, Statuses};
 ///
-/// // What most APIs need.
+/// // The default suits most APIs.
 /// let classifier = HttpClassifier::new();
 ///
-/// // Only an overloaded gateway counts, and a stream is good when it has ended well.
+/// // Other statuses are failures, and a success is recorded at the end of the body.
 /// let classifier = HttpClassifier::new()
-///     .statuses(Statuses::none().and(429)?.and(502..=504)?)
+///     .statuses(Statuses::none().and(429)?.and_range(502..=504)?)
 ///     .success_at_end(true);
 /// # let _ = classifier;
-/// # Ok::<_, tower_fleet::outcome::InvalidStatus>(())
+/// # Ok::<_, tower_fleet::InvalidSetting>(())
 /// ```
 #[derive(Clone, Copy, Debug)]
 pub struct HttpClassifier {
     pub(super) statuses: Statuses,
-    #[cfg_attr(not(feature = "http"), expect(dead_code, reason = "asked about responses"))]
+    #[cfg_attr(not(feature = "http"), expect(dead_code, reason = "read when a response is classified"))]
     pub(super) grpc: FailureCodes,
     pub(super) network_errors: bool,
     pub(super) success_at_end: bool,
 }
 
 impl HttpClassifier {
-    /// The defaults, as in the table above.
+    /// Creates a classifier with the defaults of the table above.
     pub fn new() -> Self {
         Self {
             statuses: Statuses::default(),
@@ -48,27 +48,26 @@ impl HttpClassifier {
         }
     }
 
-    /// Replaces the list of statuses that are failures.
+    /// Sets the statuses that are failures. Default 429 and 500–599.
     pub fn statuses(mut self, statuses: Statuses) -> Self {
         self.statuses = statuses;
         self
     }
 
-    /// Whether errors of the network count, connections that break under a body included. They do
-    /// by default.
+    /// Sets whether errors of the network are failures, such as a connection that breaks, a timeout of the socket, or
+    /// an unknown error. Default `true`; with `false` they are neutral.
     ///
-    /// Switched off, what is left are errors with a reason of their own: timeouts of a middleware,
-    /// shed requests, a [`Failure`](crate::outcome::Failure) in the chain. A timeout of the socket is an error of the
-    /// network.
+    /// Other errors always count: timeouts of a middleware, shed requests, and a [`Failure`](crate::outcome::Failure)
+    /// in the source chain.
     pub fn network_errors(mut self, count: bool) -> Self {
         self.network_errors = count;
         self
     }
 
-    /// Whether a good head is not enough for a success and the body must end well too.
+    /// Sets whether a success is recorded when the body has ended well, and not with the head. Default `false`.
     ///
-    /// Off by default: a stream that never ends would never succeed, and a half-open breaker would
-    /// wait for it. gRPC waits for its trailers in any case.
+    /// With `true`, a stream that never ends never succeeds, so that a half-open circuit does not close. Native gRPC
+    /// always waits for the trailers.
     pub fn success_at_end(mut self, wait: bool) -> Self {
         self.success_at_end = wait;
         self

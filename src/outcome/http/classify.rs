@@ -1,41 +1,31 @@
-//! What the default classifier makes of responses, errors and the ends of bodies.
+//! The default classifier at work: heads, errors, and the statuses of a gateway.
 
-use http::{HeaderMap, Response, StatusCode};
+use http::{Response, StatusCode};
 use http_body::Body;
 use tower_http::classify::GrpcCode;
 
 use super::{
-    super::{BoxError, CallGuard, Classify, Failure, FailureKind, Outcome, Verdict, clue::Finding, error::find},
-    ClassifyEnd, HttpClassifier, StatusRange, Statuses, WatchedBody,
-    codes::FailureCodes,
-    grpc, retry_after,
+    super::{BoxError, CallGuard, Classify, Failure, FailureKind, Outcome, Verdict, error::find},
+    HttpClassifier, HttpEnd, Statuses, WatchedBody, grpc, retry_after,
 };
 
-/// What [`HttpClassifier`] remembers of one call, and its judge of the end of the body.
-#[derive(Clone, Copy, Debug)]
-pub struct HttpEnd {
-    grpc: FailureCodes,
-    network_errors: bool,
-    owes_status: bool,
-}
-
 impl HttpClassifier {
-    /// Replaces the list of gRPC codes that are failures. `Ok` never is.
+    /// Sets the gRPC codes that are failures. OK never is.
     ///
-    /// | code | by default | why |
+    /// | code | default | reason |
     /// |---|---|---|
-    /// | UNKNOWN, INTERNAL, DATA_LOSS | failure | the backend broke, a 500 elsewhere |
-    /// | UNAVAILABLE | failure | a 503 |
-    /// | DEADLINE_EXCEEDED | failure | a 504 |
-    /// | RESOURCE_EXHAUSTED | failure | a 429 |
-    /// | CANCELLED | neutral | the caller left |
-    /// | UNIMPLEMENTED | success | requests for a method that no backend has (reflection) would cool the whole fleet |
-    /// | ABORTED, FAILED_PRECONDITION | success | the state of the data, the same everywhere |
-    /// | the others | success | the caller's mistakes, a 4xx elsewhere |
+    /// | UNKNOWN, INTERNAL, DATA_LOSS | failure | the backend failed, as with a 500 |
+    /// | UNAVAILABLE | failure | as a 503 |
+    /// | DEADLINE_EXCEEDED | failure | as a 504 |
+    /// | RESOURCE_EXHAUSTED | failure | as a 429 |
+    /// | CANCELLED | neutral | the caller cancelled the call |
+    /// | UNIMPLEMENTED | success | calls of a method that no backend has, such as reflection, would open all circuits |
+    /// | ABORTED, FAILED_PRECONDITION | success | the state of the data, which is the same at every backend |
+    /// | all others | success | a fault of the request, as with a 4xx |
     ///
-    /// A code that no specification knows counts as UNKNOWN. OpenTelemetry and Envoy's outlier
-    /// detection count the same codes but for two: UNIMPLEMENTED counts there, and
-    /// RESOURCE_EXHAUSTED does not; here it goes with 429.
+    /// A code outside the specification counts as UNKNOWN. OpenTelemetry and Envoy's outlier detection have the same
+    /// list but for two codes: UNIMPLEMENTED is a failure there, and RESOURCE_EXHAUSTED, which is treated like 429
+    /// here, is not.
     pub fn grpc_codes(mut self, codes: impl IntoIterator<Item = GrpcCode>) -> Self {
         self.grpc = codes.into_iter().map(|code| code as i32).collect();
         self
@@ -70,7 +60,7 @@ where
     }
 
     fn error(&self, call: HttpEnd, error: &BoxError) -> Outcome {
-        call.admit(find(&**error))
+        call.outcome_of(find(&**error))
     }
 
     fn watch(&self, call: HttpEnd, response: Response<B>, guard: CallGuard) -> Self::Watched {
@@ -80,40 +70,6 @@ where
     fn guard(watched: &mut Self::Watched) -> Option<&mut CallGuard> {
         watched.body_mut().guard()
     }
-}
-
-impl HttpEnd {
-    /// Leaves the network out, if it does not count.
-    fn admit(&self, finding: Finding) -> Outcome {
-        if finding.network && !self.network_errors { Outcome::Neutral } else { finding.outcome }
-    }
-}
-
-impl ClassifyEnd for HttpEnd {
-    fn end(self, trailers: Option<&HeaderMap>) -> Outcome {
-        if !self.owes_status {
-            return Outcome::Success;
-        }
-        // A stream that ends without its status was cut on its way.
-        trailers.and_then(|trailers| grpc::outcome(trailers, self.grpc)).unwrap_or(FailureKind::Body.into())
-    }
-
-    fn error(self, error: &BoxError) -> Outcome {
-        self.admit(broken_off(error))
-    }
-}
-
-/// What the error of a body says. Its head was good, so whatever failed on the way is one kind of
-/// failure.
-pub(super) fn broken_off(error: &BoxError) -> Finding {
-    let mut finding = find(&**error);
-    if let Outcome::Failure(failure) = finding.outcome
-        && finding.network
-        && failure.kind() != FailureKind::Timeout
-    {
-        finding.outcome = FailureKind::Body.into();
-    }
-    finding
 }
 
 impl FromIterator<StatusCode> for Statuses {
@@ -126,13 +82,7 @@ impl FromIterator<StatusCode> for Statuses {
     }
 }
 
-impl From<StatusCode> for StatusRange {
-    fn from(code: StatusCode) -> Self {
-        Self::from(code.as_u16())
-    }
-}
-
-/// The status by which a gateway says that a backend failed so.
+/// The status with which a gateway responds to this kind of failure.
 pub(crate) fn gateway_status(kind: FailureKind) -> StatusCode {
     match kind {
         FailureKind::Timeout => StatusCode::GATEWAY_TIMEOUT,
@@ -141,6 +91,13 @@ pub(crate) fn gateway_status(kind: FailureKind) -> StatusCode {
     }
 }
 
+/// The gRPC code with which a gateway responds to this kind of failure.
+pub(crate) fn grpc_code(kind: FailureKind) -> GrpcCode {
+    match kind {
+        FailureKind::Timeout => GrpcCode::DeadlineExceeded,
+        _ => GrpcCode::Unavailable,
+    }
+}
+
 #[cfg(test)]
-#[path = "classifier_tests.rs"]
 mod tests;

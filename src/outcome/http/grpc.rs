@@ -1,4 +1,4 @@
-//! What a gRPC status says about the backend.
+//! The gRPC status of a response.
 
 use http::{HeaderMap, StatusCode, header};
 
@@ -10,15 +10,16 @@ use super::{
 
 const CANCELLED: i32 = 1;
 
-/// How a response is gRPC.
+/// The two kinds of gRPC response.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Flavour {
     /// `application/grpc`, `application/grpc+proto` …: the status is in the trailers.
     Native,
-    /// `application/grpc-web…`: the trailers are in the body, where they are not looked for.
+    /// `application/grpc-web…`: the trailers are in the body, which is not parsed.
     Web,
 }
 
+/// The kind of a gRPC response, by its `content-type`. `None` for other responses.
 pub(super) fn flavour(headers: &HeaderMap) -> Option<Flavour> {
     const PREFIX: &[u8] = b"application/grpc";
     let (start, rest) = headers.get(header::CONTENT_TYPE)?.as_bytes().split_at_checked(PREFIX.len())?;
@@ -32,10 +33,10 @@ pub(super) fn flavour(headers: &HeaderMap) -> Option<Flavour> {
     }
 }
 
-/// What the `grpc-status` in headers or trailers says, if there is one.
+/// The outcome by the `grpc-status` in headers or trailers, if there is one.
 pub(super) fn outcome(headers: &HeaderMap, failures: FailureCodes) -> Option<Outcome> {
     let code = headers.get("grpc-status")?;
-    // As every gRPC client does: a status that cannot be read is UNKNOWN.
+    // An unreadable status is UNKNOWN, as for every gRPC client.
     let code = code.to_str().ok().and_then(|code| code.trim().parse().ok()).unwrap_or(UNKNOWN);
     Some(if failures.contains(code) {
         Failure::new(FailureKind::Grpc(code)).retry_after(retry_after::from_headers(headers)).into()
@@ -46,8 +47,7 @@ pub(super) fn outcome(headers: &HeaderMap, failures: FailureCodes) -> Option<Out
     })
 }
 
-/// Whether the trailers of a response must have a status. Without a 200 the HTTP status stands
-/// alone.
+/// Whether the trailers of a response must have a status. If the HTTP status is not 200, that alone decides.
 pub(super) fn owes_status(status: StatusCode, flavour: Flavour) -> bool {
     status == StatusCode::OK && flavour == Flavour::Native
 }

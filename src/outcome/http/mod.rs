@@ -1,9 +1,7 @@
-//! What came of a call over HTTP: status, gRPC status, the end of the body, `Retry-After`, the
-//! errors of the wire.
-
+//! Outcomes of calls over HTTP and gRPC: statuses, the ends of bodies, `Retry-After`, errors of hyper and h2.
 //!
-//! The classifier's type and its settings are there without the feature `http` too, since it is the default of every
-//! fleet; what it does with a response needs the feature.
+//! [`HttpClassifier`] and its settings exist without the feature `http`, since it is the default type parameter of
+//! every fleet. Its implementation of [`Classify`](super::Classify) needs the feature.
 
 #[cfg(feature = "http")]
 mod body;
@@ -11,6 +9,8 @@ mod classifier;
 #[cfg(feature = "http")]
 mod classify;
 mod codes;
+#[cfg(feature = "http")]
+mod end;
 #[cfg(feature = "http")]
 mod grpc;
 #[cfg(feature = "http")]
@@ -22,15 +22,12 @@ mod tower_http;
 pub(super) mod wire;
 
 #[cfg(feature = "http")]
-pub(crate) use self::classify::gateway_status;
+pub(crate) use self::classify::{gateway_status, grpc_code};
 #[cfg(feature = "http")]
 pub use self::{
-    body::{ClassifyEnd, WatchedBody},
-    classify::HttpEnd,
+    body::WatchedBody,
+    end::{ClassifyEnd, HttpEnd},
     retry_after::retry_after,
     tower_http::{TowerHttp, TowerHttpCall},
 };
-pub use self::{
-    classifier::HttpClassifier,
-    status::{InvalidStatus, StatusRange, Statuses},
-};
+pub use self::{classifier::HttpClassifier, status::Statuses};

@@ -1,13 +1,13 @@
-//! When a backend wants to see us again.
+//! `Retry-After`, and its counterpart in gRPC.
 
 use std::time::{Duration, SystemTime};
 
 use http::{HeaderMap, HeaderValue, header};
 
-/// Reads a `Retry-After` value: seconds, or a date in any of the three forms of RFC 9110, 5.6.7.
+/// Parses a `Retry-After` value: seconds, or a date in any of the three forms of RFC 9110, 5.6.7.
 ///
-/// A date that has passed is zero, a number that is too large saturates, anything else that is not
-/// a number or a date is `None`.
+/// Returns zero for a date in the past, `u64::MAX` seconds for a number that is too large, and `None` for anything
+/// else.
 ///
 /// ```
 /// use std::time::{Duration, UNIX_EPOCH};
@@ -23,19 +23,18 @@ use http::{HeaderMap, HeaderValue, header};
 pub fn retry_after(value: &HeaderValue, now: SystemTime) -> Option<Duration> {
     let value = value.to_str().ok()?.trim();
     if !value.is_empty() && value.bytes().all(|byte| byte.is_ascii_digit()) {
-        // All digits: the only thing that can go wrong is that there are too many.
+        // All digits, so the only possible error is overflow.
         return Some(Duration::from_secs(value.parse().unwrap_or(u64::MAX)));
     }
     let date = httpdate::parse_http_date(value).ok()?;
     Some(date.duration_since(now).unwrap_or_default())
 }
 
-/// What a response says about coming back.
+/// The time after which the backend wants the next request, by the headers or trailers of a response.
 ///
-/// gRPC servers say it in `grpc-retry-pushback-ms`, where a negative number means "not at all"
-/// (gRFC A6) and is ignored here: whether to retry is not decided by a classifier. A date is
-/// compared with the response's own `Date`, if it has one, so that clocks that differ do not
-/// matter.
+/// gRPC servers send `grpc-retry-pushback-ms`. A negative number there means "do not retry" (gRFC A6) and is ignored,
+/// since a classifier does not decide that. A date is compared with the `Date` of the response, if it has one, so that
+/// the clock of the backend may differ from ours.
 pub(super) fn from_headers(headers: &HeaderMap) -> Option<Duration> {
     if let Some(pushback) = headers.get("grpc-retry-pushback-ms") {
         return Some(Duration::from_millis(pushback.to_str().ok()?.trim().parse().ok()?));
@@ -68,7 +67,7 @@ mod tests {
     }
 
     #[test]
-    fn reads_seconds_and_all_three_dates() {
+    fn seconds_and_the_three_forms_of_a_date_are_parsed() {
         // C52
         assert_eq!(read("0", 0), Some(0));
         assert_eq!(read("007", 0), Some(7));
@@ -81,7 +80,7 @@ mod tests {
     }
 
     #[test]
-    fn saturates_and_ignores_garbage() {
+    fn large_numbers_saturate_and_other_text_is_ignored() {
         // C52, C58
         assert_eq!(read("99999999999999999999999999", 0), Some(u64::MAX));
         assert!(read("Fri, 31 Dec 9999 23:59:59 GMT", 0).is_some());
@@ -94,7 +93,7 @@ mod tests {
     }
 
     #[test]
-    fn the_clock_of_the_backend_is_used_when_it_shows_it() {
+    fn a_date_is_compared_with_the_date_of_the_response() {
         let mut headers = HeaderMap::new();
         headers.insert(header::RETRY_AFTER, HeaderValue::from_static("Sun, 06 Nov 1994 08:49:37 GMT"));
         assert_eq!(from_headers(&headers), Some(Duration::ZERO));
@@ -103,7 +102,7 @@ mod tests {
     }
 
     #[test]
-    fn grpc_pushback_is_read_unless_negative() {
+    fn grpc_pushback_is_parsed_unless_negative() {
         let pushback = |value| {
             let mut headers = HeaderMap::new();
             headers.insert("grpc-retry-pushback-ms", HeaderValue::from_static(value));

@@ -1,56 +1,58 @@
 //! Sets of status codes.
 
-use std::{error, fmt, ops::RangeInclusive, str::FromStr};
+use std::{fmt, ops::RangeInclusive, str::FromStr};
 
-/// What `http::StatusCode` can hold, and so what a response can have.
+use crate::setting::InvalidSetting;
+
+/// The range of `http::StatusCode`, and so of every response.
 const FIRST: u16 = 100;
 const LAST: u16 = 999;
 const WORDS: usize = (LAST - FIRST) as usize / 64 + 1;
 
-/// A set of status codes.
+/// A set of HTTP status codes.
 ///
-/// The default is what counts as a failure when nothing else is said: 429 and 500–599.
+/// The default is the set that counts as failures by default: 429 and 500–599.
 ///
 /// ```
 /// use tower_fleet::outcome::Statuses;
 ///
-/// let statuses = Statuses::none().and(408)?.and(502..=504)?;
+/// let statuses = Statuses::none().and(408)?.and_range(502..=504)?;
 /// assert_eq!(statuses, "408, 502-504".parse()?);
 /// assert!(!statuses.contains(500));
 ///
 /// let error = "429, 5000".parse::<Statuses>().unwrap_err();
-/// assert!(error.to_string().starts_with(r#"invalid status "5000": expected"#));
-/// # Ok::<_, tower_fleet::outcome::InvalidStatus>(())
+/// assert!(error.to_string().starts_with("status `5000` must be a code or a range"));
+/// # Ok::<_, tower_fleet::InvalidSetting>(())
 /// ```
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub struct Statuses {
     bits: [u64; WORDS],
 }
 
-/// One code, or a range of them.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct StatusRange(RangeInclusive<u16>);
-
-/// A status code that cannot be.
-#[derive(Clone, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct InvalidStatus {
-    value: String,
-}
-
 impl Statuses {
-    /// No status at all.
+    /// Creates an empty set.
     pub const fn none() -> Self {
         Self { bits: [0; WORDS] }
     }
 
-    /// Adds a code or a range: `429`, `500..=599`.
-    pub fn and(mut self, codes: impl Into<StatusRange>) -> Result<Self, InvalidStatus> {
-        let StatusRange(codes) = codes.into();
+    /// Adds a code.
+    ///
+    /// # Errors
+    ///
+    /// Returns an error unless the code is from 100 to 999.
+    pub fn and(self, code: u16) -> Result<Self, InvalidSetting> {
+        self.and_range(code..=code)
+    }
+
+    /// Adds a range of codes, such as `500..=599`.
+    ///
+    /// # Errors
+    ///
+    /// Returns an error if the range is empty, or has a code that is not from 100 to 999.
+    pub fn and_range(mut self, codes: RangeInclusive<u16>) -> Result<Self, InvalidSetting> {
         let (first, last) = (*codes.start(), *codes.end());
         if first < FIRST || last > LAST || first > last {
-            let value = if first == last { first.to_string() } else { format!("{first}-{last}") };
-            return Err(InvalidStatus { value });
+            return Err(invalid(&if first == last { first.to_string() } else { format!("{first}-{last}") }));
         }
         for code in codes {
             self.insert(code);
@@ -58,7 +60,7 @@ impl Statuses {
         Ok(self)
     }
 
-    /// Whether the code is in the set.
+    /// Returns whether the code is in the set.
     pub const fn contains(&self, code: u16) -> bool {
         if code < FIRST || code > LAST {
             return false;
@@ -67,13 +69,26 @@ impl Statuses {
         self.bits[index / 64] >> (index % 64) & 1 == 1
     }
 
-    /// The codes of the set, the lowest first.
+    /// Returns the codes of the set, the lowest first.
     pub fn iter(&self) -> impl Iterator<Item = u16> + use<> {
         let this = *self;
         (FIRST..=LAST).filter(move |code| this.contains(*code))
     }
 
-    /// `code` lies between `FIRST` and `LAST`.
+    /// Adds a code, a range or a class in the notation of files: `429`, `500-599`, `5xx`.
+    pub(crate) fn and_text(self, item: &str) -> Result<Self, InvalidSetting> {
+        let code = |digits: &str| digits.trim().parse::<u16>().ok();
+        let range = if let Some(class) = item.trim().strip_suffix("xx").or_else(|| item.trim().strip_suffix("XX")) {
+            code(class).filter(|class| (1..=9).contains(class)).map(|class| class * 100..=class * 100 + 99)
+        } else if let Some((first, last)) = item.split_once('-') {
+            code(first).zip(code(last)).map(|(first, last)| first..=last)
+        } else {
+            code(item).map(|code| code..=code)
+        };
+        self.and_range(range.ok_or_else(|| invalid(item.trim()))?)
+    }
+
+    /// Adds a code, which must be from `FIRST` to `LAST`.
     pub(super) const fn insert(&mut self, code: u16) {
         let index = (code - FIRST) as usize;
         self.bits[index / 64] |= 1 << (index % 64);
@@ -91,22 +106,22 @@ impl Statuses {
     };
 }
 
-/// 429 and 500–599: too much was asked of the backend, or it broke. Other 4xx are the caller's.
+/// 429 and 500–599: the backend is overloaded or has failed. Other 4xx codes are faults of the request.
 impl Default for Statuses {
     fn default() -> Self {
         Self::FAILURES
     }
 }
 
-/// Codes, ranges and classes between commas: `429, 500-599`, `429,5xx`. Nothing is the empty set.
+/// Parses codes, ranges and classes, separated by commas: `429, 500-599` or `429,5xx`. An empty text is the empty set.
 impl FromStr for Statuses {
-    type Err = InvalidStatus;
+    type Err = InvalidSetting;
 
-    fn from_str(list: &str) -> Result<Self, InvalidStatus> {
+    fn from_str(list: &str) -> Result<Self, InvalidSetting> {
         if list.trim().is_empty() {
             return Ok(Self::none());
         }
-        list.split(',').try_fold(Self::none(), |statuses, item| statuses.and(item.parse::<StatusRange>()?))
+        list.split(',').try_fold(Self::none(), Self::and_text)
     }
 }
 
@@ -129,51 +144,10 @@ impl fmt::Debug for Statuses {
     }
 }
 
-impl FromStr for StatusRange {
-    type Err = InvalidStatus;
-
-    fn from_str(item: &str) -> Result<Self, InvalidStatus> {
-        let item = item.trim();
-        let code = |digits: &str| digits.trim().parse::<u16>().ok();
-        let range = if let Some(class) = item.strip_suffix("xx").or_else(|| item.strip_suffix("XX")) {
-            code(class).filter(|class| (1..=9).contains(class)).map(|class| class * 100..=class * 100 + 99)
-        } else if let Some((first, last)) = item.split_once('-') {
-            code(first).zip(code(last)).map(|(first, last)| first..=last)
-        } else {
-            code(item).map(|code| code..=code)
-        };
-        // What is refused may be a megabyte long.
-        range.map(Self).ok_or_else(|| InvalidStatus { value: item.chars().take(80).collect() })
-    }
+fn invalid(value: &str) -> InvalidSetting {
+    let reason = "must be a code or a range from 100 to 999, or a class (5xx)";
+    InvalidSetting::of("", "status", format_args!("`{value}`"), reason)
 }
-
-impl From<u16> for StatusRange {
-    fn from(code: u16) -> Self {
-        Self(code..=code)
-    }
-}
-
-impl From<RangeInclusive<u16>> for StatusRange {
-    fn from(codes: RangeInclusive<u16>) -> Self {
-        Self(codes)
-    }
-}
-
-impl InvalidStatus {
-    /// What was given.
-    pub fn value(&self) -> &str {
-        &self.value
-    }
-}
-
-impl fmt::Display for InvalidStatus {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let value = &self.value;
-        write!(f, "invalid status {value:?}: expected a code or range from 100 to 999, or a class (5xx)")
-    }
-}
-
-impl error::Error for InvalidStatus {}
 
 #[cfg(test)]
 mod tests {
@@ -194,14 +168,14 @@ mod tests {
     }
 
     #[test]
-    fn the_ends_of_the_range_fit() {
-        let all = Statuses::none().and(FIRST..=LAST).unwrap();
+    fn the_ends_of_the_range_are_included() {
+        let all = Statuses::none().and_range(FIRST..=LAST).unwrap();
         assert_eq!(all.iter().count(), 900);
         assert!(all.contains(100) && all.contains(999) && !all.contains(99) && !all.contains(1000));
     }
 
     #[test]
-    fn what_cannot_be_a_status_is_refused_by_name() {
+    fn invalid_statuses_are_refused_by_name() {
         // C58
         for (list, value) in [
             ("99", "99"),
@@ -218,19 +192,18 @@ mod tests {
             ("5xx\u{7f}", "5xx\u{7f}"),
         ] {
             let error = list.parse::<Statuses>().unwrap_err();
-            assert_eq!(error.value(), value, "{list}");
-            assert!(error.to_string().contains(&format!("{value:?}")), "{error}");
+            assert_eq!(error.value(), format!("`{}`", value.escape_debug()), "{list}");
         }
         assert!(Statuses::none().and(99).is_err());
         #[expect(clippy::reversed_empty_ranges)]
-        let reversed = Statuses::none().and(600..=500);
-        assert_eq!(reversed.unwrap_err().value(), "600-500");
+        let reversed = Statuses::none().and_range(600..=500);
+        assert_eq!(reversed.unwrap_err().value(), "`600-500`");
     }
 
     #[test]
-    fn what_is_refused_is_shown_short() {
+    fn a_refused_text_is_shown_shortened() {
         // C58
-        assert!("x".repeat(100_000).parse::<Statuses>().unwrap_err().to_string().len() < 200);
+        assert!("x".repeat(100_000).parse::<Statuses>().unwrap_err().to_string().len() < 300);
     }
 
     #[test]
@@ -243,7 +216,7 @@ mod tests {
     #[test]
     fn classes_and_codes_mix() {
         let mixed = "4XX, 503".parse::<Statuses>().unwrap();
-        assert_eq!(mixed, Statuses::none().and(400..=499).unwrap().and(StatusCode::SERVICE_UNAVAILABLE).unwrap());
+        assert_eq!(mixed, Statuses::none().and_range(400..=499).unwrap().and(503).unwrap());
         assert_eq!(Statuses::from_iter([StatusCode::BAD_GATEWAY]).iter().collect::<Vec<_>>(), [502]);
     }
 
@@ -256,11 +229,11 @@ mod tests {
         }
 
         #[test]
-        fn holds_exactly_what_was_put_in(
+        fn a_set_holds_exactly_the_added_codes(
             first in 100u16..=999, len in 0u16..50, code in any::<u16>(),
         ) {
             let last = (first + len).min(999);
-            let statuses = Statuses::none().and(first..=last).unwrap();
+            let statuses = Statuses::none().and_range(first..=last).unwrap();
             prop_assert_eq!(statuses.contains(code), (first..=last).contains(&code));
         }
     }

@@ -1,4 +1,4 @@
-//! Classifiers of `tower_http`, plugged in.
+//! The adapter for classifiers of `tower_http`.
 
 use std::{fmt, mem};
 
@@ -12,15 +12,14 @@ use tower_http::classify::{
 use super::{
     super::{BoxError, CallGuard, Classify, Failure, FailureKind, Outcome, Verdict, inspect},
     ClassifyEnd, WatchedBody,
-    classify::broken_off,
+    end::find_in_body,
     retry_after,
 };
 
-/// Any [`MakeClassifier`] of `tower_http`, those that wait for the end of the stream included.
+/// A classifier made of a [`MakeClassifier`] of `tower_http`, also of one that waits for the end of the stream.
 ///
-/// Its verdict on responses stands. Its verdict on errors is always "failure"; what kind, and
-/// whether the caller rather than the backend was the cause, is read from the error itself.
-/// `Retry-After` is added to failures that do not say it.
+/// Responses are classified as it decides. Since every error is a failure to it, the kind of the failure, and whether
+/// it is neutral, is found with [`inspect`]. The `Retry-After` of the response is added to a failure that has none.
 ///
 /// ```
 /// use tower_fleet::outcome::{FailureKind, TowerHttp};
@@ -28,30 +27,30 @@ use super::{
 ///
 /// let classifier = TowerHttp::new(GrpcErrorsAsFailures::make_classifier());
 ///
-/// // A failure class that we do not know needs a word of explanation.
+/// // Another failure class needs a function that converts it into a `Failure`.
 /// let classifier = TowerHttp::with(StatusInRangeAsFailures::new(400..=599).into_make_classifier(), |_class| {
-///     FailureKind::Custom("not good").into()
+///     FailureKind::Custom("rejected").into()
 /// });
 /// # let _ = classifier;
 /// ```
 #[derive(Clone)]
 pub struct TowerHttp<M, F> {
     make: M,
-    explain: F,
+    convert: F,
 }
 
-/// What [`TowerHttp`] remembers of one call, and its judge of the end of the body.
+/// The state of a [`TowerHttp`] for one call, and its [`ClassifyEnd`].
 pub struct TowerHttpCall<C, E, F> {
     stage: Stage<C, E>,
-    explain: F,
+    convert: F,
 }
 
 enum Stage<C, E> {
-    /// The response is awaited.
+    /// Waits for the response.
     Head(C),
-    /// The end of the stream will decide.
+    /// Waits for the end of the stream.
     End(E),
-    /// The head has decided.
+    /// Was decided by the head.
     Decided,
 }
 
@@ -60,9 +59,9 @@ where
     M: MakeClassifier,
     M::FailureClass: Into<Failure>,
 {
-    /// Takes a classifier whose failure class is one of `tower_http`'s own, or a [`Failure`].
+    /// Creates a classifier from one whose failure class is of `tower_http`, or a [`Failure`].
     pub fn new(make: M) -> Self {
-        Self { make, explain: Into::into }
+        Self { make, convert: Into::into }
     }
 }
 
@@ -71,10 +70,11 @@ where
     M: MakeClassifier,
     F: Fn(M::FailureClass) -> Failure,
 {
-    /// Takes any classifier, and a function that says what its failure class means. For errors the
-    /// function may leave the kind at [`Other`](FailureKind::Other), and it is read from the error.
-    pub fn with(make: M, explain: F) -> Self {
-        Self { make, explain }
+    /// Creates a classifier from any other one, with a function that converts its failure class.
+    ///
+    /// If the function returns [`FailureKind::Other`] for an error, the kind is found with [`inspect`].
+    pub fn with(make: M, convert: F) -> Self {
+        Self { make, convert }
     }
 }
 
@@ -91,7 +91,7 @@ where
     type Watched = Response<WatchedBody<B, Self::Call>>;
 
     fn request(&self, request: &Request<A>) -> Self::Call {
-        TowerHttpCall { stage: Stage::Head(self.make.make_classifier(request)), explain: self.explain.clone() }
+        TowerHttpCall { stage: Stage::Head(self.make.make_classifier(request)), convert: self.convert.clone() }
     }
 
     fn response(&self, call: &mut Self::Call, response: &Response<B>) -> Verdict {
@@ -101,7 +101,7 @@ where
         match classifier.classify_response(response) {
             ClassifiedResponse::Ready(Ok(())) => Verdict::Now(Outcome::Success),
             ClassifiedResponse::Ready(Err(class)) => {
-                Verdict::Now(dated((call.explain)(class), Some(response.headers())))
+                Verdict::Now(with_retry_after((call.convert)(class), Some(response.headers())))
             }
             ClassifiedResponse::RequiresEos(eos) => {
                 call.stage = Stage::End(eos);
@@ -114,7 +114,7 @@ where
         let Stage::Head(classifier) = call.stage else {
             return inspect(&**error);
         };
-        refined((call.explain)(classifier.classify_error(error)), inspect(&**error))
+        refined((call.convert)(classifier.classify_error(error)), inspect(&**error))
     }
 
     fn watch(&self, call: Self::Call, response: Response<B>, guard: CallGuard) -> Self::Watched {
@@ -137,29 +137,28 @@ where
         };
         match eos.classify_eos(trailers) {
             Ok(()) => Outcome::Success,
-            Err(class) => dated((self.explain)(class), trailers),
+            Err(class) => with_retry_after((self.convert)(class), trailers),
         }
     }
 
     fn error(self, error: &BoxError) -> Outcome {
-        let found = broken_off(error).outcome;
+        let found = find_in_body(error).outcome;
         let Stage::End(eos) = self.stage else {
             return found;
         };
-        refined((self.explain)(eos.classify_error(error)), found)
+        refined((self.convert)(eos.classify_error(error)), found)
     }
 }
 
-/// A failure with the `Retry-After` of these headers, unless it has one.
-fn dated(failure: Failure, headers: Option<&HeaderMap>) -> Outcome {
+/// The failure, with the `Retry-After` of these headers unless it has one.
+fn with_retry_after(failure: Failure, headers: Option<&HeaderMap>) -> Outcome {
     if failure.retry_delay().is_some() {
         return failure.into();
     }
     failure.retry_after(headers.and_then(retry_after::from_headers)).into()
 }
 
-/// A failure whose kind is unknown, with what was found in the error. What is nobody's failure
-/// stays nobody's.
+/// The failure, or what was found in the error if the failure is of an unknown kind or the finding is neutral.
 fn refined(failure: Failure, found: Outcome) -> Outcome {
     if failure.kind() == FailureKind::Other || found.is_neutral() { found } else { failure.into() }
 }
@@ -209,5 +208,170 @@ impl<C, E, F> fmt::Debug for TowerHttpCall<C, E, F> {
 }
 
 #[cfg(test)]
-#[path = "tower_http_tests.rs"]
-mod tests;
+mod tests {
+    use std::{io, sync::Arc, time::Duration};
+
+    use bytes::Bytes;
+    use futures::stream;
+    use http::HeaderValue;
+    use http_body::Frame;
+    use http_body_util::{BodyExt, StreamBody};
+    use tower_http::classify::{
+        GrpcErrorsAsFailures, NeverClassifyEos, ServerErrorsAsFailures, SharedClassifier, StatusInRangeAsFailures,
+    };
+
+    use super::{super::super::call_guard::recorder::Recorder, *};
+
+    type Frames = Vec<io::Result<Frame<Bytes>>>;
+    type Stream = StreamBody<stream::Iter<std::vec::IntoIter<io::Result<Frame<Bytes>>>>>;
+
+    fn response(status: u16, frames: Frames) -> Response<Stream> {
+        Response::builder().status(status).body(StreamBody::new(stream::iter(frames))).unwrap()
+    }
+
+    fn headers(name: &'static str, value: &'static str) -> HeaderMap {
+        HeaderMap::from_iter([(http::HeaderName::from_static(name), HeaderValue::from_static(value))])
+    }
+
+    /// The verdict on the head, and all outcomes that are recorded up to the end of the body.
+    async fn classified<C>(classifier: C, response: Response<Stream>) -> (Verdict, Vec<Outcome>)
+    where
+        C: Classify<Request<()>, Response<Stream>, Watched: Into<Response<WatchedBody<Stream, C::Call>>>>,
+        C::Call: ClassifyEnd,
+    {
+        let recorder = Arc::new(Recorder::default());
+        let mut guard = recorder.guard();
+        let mut call = classifier.request(&Request::new(()));
+        let verdict = classifier.response(&mut call, &response);
+        if let Verdict::Now(outcome) = &verdict {
+            guard.outcome(outcome);
+        }
+        let watched = classifier.watch(call, response, guard).into();
+        let _ = watched.into_body().collect().await;
+        (verdict, recorder.outcomes())
+    }
+
+    fn error<C: Classify<Request<()>, Response<Stream>>>(classifier: C, error: impl Into<BoxError>) -> Outcome {
+        classifier.error(classifier.request(&Request::new(())), &error.into())
+    }
+
+    #[tokio::test]
+    async fn server_errors_as_failures_is_a_classifier() {
+        // C31
+        let classifier = || TowerHttp::new(ServerErrorsAsFailures::make_classifier());
+        let failure = Outcome::from(FailureKind::Status(503));
+        assert_eq!(classified(classifier(), response(503, vec![])).await, (Verdict::Now(failure), vec![failure]));
+        let (verdict, recorded) = classified(classifier(), response(429, vec![])).await;
+        assert_eq!((verdict, recorded), (Verdict::Now(Outcome::Success), vec![Outcome::Success]));
+        let broken = response(200, vec![Err(io::ErrorKind::BrokenPipe.into())]);
+        assert_eq!(classified(classifier(), broken).await.1, [Outcome::Success, FailureKind::Body.into()]);
+    }
+
+    #[tokio::test]
+    async fn failures_get_the_retry_after_of_the_response() {
+        // C52
+        let mut busy = response(503, vec![]);
+        busy.headers_mut().extend(headers("retry-after", "5"));
+        let expected = Failure::new(FailureKind::Status(503)).retry_after(Duration::from_secs(5));
+        let (verdict, _) = classified(TowerHttp::new(ServerErrorsAsFailures::make_classifier()), busy).await;
+        assert_eq!(verdict, Verdict::Now(expected.into()));
+    }
+
+    #[tokio::test]
+    async fn grpc_errors_as_failures_waits_for_the_end_of_the_stream() {
+        // C30
+        let classifier = || TowerHttp::new(GrpcErrorsAsFailures::make_classifier());
+        let ended = |code| response(200, vec![Ok(Frame::trailers(headers("grpc-status", code)))]);
+        assert_eq!(classified(classifier(), ended("0")).await, (Verdict::AtEnd, vec![Outcome::Success]));
+        assert_eq!(classified(classifier(), ended("14")).await, (Verdict::AtEnd, vec![FailureKind::Grpc(14).into()]));
+        let broken = response(200, vec![Err(io::ErrorKind::BrokenPipe.into())]);
+        assert_eq!(classified(classifier(), broken).await.1, [FailureKind::Body.into()]);
+
+        let mut trailers_only = response(200, vec![]);
+        trailers_only.headers_mut().extend(headers("grpc-status", "13"));
+        let failure = Outcome::from(FailureKind::Grpc(13));
+        assert_eq!(classified(classifier(), trailers_only).await, (Verdict::Now(failure), vec![failure]));
+    }
+
+    #[tokio::test]
+    async fn another_failure_class_is_converted_by_a_function() {
+        // C29
+        let make = StatusInRangeAsFailures::new(400..=499).into_make_classifier();
+        let classifier = TowerHttp::with(make, |_| Failure::new(FailureKind::Custom("client")));
+        let failure = Outcome::from(FailureKind::Custom("client"));
+        assert_eq!(classified(classifier, response(404, vec![])).await.0, Verdict::Now(failure));
+
+        let own = ServerErrorsAsFailures::new().map_failure_class(|_| Failure::new(FailureKind::Custom("mapped")));
+        let classifier = TowerHttp::new(SharedClassifier::new(own));
+        let failure = Outcome::from(FailureKind::Custom("mapped"));
+        assert_eq!(classified(classifier, response(500, vec![])).await.0, Verdict::Now(failure));
+    }
+
+    #[test]
+    fn the_kind_of_an_error_is_found_in_the_error() {
+        // C26, C27
+        let classifier = || TowerHttp::new(ServerErrorsAsFailures::make_classifier());
+        let refused = io::Error::from(io::ErrorKind::ConnectionRefused);
+        assert_eq!(error(classifier(), refused), FailureKind::Connect.into());
+        assert_eq!(error(classifier(), tower::timeout::error::Elapsed::new()), FailureKind::Timeout.into());
+        assert_eq!(error(classifier(), "unknown"), FailureKind::Other.into());
+
+        let named = TowerHttp::with(ServerErrorsAsFailures::make_classifier(), |_| FailureKind::Custom("mine").into());
+        assert_eq!(error(named, "unknown"), FailureKind::Custom("mine").into());
+    }
+
+    #[tokio::test]
+    async fn a_failure_of_the_caller_stays_neutral() {
+        // C28
+        let (near, _far) = tokio::io::duplex(64);
+        let (mut sender, connection) =
+            hyper::client::conn::http1::handshake(hyper_util::rt::TokioIo::new(near)).await.unwrap();
+        tokio::spawn(connection);
+        let frames = StreamBody::new(stream::iter([Err::<Frame<Bytes>, _>(io::Error::other("cancelled upload"))]));
+        let upload = sender.send_request(Request::post("/").body(frames).unwrap());
+        let failed = tokio::time::timeout(Duration::from_secs(20), upload).await.unwrap().unwrap_err();
+        let named = TowerHttp::with(ServerErrorsAsFailures::make_classifier(), |_| FailureKind::Custom("mine").into());
+        assert_eq!(error(named, failed), Outcome::Neutral);
+    }
+
+    /// A classifier that depends on the request.
+    #[derive(Clone)]
+    struct OnlyFor(&'static str);
+
+    #[derive(Clone)]
+    struct Bad(bool);
+
+    impl MakeClassifier for OnlyFor {
+        type Classifier = Bad;
+        type FailureClass = &'static str;
+        type ClassifyEos = NeverClassifyEos<&'static str>;
+
+        fn make_classifier<B>(&self, request: &Request<B>) -> Bad {
+            Bad(request.uri().path() == self.0)
+        }
+    }
+
+    impl ClassifyResponse for Bad {
+        type FailureClass = &'static str;
+        type ClassifyEos = NeverClassifyEos<&'static str>;
+
+        fn classify_response<B>(self, _: &Response<B>) -> ClassifiedResponse<&'static str, Self::ClassifyEos> {
+            ClassifiedResponse::Ready(if self.0 { Err("bad path") } else { Ok(()) })
+        }
+
+        fn classify_error<E: fmt::Display + 'static>(self, _: &E) -> &'static str {
+            "error"
+        }
+    }
+
+    #[test]
+    fn the_request_reaches_the_classifier() {
+        let classifier = TowerHttp::with(OnlyFor("/bad"), |class| FailureKind::Custom(class).into());
+        for (path, expected) in [("/good", Outcome::Success), ("/bad", FailureKind::Custom("bad path").into())] {
+            let request = Request::get(path).body(()).unwrap();
+            let mut call = Classify::<_, Response<Stream>>::request(&classifier, &request);
+            let verdict = Classify::<Request<()>, _>::response(&classifier, &mut call, &response(200, vec![]));
+            assert_eq!(verdict, Verdict::Now(expected), "{path}");
+        }
+    }
+}

@@ -1,14 +1,16 @@
+//! Round robin.
+
 use proptest::{prelude::*, strategy::Strategy};
 
 use super::*;
-use crate::{health::Status, pick::RoundRobin};
+use crate::{health::AdminStatus, pick::RoundRobin};
 
 // C3
 #[test]
-fn goes_round_in_order() {
+fn selects_in_order() {
     for backends in [1, 2, 3, 7, 100] {
         let tier = Tier::equals(backends);
-        let pick = made(&RoundRobin::new(), &tier);
+        let pick = new_pick(&RoundRobin::new(), &tier);
         let expected: Vec<_> = (0..backends).cycle().take(5 * backends + 1).collect();
         assert_eq!(picks(&pick, &tier, expected.len()), expected);
     }
@@ -16,10 +18,10 @@ fn goes_round_in_order() {
 
 // C3
 #[test]
-fn each_of_eight_threads_goes_round_in_order_and_begins_one_step_later() {
+fn each_of_eight_threads_selects_in_order_and_begins_one_step_later() {
     for backends in [2, 3, 7, 1_000] {
         let tier = Tier::equals(backends);
-        let pick = made(&RoundRobin::new(), &tier);
+        let pick = new_pick(&RoundRobin::new(), &tier);
         let of_threads = picks_of_threads(SLOTS, &SKIP_NONE, &pick, &tier, 10_001);
         let mut first = Vec::new();
         for picks in &of_threads {
@@ -37,19 +39,19 @@ fn each_of_eight_threads_goes_round_in_order_and_begins_one_step_later() {
 
 // C3
 #[test]
-fn counts_of_threads_that_share_a_line_differ_by_one_at_most() {
+fn counts_of_threads_that_share_a_slot_differ_by_one_at_most() {
     for backends in [2, 3, 7, 1_000] {
         let tier = Tier::equals(backends);
-        let pick = made(&RoundRobin::new(), &tier);
+        let pick = new_pick(&RoundRobin::new(), &tier);
         let shared = [SHARED; THREADS];
         let (most, least) = extremes(&picks_of_threads(shared, &SKIP_NONE, &pick, &tier, 10_001).concat(), backends);
         assert!(most - least <= 1, "{least} to {most} among {backends}");
     }
 }
 
-/// What the rotation promises, without an index: the next eligible one behind the last one chosen, else the first.
+/// A model of the rotation: the next eligible backend behind the last one selected, else the first.
 struct Ring {
-    /// In the order of the fleet; its place there never changes, and a replaced one keeps it.
+    /// Position, name and eligibility, in the order of the fleet. A replacement keeps the position.
     backends: Vec<(u64, String, bool)>,
     last: u64,
 }
@@ -57,8 +59,9 @@ struct Ring {
 impl Ring {
     fn next(&mut self) -> Option<String> {
         let eligible = || self.backends.iter().filter(|(.., eligible)| *eligible);
-        let (place, name, _) = eligible().find(|(place, ..)| *place > self.last).or_else(|| eligible().next())?;
-        self.last = *place;
+        let (position, name, _) =
+            eligible().find(|(position, ..)| *position > self.last).or_else(|| eligible().next())?;
+        self.last = *position;
         Some(name.clone())
     }
 }
@@ -70,11 +73,11 @@ enum Step {
     Remove(usize),
     Replace(usize),
     Reweight(usize),
-    SetStatus(usize, Status),
+    SetStatus(usize, AdminStatus),
 }
 
 fn step() -> impl Strategy<Value = Step> {
-    let status = prop_oneof![Just(Status::Healthy), Just(Status::Degraded), Just(Status::Draining)];
+    let status = prop_oneof![Just(AdminStatus::Healthy), Just(AdminStatus::Degraded), Just(AdminStatus::Draining)];
     prop_oneof![
         5 => Just(Step::Pick),
         1 => Just(Step::Insert),
@@ -88,20 +91,20 @@ fn step() -> impl Strategy<Value = Step> {
 proptest! {
     // C3
     #[test]
-    fn goes_on_behind_the_last_one_chosen_whatever_changes(steps in prop::collection::vec(step(), 1..200)) {
-        let table = Table::set(&["b1", "b2", "b3"], RoundRobin::new());
-        let mut ring = Ring { backends: (1..=3).map(|place| (place, format!("b{place}"), true)).collect(), last: 0 };
+    fn continues_behind_the_last_selected_after_any_change(steps in prop::collection::vec(step(), 1..200)) {
+        let harness = Harness::new(&["b1", "b2", "b3"], RoundRobin::new());
+        let backends = (1..=3).map(|position| (position, format!("b{position}"), true));
+        let mut ring = Ring { backends: backends.collect(), last: 0 };
         let mut inserted = 3;
         for step in steps {
             let backends = ring.backends.len();
-            let fleet = &table.fleet;
+            let fleet = &harness.fleet;
             match step {
-                Step::Pick => prop_assert_eq!(table.pick(), ring.next()),
+                Step::Pick => prop_assert_eq!(harness.pick(), ring.next()),
                 Step::Insert => {
                     inserted += 1;
                     let name = format!("b{inserted}");
                     fleet.insert(named(&name)).unwrap();
-                    // A place is never given twice, and a replacement uses up an id as well.
                     ring.backends.push((inserted, name, true));
                 }
                 _ if backends == 0 => {}
@@ -121,7 +124,7 @@ proptest! {
                 Step::SetStatus(which, status) => {
                     let (_, name, eligible) = &mut ring.backends[which % backends];
                     fleet.set_status(name, status);
-                    *eligible = status == Status::Healthy;
+                    *eligible = status == AdminStatus::Healthy;
                 }
             }
         }
@@ -130,20 +133,20 @@ proptest! {
 
 // C3
 #[test]
-fn a_change_before_the_first_request_begins_with_the_first() {
-    let table = Table::set(&["a", "b", "c"], RoundRobin::new());
-    table.fleet.remove("a");
-    table.fleet.insert(named("d")).unwrap();
-    assert_eq!(table.picks(4), ["b", "c", "d", "b"]);
+fn after_a_change_before_the_first_request_begins_with_the_first() {
+    let harness = Harness::new(&["a", "b", "c"], RoundRobin::new());
+    harness.fleet.remove("a");
+    harness.fleet.insert(named("d")).unwrap();
+    assert_eq!(harness.picks(4), ["b", "c", "d", "b"]);
 }
 
 // C3
 #[test]
-fn a_time_without_eligible_backends_does_not_start_over() {
-    let table = Table::set(&["a", "b", "c"], RoundRobin::new());
-    assert_eq!(table.picks(1), ["a"]);
-    ["a", "b", "c"].iter().for_each(|name| assert!(table.fleet.drain(name)));
-    assert_eq!(table.pick(), None);
-    ["c", "b", "a"].iter().for_each(|name| assert!(table.fleet.set_status(name, Status::Healthy)));
-    assert_eq!(table.picks(3), ["b", "c", "a"]);
+fn continues_after_a_time_without_eligible_backends() {
+    let harness = Harness::new(&["a", "b", "c"], RoundRobin::new());
+    assert_eq!(harness.picks(1), ["a"]);
+    ["a", "b", "c"].iter().for_each(|name| assert!(harness.fleet.drain(name)));
+    assert_eq!(harness.pick(), None);
+    ["c", "b", "a"].iter().for_each(|name| assert!(harness.fleet.set_status(name, AdminStatus::Healthy)));
+    assert_eq!(harness.picks(3), ["b", "c", "a"]);
 }

@@ -1,0 +1,9 @@
+//! The error of an invalid setting of a failover.
+
+use std::fmt;
+
+use crate::setting::InvalidSetting;
+
+pub(super) fn invalid(field: &'static str, value: impl fmt::Display, reason: &'static str) -> InvalidSetting {
+    InvalidSetting::of("failover", field, value, reason)
+}

@@ -1,0 +1,223 @@
+//! The registry of a fleet: its members, their deadlines, and the changes to be published.
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    sync::{Arc, atomic::Ordering},
+    time::Duration,
+};
+
+use super::{
+    changes::{Change, Listener},
+    ejection::{Ejection, EjectionLimits},
+    member::{HALF_OPEN, MemberInfo, PROBE_DUE, Settings},
+};
+use crate::{
+    health::{CircuitState, Health, Signal},
+    name::{BackendId, BackendName},
+    setting::InvalidSetting,
+    time::Moment,
+};
+
+/// The state of a fleet that changes under its lock.
+pub(crate) struct Registry {
+    /// In the order in which they were added.
+    pub(super) members: Vec<Arc<MemberInfo>>,
+    pub(super) by_name: HashMap<BackendName, Arc<MemberInfo>>,
+    /// Rises when a member is added, removed, or gets another weight or priority.
+    pub(super) membership: u64,
+    /// The members that changed since the doors' tables were last derived.
+    pub(super) changed: Vec<Arc<MemberInfo>>,
+    /// More than `MAX_CHANGED` members changed since then, so `changed` is incomplete.
+    pub(super) all_changed: bool,
+    pub(super) last_id: u64,
+    /// The number of members that the fleet was built with.
+    pub(super) expected: usize,
+    /// The ends of open times and cool-downs, by deadline.
+    queue: BTreeMap<(Moment, BackendId), Arc<MemberInfo>>,
+    /// The number of members with the flag [`PROBE_DUE`].
+    probes_due: usize,
+    /// The number of members with the flag [`HALF_OPEN`].
+    half_open: usize,
+    ejection: Ejection,
+    listeners: Vec<Listener>,
+    unpublished: Vec<Change>,
+    /// Whether a change is not published yet.
+    is_changed: bool,
+}
+
+impl Registry {
+    pub(super) fn new(limits: EjectionLimits) -> Self {
+        Self {
+            members: Vec::new(),
+            by_name: HashMap::new(),
+            membership: 1,
+            changed: Vec::new(),
+            all_changed: false,
+            last_id: 0,
+            expected: 0,
+            queue: BTreeMap::new(),
+            probes_due: 0,
+            half_open: 0,
+            ejection: Ejection::new(limits),
+            listeners: Vec::new(),
+            unpublished: Vec::new(),
+            is_changed: false,
+        }
+    }
+
+    /// Ends an edit: applies the ejection limits. Returns whether anything changed.
+    pub(super) fn finish_edit(&mut self) -> bool {
+        for member in self.ejection.update() {
+            self.note_change(&member);
+        }
+        std::mem::take(&mut self.is_changed)
+    }
+
+    /// Sends the unpublished changes to the streams, and returns them.
+    pub(super) fn publish_changes(&mut self) -> Vec<Change> {
+        let unpublished = std::mem::take(&mut self.unpublished);
+        self.listeners.retain_mut(|listener| unpublished.iter().all(|change| listener.announce(change)));
+        unpublished
+    }
+
+    /// Returns the first deadline.
+    pub(super) fn next_due(&self) -> Moment {
+        self.queue.first_key_value().map_or(Moment::NEVER, |((due, _), _)| *due)
+    }
+
+    /// Processes the deadlines that are reached: marks circuits as due for a probe, ends cool-downs.
+    pub(super) fn process_due(&mut self, now: Moment) {
+        while let Some(entry) = self.queue.first_entry()
+            && now.reached(entry.key().0)
+        {
+            let member = Arc::clone(entry.get());
+            if member.health.cools_until().is_some_and(|until| now.reached(until)) {
+                member.health.apply(Signal::Cooled);
+            }
+            self.refresh(&member, false, now);
+        }
+    }
+
+    /// Returns the time until another backend may become eligible, if one does without a change from outside.
+    pub(super) fn retry_after(&self, now: Moment) -> Option<Duration> {
+        if self.probes_due > 0 {
+            return Some(Duration::ZERO);
+        }
+        let mut first = Moment::NEVER;
+        for ((due, _), member) in &self.queue {
+            // All further deadlines are later.
+            if *due >= first {
+                break;
+            }
+            first = first.min(member.health.serves_at().unwrap_or(Moment::NEVER));
+        }
+        let due = Some(first).filter(|first| *first != Moment::NEVER)?.since(now);
+        // A running probe may end long before its permit expires.
+        Some(if self.half_open > 0 { due.min(PROBE_WAIT) } else { due })
+    }
+
+    pub(super) fn listen(&mut self, listener: Listener) {
+        self.listeners.retain(Listener::is_connected);
+        self.listeners.push(listener);
+    }
+
+    #[cfg(test)]
+    pub(super) fn listeners(&self) -> usize {
+        self.listeners.len()
+    }
+
+    /// Returns the member of this name.
+    ///
+    /// # Errors
+    ///
+    /// No member has this name.
+    pub(super) fn member(&self, name: &str) -> Result<Arc<MemberInfo>, InvalidSetting> {
+        self.by_name.get(name).cloned().ok_or_else(|| InvalidSetting::of_name(name, "is not in this fleet"))
+    }
+
+    /// Adds a member at an index of the order, or as the last one.
+    pub(super) fn add(&mut self, member: Arc<MemberInfo>, index: Option<usize>, now: Moment) {
+        self.membership += 1;
+        self.by_name.insert(member.name.clone(), Arc::clone(&member));
+        self.refresh(&member, false, now);
+        match index {
+            Some(index) => self.members.insert(index, member),
+            None => self.members.push(member),
+        }
+    }
+
+    /// Removes a member, so that no new request is sent to it. Returns its index in the order.
+    pub(super) fn remove(&mut self, member: &Arc<MemberInfo>, now: Moment) -> Option<usize> {
+        let index = self.members.iter().position(|other| other.id == member.id)?;
+        member.health.apply(Signal::Removed);
+        self.members.remove(index);
+        self.by_name.remove(&member.name);
+        self.membership += 1;
+        self.refresh(member, false, now);
+        Some(index)
+    }
+
+    /// Changes the settings of a member. Returns whether any of them differed.
+    pub(super) fn update(&mut self, member: &MemberInfo, settings: &Settings) -> bool {
+        let is_reweighted = member.set_weight(settings.weight);
+        let is_moved = member.set_priority(settings.priority);
+        if is_reweighted {
+            self.announce(Change::Reweighted(member.name.clone(), settings.weight.get()));
+        }
+        if is_moved {
+            self.announce(Change::Moved(member.name.clone(), settings.priority));
+        }
+        self.membership += u64::from(is_reweighted || is_moved);
+        member.set_timeout(settings.timeout) || is_reweighted || is_moved
+    }
+
+    /// Adds a change, which is published at the end of the edit.
+    pub(super) fn announce(&mut self, change: Change) {
+        self.is_changed = true;
+        self.unpublished.push(change);
+    }
+
+    /// Updates the registry from the health of a member. `has_opened`: its circuit opened just now.
+    pub(super) fn refresh(&mut self, member: &Arc<MemberInfo>, has_opened: bool, now: Moment) {
+        let (health, marks): (&Health, _) = (&member.health, &member.marks);
+        let queued = Moment::from_nanos(marks.queued.swap(Moment::NEVER.as_nanos(), Ordering::Relaxed));
+        if queued != Moment::NEVER {
+            self.queue.remove(&(queued, member.id));
+        }
+        let due = health.due();
+        let is_probe_due = health.on_probation().is_some() && due.is_some_and(|due| now.reached(due));
+        self.probes_due = self.probes_due + usize::from(is_probe_due) - usize::from(marks.set(PROBE_DUE, is_probe_due));
+        if let Some(due) = due.filter(|due| !is_probe_due && *due != Moment::NEVER) {
+            marks.queued.store(due.as_nanos(), Ordering::Relaxed);
+            self.queue.insert((due, member.id), Arc::clone(member));
+        }
+        let probation = health.on_probation();
+        let is_half_open = probation.is_some_and(|circuit| circuit.state(Moment::EPOCH) == CircuitState::HalfOpen);
+        self.half_open = self.half_open + usize::from(is_half_open) - usize::from(marks.set(HALF_OPEN, is_half_open));
+        let is_counted = health.is_willing() && !health.is_forced_open();
+        self.ejection.note(member, is_counted, probation.is_some(), has_opened);
+        self.note_change(member);
+    }
+
+    fn note_change(&mut self, member: &Arc<MemberInfo>) {
+        // A removed member is in no view, and its row may belong to another member.
+        if member.health.is_removed() {
+            return;
+        }
+        self.is_changed = true;
+        if self.changed.len() >= MAX_CHANGED {
+            // No door has read the fleet for a long time. The next one reads all members.
+            self.changed = Vec::new();
+            self.all_changed = true;
+        }
+        if !self.all_changed {
+            self.changed.push(Arc::clone(member));
+        }
+    }
+}
+
+/// The most members that are noted as changed. Beyond it, deriving all tables again costs less.
+const MAX_CHANGED: usize = 1024;
+
+/// The longest `retry_after` while a probe is running.
+const PROBE_WAIT: Duration = Duration::from_secs(1);
