@@ -9,7 +9,7 @@
 //!            │       │   ▲ circuit, cool-down, operator             │ permit, timer  │
 //!            │       └───┴──────────────── outcome ◄────────────────┘ classification ┘
 //!            ├ Balance         one backend per request
-//!            └ Failover        the primary; when it fails, the others race it, follow it, or hedge it
+//!            └ Failover        the primary; when it fails, all race, or the others follow or are hedged
 //! ```
 //!
 //! | door | a request goes to | module |
@@ -121,8 +121,9 @@
 //! | `http` (default) | statuses, gRPC, `Retry-After`, bodies that are watched and replayed, `upstream` |
 //! | `serde` (with `http`) | `config`: a whole fleet from TOML, JSON or any other format of serde |
 //!
-//! Rust 1.88. Timeouts, deadlines and the waiting for a circuit use tokio's timers, so a door is polled inside of a tokio
-//! runtime with time enabled; without such a setting, any executor does.
+//! Rust 1.88. Timeouts, deadlines, pauses and the waiting for a circuit use tokio's timers. A [`Failover`] has a timeout by
+//! default, so it is polled inside of a tokio runtime with time enabled. A [`Balance`] without timeouts and circuits runs on
+//! any executor.
 //!
 //! [`Service`]: tower::Service
 #![forbid(unsafe_code)]
@@ -157,7 +158,7 @@ pub use crate::{
     attempt::{TimeLimit, TimedOut},
     balance::{Balance, BalanceLayer},
     breaker::{CircuitBreaker, CircuitBreakerLayer},
-    failover::{Failover, FailoverLayer, Ledger, Mode},
+    failover::{Failover, FailoverLayer, Ledger, Methods, Mode},
     fleet::{Backend, Fleet},
     health::{AdminStatus, CircuitPolicy, CircuitState, Transition},
     pick::{Primary, RoundRobin, Shuffle, Weighted},
@@ -167,7 +168,7 @@ pub use crate::{
 #[doc(inline)]
 pub use crate::{
     body::{ReplayBody, ReplayLayer},
-    upstream::UpstreamLayer,
+    upstream::{Upstream, UpstreamLayer},
 };
 
 #[cfg(all(any(doc, doctest), feature = "http"))]

@@ -49,9 +49,9 @@ impl InvalidSetting {
         Self::of("", "name", format_args!("`{name}`"), reason)
     }
 
-    /// An invalid name of a fleet. The rules are those of a backend's name, and so is `error`.
-    pub(crate) fn of_fleet_name(error: &Self) -> Self {
-        Self { part: "fleet", ..error.clone() }
+    /// An invalid name of a fleet or of a breaker. The rules are those of a backend's name, and so is `error`.
+    pub(crate) fn in_part(part: &'static str, error: Self) -> Self {
+        Self { part, ..error }
     }
 
     /// An invalid setting whose value is not shown, since it may be a secret.

@@ -15,6 +15,9 @@
 //! # }
 //! ```
 //!
+//! **Headers of the caller are passed on**, credentials too: a backend that sets `authorization` replaces the caller's, one
+//! that sets another header gets both. Remove what a backend must not see with [`UpstreamLayer::without`].
+//!
 //! For anything else that a backend needs, add another tower layer with [`Backend::layer`](crate::Backend::layer). A
 //! change that is the same for all backends belongs in a layer around the door.
 

@@ -16,6 +16,7 @@
 mod call;
 mod door;
 mod local;
+mod oneshot;
 mod ready;
 mod round;
 mod search;
@@ -25,6 +26,7 @@ pub use self::timeout::{TimeLimit, TimedOut};
 pub(crate) use self::{
     call::{Attempt, Failed},
     door::Door,
+    oneshot::Oneshot,
     ready::{NotReady, Ready, Refusal, Unready},
     search::ReadySearch,
 };

@@ -5,12 +5,11 @@ use std::{
     task::{Context, Poll, ready},
 };
 
-use tower::ServiceExt;
 use tower_service::Service;
 
 use super::{Error, ResponseFuture};
 use crate::{
-    attempt::{Door, Ready},
+    attempt::{Door, Oneshot, Ready},
     fleet::{BackendService, Fleet},
     outcome::{Classify, HttpClassifier},
     pick::{RoundRobin, Strategy},
@@ -51,12 +50,12 @@ impl<S, P: Strategy, C> Balance<S, P, C> {
     /// # Cancel safety
     ///
     /// Dropping the future cancels the request.
-    pub async fn oneshot<Req>(self, request: Req) -> Result<C::Watched, Error>
+    pub fn oneshot<Req>(self, request: Req) -> impl Future<Output = Result<C::Watched, Error>>
     where
         S: BackendService<Req>,
         C: Classify<Req, S::Reply>,
     {
-        ServiceExt::oneshot(self, request).await
+        Oneshot::new(self, request)
     }
 }
 

@@ -98,7 +98,8 @@ impl<C> CircuitBreakerLayer<C> {
     ///
     /// Returns an error unless the name has 1 to 128 bytes, all of them ASCII letters, digits or `-_.:/[]`.
     pub fn name(mut self, name: impl Into<Arc<str>>) -> Result<Self, InvalidSetting> {
-        self.name = BackendName::checked(&name.into())?;
+        let in_breaker = |error| InvalidSetting::in_part("circuit breaker", error);
+        self.name = BackendName::checked(&name.into()).map_err(in_breaker)?;
         // Services that were already made keep their circuit and its name.
         self.shared = self.shared.map(|_| Arc::default());
         Ok(self)

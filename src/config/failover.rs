@@ -69,7 +69,7 @@ struct BackoffKeys {
 #[serde(deny_unknown_fields)]
 struct Budget {
     share: f64,
-    reserve: NonZeroU32,
+    reserve: Option<NonZeroU32>,
 }
 
 #[derive(Deserialize)]
@@ -141,7 +141,11 @@ impl Section {
             builder = builder.retry_after_cap(cap);
         }
         if let Some(Budget { share, reserve }) = self.budget {
-            builder = builder.budget(failover::Budget::new(share).reserve(reserve.get()));
+            let budget = failover::Budget::new(share);
+            builder = builder.budget(match reserve {
+                Some(reserve) => budget.reserve(reserve.get()),
+                None => budget,
+            });
         }
         if let Some(triggers) = self.triggers {
             builder = builder.triggers(triggers.into_iter().map(Trigger::from));

@@ -89,7 +89,7 @@
 //! | `same_backend_delay` | duration of the pause before another attempt at the same backend | 0 |
 //! | `backoff` | `{ base = "2s", cap = "16s", factor = 2.0, jitter = 0.1 }`; each of them is optional | none |
 //! | `retry_after_cap` | duration of the longest `Retry-After` that is waited for | 60 s |
-//! | `budget` | `{ share = 0.2, reserve = 10 }` | none |
+//! | `budget` | `{ share = 0.2, reserve = 10 }`; the reserve is optional | none |
 //! | `triggers` | a list of `"status"`, `"timeout"`, `"network"` and `"custom"`; an empty list never fires | all four |
 //! | `statuses` | the statuses that fire `"status"`: `[429, "500-599"]` or `"429, 5xx"` | those of `[breaker]` |
 //! | `retry_methods` | `"all"` or `"idempotent"`: the requests that are sent again after a failure | `"all"` |

@@ -184,7 +184,8 @@ impl<H> FailoverBuilder<H> {
     /// Sets which requests may be sent again after a failure. Default [`Methods::All`]: **a `POST` too**.
     ///
     /// With [`Methods::Idempotent`], any other request is sent again only if the backend cannot have begun to work on
-    /// it: the connection was refused, or the request was shed before it was sent.
+    /// it: the connection was refused, or the request was shed before it was sent. Requests that are not HTTP are all
+    /// idempotent, unless [`Replay::is_idempotent`](crate::body::Replay::is_idempotent) denies it.
     pub fn retry_methods(mut self, methods: Methods) -> Self {
         self.settings.retry_methods = methods;
         self

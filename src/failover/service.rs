@@ -6,12 +6,11 @@ use std::{
     task::{Context, Poll, ready},
 };
 
-use tower::ServiceExt;
 use tower_service::Service;
 
 use super::{Commit, Error, Http, ResponseFuture, settings::Policy};
 use crate::{
-    attempt::{Door, Ready},
+    attempt::{Door, Oneshot, Ready},
     body::Replay,
     fleet::{BackendService, Fleet},
     outcome::{Classify, HttpClassifier},
@@ -51,13 +50,13 @@ impl<S, H, C> Failover<S, H, C> {
     /// # Cancel safety
     ///
     /// Dropping the future cancels all attempts of the request.
-    pub async fn oneshot<Req>(self, request: Req) -> Result<<H as Commit<C::Watched>>::Response, Error>
+    pub fn oneshot<Req>(self, request: Req) -> impl Future<Output = Result<<H as Commit<C::Watched>>::Response, Error>>
     where
         H: Replay<Req> + Commit<C::Watched>,
         S: BackendService<H::Request>,
         C: Classify<H::Request, S::Reply>,
     {
-        ServiceExt::oneshot(self, request).await
+        Oneshot::new(self, request)
     }
 }
 

@@ -126,6 +126,14 @@ impl Settings {
         if !(1..=100).contains(&self.attempts_per_backend) {
             return Err(invalid("attempts_per_backend", self.attempts_per_backend, "must be from 1 to 100"));
         }
+        if let (Mode::Hedged(delay), Some(deadline)) = (self.mode, self.deadline)
+            && delay > deadline
+        {
+            return Err(invalid("mode.hedged", format_args!("{delay:?}"), "must not be longer than the deadline"));
+        }
+        if self.statuses.is_some() && !self.triggers.iter().any(Trigger::is_status) {
+            return Err(invalid("statuses", "", "need the trigger `status`, which is not among the triggers"));
+        }
         if self.race_width == 0 {
             return Err(invalid("race_width", 0, "must be at least 1"));
         }

@@ -100,6 +100,13 @@ impl Trigger {
     }
 }
 
+impl Trigger {
+    /// Whether a list of statuses decides in its place.
+    pub(super) fn is_status(&self) -> bool {
+        self.is_status
+    }
+}
+
 impl fmt::Debug for Trigger {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_tuple("Trigger").field(&self.name).finish()

@@ -135,7 +135,7 @@ impl<S: Send + Sync + 'static, C: Clone + Send + Sync + 'static> FleetBuilder<S,
     /// The first invalid setting: of the fleet, of the circuits, or of a backend. Or a name that two backends share.
     pub fn build(self) -> Result<Fleet<S, C>, InvalidSetting> {
         let Self { name, backends, classifier, policy, limits } = self;
-        BackendName::checked(&name).map_err(|error| InvalidSetting::of_fleet_name(&error))?;
+        BackendName::checked(&name).map_err(|error| InvalidSetting::in_part("fleet", error))?;
         let policy = policy.map(CircuitPolicy::checked).transpose()?;
         let core = FleetCore::new(name, policy, limits.checked()?);
         let fleet = Fleet { shared: Arc::new(FleetInner::new(core, classifier)) };

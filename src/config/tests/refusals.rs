@@ -51,7 +51,11 @@ fn an_error_shows_path_value_and_backend() {
             "[failover]\nbudget = { share = 0.1, reserve = 0 }",
             "failover.budget.reserve: 0 must be a whole number from 1 to 4294967295",
         ),
-        ("[failover]\nbudget = { share = 0.1 }", "failover.budget.reserve: is missing"),
+        ("[failover]\nbudget = { reserve = 5 }", "failover.budget.share: is missing"),
+        (
+            "[failover]\ndeadline = \"10ms\"\nmode = { hedged = \"20ms\" }",
+            "failover.mode.hedged: 20ms must not be longer than the deadline",
+        ),
         ("[failover]\nretry_methods = \"some\"", "failover.retry_methods: \"some\" must be one of all, idempotent"),
         (
             "[failover]\ntriggers = [\"status\", \"moon\"]",
