@@ -41,7 +41,7 @@ where
 }
 
 impl<S, P: Strategy, C> Balance<S, P, C> {
-    /// Sends one request: as [`ServiceExt::oneshot`], with clearer compile errors.
+    /// Sends one request: as [`ServiceExt::oneshot`](tower::ServiceExt::oneshot), with clearer compile errors.
     ///
     /// # Errors
     ///
