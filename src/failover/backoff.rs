@@ -52,7 +52,7 @@ impl Backoff {
         self
     }
 
-    pub(super) fn checked(self) -> Result<Self, InvalidSetting> {
+    pub(super) fn check(&self) -> Result<(), InvalidSetting> {
         if self.base.is_zero() {
             return Err(invalid("backoff.base", "0ns", "must be longer than zero"));
         }
@@ -65,7 +65,7 @@ impl Backoff {
         if !(0.0..=1.0).contains(&self.jitter) {
             return Err(invalid("backoff.jitter", self.jitter, "must be a share from 0 to 1"));
         }
-        Ok(self)
+        Ok(())
     }
 
     /// The pause before a retry: `retry` counts from 0, `last` is the pause before this one.
@@ -105,7 +105,7 @@ mod tests {
             last = pause;
         }
         let extreme = Backoff::new(Duration::from_nanos(1), Duration::MAX).factor(f64::MAX).jitter(1.0);
-        let extreme = extreme.checked().unwrap();
+        extreme.check().unwrap();
         for retry in [0, 1, u32::MAX] {
             assert!(extreme.pause(retry, Duration::ZERO, &mut rng) <= Duration::MAX, "{retry}");
         }
@@ -122,7 +122,7 @@ mod tests {
             (Backoff::default().jitter(-0.1), "backoff.jitter"),
             (Backoff::default().jitter(f64::NAN), "backoff.jitter"),
         ] {
-            let error = backoff.checked().unwrap_err().to_string();
+            let error = backoff.check().unwrap_err().to_string();
             assert!(error.contains(field), "{error}");
         }
     }

@@ -131,13 +131,16 @@ impl Settings {
         {
             return Err(invalid("mode.hedged", format_args!("{delay:?}"), "must not be longer than the deadline"));
         }
-        if self.statuses.is_some() && !self.triggers.iter().any(Trigger::is_status) {
-            return Err(invalid("statuses", "", "need the trigger `status`, which is not among the triggers"));
+        if let Some(statuses) = self.statuses
+            && !self.triggers.iter().any(Trigger::is_status)
+        {
+            let reason = "need the trigger `status`, which is not among the triggers";
+            return Err(invalid("statuses", format_args!("{statuses:?}"), reason));
         }
         if self.race_width == 0 {
             return Err(invalid("race_width", 0, "must be at least 1"));
         }
-        self.backoff.map_or(Ok(()), |backoff| backoff.checked().map(drop))?;
+        self.backoff.as_ref().map_or(Ok(()), Backoff::check)?;
         self.budget.as_ref().map_or(Ok(()), Budget::check)
     }
 }

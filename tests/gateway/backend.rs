@@ -130,8 +130,8 @@ async fn serve(socket: TcpStream, tls: Option<TlsAcceptor>, answering: Arc<Answe
     };
 }
 
-/// A port at which nobody listens.
-pub(crate) async fn nobody() -> SocketAddr {
+/// A port without a listener.
+pub(crate) async fn closed_port() -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     listener.local_addr().unwrap()
 }

@@ -72,7 +72,7 @@ async fn credentials_go_to_their_backend_only() {
 // C59
 #[tokio::test]
 async fn nothing_secret_is_in_a_problem() {
-    let dead = crate::backend::nobody().await;
+    let dead = crate::backend::closed_port().await;
     let gateway = Setup::new()
         .with("server", "explain = true")
         .origin("red", &format!("http://{dead}/hush-path"), "bearer = \"env:RED_KEY\"")

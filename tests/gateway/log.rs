@@ -6,7 +6,7 @@ use futures::future::join_all;
 use http::{Method, Request, Response, Version};
 
 use crate::{
-    backend::{Server, nobody},
+    backend::{Server, closed_port},
     client::{Client, VERSIONS, get},
     in_time,
     process::{Gateway, Setup},
@@ -59,7 +59,7 @@ async fn a_502_a_503_and_a_504_are_one_line_each() {
     let gateway = Setup::new()
         .with("failover", "mode = \"sequential\"\ntimeout = \"100ms\"")
         .with("breaker", "consecutive = 1\nopen_for = \"5min\"")
-        .origin("dead", &format!("http://{}", nobody().await), "")
+        .origin("dead", &format!("http://{}", closed_port().await), "")
         .backend(&hanging)
         .start()
         .await;
@@ -73,7 +73,7 @@ async fn a_502_a_503_and_a_504_are_one_line_each() {
     assert_line(late, "gateway: POST /pay after ", &["504", "`dead`: ", "`hangs`: timeout"]);
     assert_line(open, "gateway: POST /pay after ", &["503", "2"]);
 
-    let gateway = Setup::new().origin("dead", &format!("http://{}", nobody().await), "").start().await;
+    let gateway = Setup::new().origin("dead", &format!("http://{}", closed_port().await), "").start().await;
     assert_eq!(client.get(&gateway, "/").await.status(), 502);
     let lines = log(gateway).await;
     let [refused] = &lines[..] else { panic!("one line: {lines:?}") };
@@ -84,7 +84,7 @@ async fn a_502_a_503_and_a_504_are_one_line_each() {
 async fn an_error_that_trips_nothing_is_logged_with_its_cause() {
     let gateway = Setup::new()
         .with("failover", "triggers = [\"status\"]")
-        .origin("dead", &format!("http://{}", nobody().await), "")
+        .origin("dead", &format!("http://{}", closed_port().await), "")
         .start()
         .await;
     assert_eq!(Client::new(Version::HTTP_11).get(&gateway, "/").await.status(), 502);
@@ -95,7 +95,7 @@ async fn an_error_that_trips_nothing_is_logged_with_its_cause() {
 
 #[tokio::test]
 async fn requests_that_a_backend_answered_are_not_logged() {
-    let (dead, red) = (nobody().await, always("red", 400).await);
+    let (dead, red) = (closed_port().await, always("red", 400).await);
     let gateway = Setup::new().origin("dead", &format!("http://{dead}"), "").backend(&red).start().await;
     let client = Client::new(Version::HTTP_11);
     assert_eq!(client.get(&gateway, "/").await.status(), 400, "a response that is the client's affair");
@@ -105,7 +105,7 @@ async fn requests_that_a_backend_answered_are_not_logged() {
 
 #[tokio::test]
 async fn a_line_is_short_whatever_the_path_is() {
-    let gateway = Setup::new().origin("dead", &format!("http://{}", nobody().await), "").start().await;
+    let gateway = Setup::new().origin("dead", &format!("http://{}", closed_port().await), "").start().await;
     let path = format!("/{}", "a".repeat(20_000));
     assert_eq!(Client::new(Version::HTTP_11).get(&gateway, &path).await.status(), 502);
     let lines = log(gateway).await;
@@ -114,7 +114,7 @@ async fn a_line_is_short_whatever_the_path_is() {
 
 #[tokio::test]
 async fn of_many_failures_those_without_a_line_are_counted() {
-    let gateway = Setup::new().origin("dead", &format!("http://{}", nobody().await), "").start().await;
+    let gateway = Setup::new().origin("dead", &format!("http://{}", closed_port().await), "").start().await;
     let client = Client::new(Version::HTTP_2);
     let ask = async || {
         let request = get(&gateway, "/").body(text("")).unwrap();

@@ -7,7 +7,7 @@ use http::{Response, Version};
 use serde_json::Value;
 
 use crate::{
-    backend::{Server, nobody},
+    backend::{Server, closed_port},
     client::{Client, VERSIONS},
     process::Setup,
     text,
@@ -44,7 +44,7 @@ fn retry_after(answer: &Response<Bytes>) -> Option<u64> {
 // C19, C59
 #[tokio::test]
 async fn nobody_up_is_502_and_names_no_address() {
-    let dead = [nobody().await, nobody().await];
+    let dead = [closed_port().await, closed_port().await];
     let setup = dead
         .iter()
         .zip(["red", "blue"])
@@ -100,7 +100,7 @@ async fn attempts_are_named_to_those_who_may_know() {
     let gateway = Setup::new()
         .with("server", "explain = true")
         .with("failover", "mode = \"sequential\"\ntimeout = \"200ms\"")
-        .origin("dead", &format!("http://{}", nobody().await), "")
+        .origin("dead", &format!("http://{}", closed_port().await), "")
         .backend(&hanging)
         .start()
         .await;
@@ -120,7 +120,7 @@ async fn attempts_are_named_to_those_who_may_know() {
 #[tokio::test]
 async fn the_last_real_answer_is_passed_on() {
     let (red, blue) = (always("red", 503).await, always("blue", 429).await);
-    let dead = format!("http://{}", nobody().await);
+    let dead = format!("http://{}", closed_port().await);
     for version in VERSIONS {
         let setup = Setup::new().with("failover", "mode = \"sequential\"").backend(&red).backend(&blue);
         let gateway = setup.origin("dead", &dead, "").start().await;

@@ -20,7 +20,7 @@ use tokio_tungstenite::{
 };
 
 use crate::{
-    backend::{Server, nobody},
+    backend::{Server, closed_port},
     in_time,
     process::{Gateway, Setup},
     text, until,
@@ -127,7 +127,7 @@ async fn the_next_backend_is_tried_when_one_refuses() {
     let unavailable = Server::start("green", |_| async { Ok(Response::builder().status(503).body(text("not now"))?) });
     let (unavailable, red, blue) = (unavailable.await, Parrot::start("red").await, Parrot::start("blue").await);
     let gateway = Setup::new()
-        .origin("dead", &format!("http://{}", nobody().await), "")
+        .origin("dead", &format!("http://{}", closed_port().await), "")
         .backend(&unavailable)
         .origin(red.name, &red.origin(), "")
         .origin(blue.name, &blue.origin(), "")

@@ -56,6 +56,10 @@ fn an_error_shows_path_value_and_backend() {
             "[failover]\ndeadline = \"10ms\"\nmode = { hedged = \"20ms\" }",
             "failover.mode.hedged: 20ms must not be longer than the deadline",
         ),
+        (
+            "[failover]\nstatuses = [404]\ntriggers = [\"timeout\"]",
+            "failover.statuses: {404} need the trigger `status`, which is not among the triggers",
+        ),
         ("[failover]\nretry_methods = \"some\"", "failover.retry_methods: \"some\" must be one of all, idempotent"),
         (
             "[failover]\ntriggers = [\"status\", \"moon\"]",
