@@ -117,7 +117,10 @@ where
             ledger.set_took(running.entry(), now.since(running.started()));
         }
         let mut this = self.as_mut().project();
-        drop_caught(|| this.others.clear());
+        // One by one: a second panic while a list is dropped would abort the process.
+        for running in std::mem::take(this.others) {
+            drop_caught(|| drop(running));
+        }
         drop_caught(|| this.first.set(None));
     }
 
@@ -126,8 +129,8 @@ where
     }
 }
 
-/// Drops an attempt. A panic of the backend in its destructor must not cost the response of another one.
+/// Drops an attempt, or what is left of one. A panic in a destructor must not cost the response of another attempt.
 #[inline]
-fn drop_caught(drop: impl FnOnce()) {
+pub(super) fn drop_caught(drop: impl FnOnce()) {
     let _ = catch_unwind(AssertUnwindSafe(drop));
 }

@@ -6,6 +6,7 @@ use tower::BoxError;
 
 use super::{
     Commit, Ending, Error, ErrorKind, Ledger, Mode, Stopped,
+    attempts::drop_caught,
     plan::Trip,
     progress::{LastFailure, Progress},
     running::{AttemptEnd, End, Peek, Watched},
@@ -28,8 +29,10 @@ where
 {
     /// Releases what is held for the request, before the caller gets the result. Returns the ledger.
     fn release(&mut self) -> Ledger {
-        self.search.stop();
-        (self.kept, self.last) = (None, None);
+        drop(self.search.stop());
+        let (kept, last) = (self.kept.take(), self.last.take());
+        drop_caught(|| drop(kept));
+        drop_caught(|| drop(last));
         std::mem::take(&mut self.ledger)
     }
 
@@ -60,7 +63,8 @@ where
             && (!is_alone || self.last.is_some())
         {
             self.ledger.set_ending(entry, Ending::BrokenOff { outcome });
-            self.last = self.last.take().or(last);
+            let dropped = if self.last.is_some() { last } else { std::mem::replace(&mut self.last, last) };
+            drop_caught(|| drop(dropped));
             return None;
         }
         let Some(trigger) = self.settings().fired(&outcome) else {
@@ -71,11 +75,12 @@ where
         let is_broken = outcome.failure().is_some_and(|failure| failure.kind() == FailureKind::Body);
         // The last failure replaces an earlier one. But a response is of more use than an error, unless it was cut
         // short.
-        match (&self.last, last) {
-            (_, Some(LastFailure::Response(..))) if is_broken => {}
-            (Some(LastFailure::Response(..)), Some(LastFailure::Error(_))) | (_, None) => {}
-            (_, last) => self.last = last,
-        }
+        let dropped = match (&self.last, last) {
+            (_, last @ Some(LastFailure::Response(..))) if is_broken => last,
+            (Some(LastFailure::Response(..)), last @ Some(LastFailure::Error(_))) | (_, last @ None) => last,
+            (_, last) => std::mem::replace(&mut self.last, last),
+        };
+        drop_caught(|| drop(dropped));
         self.plan_next(&outcome, now);
         None
     }
