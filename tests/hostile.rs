@@ -144,6 +144,9 @@ async fn a_probe_that_panics_when_asked_is_a_failed_probe() {
     fleet.drain("good");
     is_due(&fleet, "bad").await;
     let error = door(&fleet).oneshot(()).await.unwrap_err();
+    assert!(matches!(error.kind(), ErrorKind::NotReady { backend, .. } if **backend == *"bad"), "{error:?}");
+    assert_eq!(asked.load(SeqCst), 2, "the failure of `poll_ready` is the result of the request");
+    let error = door(&fleet).oneshot(()).await.unwrap_err();
     assert!(matches!(error.kind(), ErrorKind::NoneAvailable { backends: 2, .. }), "{error:?}");
 }
 
@@ -480,9 +483,10 @@ async fn a_last_backend_that_is_due_and_exempt_gets_all_the_time_that_is_left() 
         .boxed()
     });
     let fleet = Fleet::plain().circuit_breaker(circuit()).max_ejected(0.0);
-    let fleet = fleet.backend(Backend::new("a", Site::fails_after(Duration::ZERO)).priority(1));
+    let fleet = fleet.backend(Backend::new("a", Site::fails_after(secs(1))).priority(1));
     let fleet: Plain = fleet.backend(Backend::new("b", slow)).build().unwrap();
-    is_due(&fleet, "b").await;
+    // It is due when a has failed.
+    fleet.switch("b").unwrap().trip();
     let failover = FailoverLayer::plain().mode(Mode::Sequential).deadline(secs(10)).build().unwrap().layer(fleet);
     assert_eq!(failover.oneshot(()).await.unwrap(), "b");
 }

@@ -1,26 +1,49 @@
-//! The part of a door that its clones share.
+//! The part that all doors have: it finds a ready backend, and holds its instance for the next call.
 
 use std::{
     fmt,
     sync::{Arc, Mutex, OnceLock, PoisonError},
+    task::{Context, Poll},
+    time::Duration,
 };
 
-use super::{local::Local, search::ReadySearch};
+use tower::BoxError;
+use tower_service::Service;
+
+use super::{
+    local::Local,
+    ready::{Ready, Refusal},
+    scan::OnPanic,
+    search::ReadySearch,
+};
 use crate::{
     fleet::FleetInner,
     pick::Strategy,
     shard::{SLOTS, slot},
+    time::Moment,
 };
 
-/// The part of a door that finds backends. `X` is what the door adds, such as its settings.
+/// The part that all doors have: it finds a ready backend, and holds its instance for the next call. `X` is what the
+/// door adds, such as its settings.
 ///
 /// A clone refers to the [`Local`] of the thread that makes it, so that threads do not count references on the same
 /// cache line.
 pub(crate) struct Door<S, C, P: Strategy, X> {
-    pub(crate) search: ReadySearch<S, C, P, X>,
+    search: ReadySearch<S, C, P, X>,
+    held: Held<S, C>,
     /// For clones that other threads make, and for clones of a door that is not called itself, so that its `Local` may
     /// be of an old version.
     siblings: OnceLock<Siblings<S, C, P, X>>,
+}
+
+/// What a door holds between `poll_ready` and `call`.
+enum Held<S, C> {
+    /// It is not ready.
+    Nothing,
+    /// The instance for the next call.
+    Ready(Ready<S, C>),
+    /// It is ready without an instance: the call searches. At this moment these backends failed to become ready.
+    Deferred(Moment, Vec<Refusal>),
 }
 
 /// One per slot, made when a clone needs it.
@@ -38,7 +61,17 @@ where
     X: Clone,
 {
     pub(crate) fn new(fleet: &Arc<FleetInner<S, C>>, strategy: P, extra: X) -> Self {
-        Self { search: ReadySearch::new(Local::first(fleet, strategy, extra)), siblings: OnceLock::new() }
+        Self::with(Local::first(fleet, strategy, extra))
+    }
+
+    #[inline(always)]
+    fn with(local: Arc<Local<S, C, P, X>>) -> Self {
+        Self { search: ReadySearch::new(local), held: Held::Nothing, siblings: OnceLock::new() }
+    }
+
+    #[inline(always)]
+    pub(crate) fn current(&self) -> &Local<S, C, P, X> {
+        self.search.local()
     }
 
     /// Returns what a clone made by this thread refers to.
@@ -63,6 +96,89 @@ where
     }
 }
 
+impl<S, C, P, X> Door<S, C, P, X>
+where
+    S: Clone + Send + Sync + 'static,
+    C: Clone + Send + Sync + 'static,
+    P: Strategy,
+    X: Clone,
+{
+    /// Ready with an instance, or without one if no backend is eligible or all were pending for as long as `within`.
+    /// Once ready, it stays so until it is called.
+    #[inline(always)]
+    pub(crate) fn poll_ready<Req>(
+        &mut self,
+        cx: &mut Context<'_>,
+        within: Option<Duration>,
+        on_panic: OnPanic,
+    ) -> Poll<()>
+    where
+        S: Service<Req>,
+        S::Error: Into<BoxError>,
+    {
+        let was_ready = match &self.held {
+            Held::Nothing => false,
+            Held::Ready(ready) if !ready.is_valid() => true,
+            Held::Ready(_) | Held::Deferred(..) => return Poll::Ready(()),
+        };
+        if was_ready {
+            self.held = Held::Nothing;
+        }
+        match self.search.poll::<Req>(cx, within, on_panic) {
+            Poll::Ready(Ok(ready)) => self.held = Held::Ready(ready),
+            Poll::Ready(Err(not_ready)) => self.defer(not_ready.refusals),
+            Poll::Pending if was_ready => self.stop(),
+            Poll::Pending => return Poll::Pending,
+        }
+        Poll::Ready(())
+    }
+
+    /// Ends the search of `poll_ready`, and leaves it to the call.
+    #[cold]
+    pub(crate) fn stop(&mut self) {
+        let refusals = self.search.stop();
+        self.defer(refusals);
+    }
+
+    #[cold]
+    fn defer(&mut self, refusals: Vec<Refusal>) {
+        self.held = Held::Deferred(self.current().core.clock.now(), refusals);
+    }
+
+    /// Takes the instance for the call that begins now.
+    ///
+    /// # Errors
+    ///
+    /// There is none. Contains the search for one. It leaves out the backends that have only just failed to become
+    /// ready, so that one failure is not counted twice.
+    #[inline(always)]
+    pub(crate) fn take(&mut self) -> Result<Ready<S, C>, ReadySearch<S, C, P, X>> {
+        match std::mem::replace(&mut self.held, Held::Nothing) {
+            Held::Ready(ready) => Ok(ready),
+            Held::Nothing => Err(self.search()),
+            Held::Deferred(at, refusals) => Err(self.search_without(at, refusals)),
+        }
+    }
+
+    #[cold]
+    fn search_without(&self, at: Moment, refusals: Vec<Refusal>) -> ReadySearch<S, C, P, X> {
+        let mut search = self.search();
+        if !refusals.is_empty() && self.current().core.clock.now().since(at) < REFUSED_FOR {
+            search.exclude(refusals);
+        }
+        search
+    }
+
+    /// Returns a search for a request, which may need another backend.
+    #[inline]
+    pub(crate) fn search(&self) -> ReadySearch<S, C, P, X> {
+        self.search.another()
+    }
+}
+
+/// How long a failure to become ready counts for a call after it.
+const REFUSED_FOR: Duration = Duration::from_secs(1);
+
 /// A clone is not ready, even if the original is.
 impl<S, C, P, X> Clone for Door<S, C, P, X>
 where
@@ -73,7 +189,7 @@ where
 {
     #[inline]
     fn clone(&self) -> Self {
-        Self { search: ReadySearch::new(self.local()), siblings: OnceLock::new() }
+        Self::with(self.local())
     }
 }
 

@@ -8,7 +8,7 @@ use std::{
 
 use crate::{
     fleet::{Candidates, FleetCore, FleetInner, Selection, Shard},
-    pick::{Pick, PickContext, SKIP_NONE, Skip, Strategy},
+    pick::{Pick, PickContext, Skipped, Strategy},
     rng::Rng,
     shard::slot,
     telemetry,
@@ -39,9 +39,12 @@ struct Current<S, C, P: Strategy> {
 pub(crate) struct Local<S, C, P: Strategy, X> {
     pub(crate) core: Arc<FleetCore>,
     pub(crate) selection: Arc<Selection<S, C>>,
-    /// The version of the selection. Copied, like `has_probes_due`, so that a request reads one cache line less.
+    /// The version of the selection. Copied, like the two flags, so that a request reads one cache line less.
     version: u64,
-    pub(super) has_probes_due: bool,
+    /// Whether circuits of the serving tier are due for a probe.
+    has_probes_due: bool,
+    /// Whether circuits of lower tiers are.
+    has_spares_due: bool,
     pick: Option<Arc<P::Pick>>,
     /// This thread's references to the candidates. Empty for a large fleet, where they are looked up in the selection.
     shards: Box<[Weak<Shard<S, C>>]>,
@@ -67,7 +70,8 @@ where
         Arc::new(Local {
             core: Arc::clone(&self.fleet.core),
             version: selection.version,
-            has_probes_due: !selection.probes_due().is_empty(),
+            has_probes_due: selection.probes_due().iter().any(|row| selection.is_in_serving_tier(*row)),
+            has_spares_due: selection.probes_due().iter().any(|row| !selection.is_in_serving_tier(*row)),
             shards: selection.serving_shards(slot),
             selection,
             pick: current.pick.clone(),
@@ -111,6 +115,12 @@ where
         self.version == self.core.version()
     }
 
+    /// Whether the next request may have to probe a circuit.
+    #[inline(always)]
+    pub(super) fn has_probe_to_send(&self) -> bool {
+        self.has_probes_due || (self.has_spares_due && self.core.is_spare_turn())
+    }
+
     /// Makes the first local part of a door.
     pub(super) fn first(fleet: &Arc<FleetInner<S, C>>, strategy: P, extra: X) -> Arc<Self> {
         let selection = fleet.selection();
@@ -145,7 +155,7 @@ where
         if candidates.is_empty() {
             return None;
         }
-        let number = self.pick(&candidates, slot, &SKIP_NONE, rng);
+        let number = self.pick(&candidates, slot, None, rng);
         match self.shards.get(number) {
             Some(shard) => shard.upgrade(),
             None => self.selection.shard(*self.selection.serving_rows().get(number)?, slot),
@@ -154,11 +164,11 @@ where
 
     /// Returns the number of the strategy's pick. Random if there is no pick, or if its number is out of range.
     #[inline(always)]
-    fn pick(&self, candidates: &Candidates<'_>, slot: usize, skip: &Skip, rng: &mut Rng) -> usize {
+    fn pick(&self, candidates: &Candidates<'_>, slot: usize, skipped: Option<Skipped<'_>>, rng: &mut Rng) -> usize {
         let number = match &self.pick {
             Some(pick) => {
                 let now = || self.core.clock.now();
-                pick.pick(candidates, &mut PickContext::new(rng, skip, &now, slot))
+                pick.pick(candidates, &mut PickContext::new(rng, skipped, &now, slot))
             }
             None => usize::MAX,
         };
@@ -166,20 +176,21 @@ where
     }
 
     /// Selects another backend of the serving tier, by row. `None` if all of them are skipped.
-    pub(super) fn select_another(&self, slot: usize, skip: &Skip, rng: &mut Rng) -> Option<u32> {
+    pub(super) fn select_another(&self, slot: usize, skipped: Option<Skipped<'_>>, rng: &mut Rng) -> Option<u32> {
         let (candidates, rows) = (self.selection.serving_tier(), self.selection.serving_rows());
         if candidates.is_empty() {
             return None;
         }
+        let skips = |number: usize| skipped.is_some_and(|skipped| skipped.contains(candidates[number].id()));
         for _ in 0..MAX_PICKS {
-            let number = self.pick(&candidates, slot, skip, rng);
-            if !skip.contains(candidates[number].id()) {
+            let number = self.pick(&candidates, slot, skipped, rng);
+            if !skips(number) {
                 return Some(rows[number]);
             }
         }
         let first = rng.below(rows.len());
         let mut rest = (0..rows.len()).map(|index| (first + index) % rows.len());
-        rest.find(|number| !skip.contains(candidates[*number].id())).map(|number| rows[number])
+        rest.find(|number| !skips(*number)).map(|number| rows[number])
     }
 
     /// Returns the reference of a slot to the member in a row. `None` if the member was removed meanwhile.

@@ -18,9 +18,11 @@ mod door;
 mod local;
 mod oneshot;
 mod ready;
-mod round;
+mod scan;
 mod search;
+mod state;
 mod timeout;
+mod wait;
 
 pub use self::timeout::{TimeLimit, TimedOut};
 pub(crate) use self::{
@@ -28,5 +30,6 @@ pub(crate) use self::{
     door::Door,
     oneshot::Oneshot,
     ready::{NotReady, Ready, Refusal, Unready},
+    scan::{OnPanic, Scope, Wanted},
     search::ReadySearch,
 };

@@ -5,6 +5,7 @@ use std::{
     time::Duration,
 };
 
+use tower::BoxError;
 use tower_service::Service;
 
 use super::Attempt;
@@ -39,14 +40,23 @@ pub(crate) struct Admitted<S: Send + Sync, C: Send + Sync> {
     service: S,
 }
 
-/// A backend whose `poll_ready` failed.
-pub(crate) struct Refusal<S, C, E> {
-    pub(crate) shard: Arc<Shard<S, C>>,
+/// A backend whose `poll_ready` failed. Holds nothing of the backend, which may be removed meanwhile.
+#[derive(Debug)]
+pub(crate) struct Refusal {
+    pub(crate) id: BackendId,
+    pub(crate) name: BackendName,
     /// `None` if it panicked.
-    pub(crate) error: Option<E>,
+    pub(crate) error: Option<BoxError>,
+}
+
+impl Refusal {
+    pub(super) fn new<S, C>(shard: &Shard<S, C>, error: Option<BoxError>) -> Self {
+        Self { id: shard.info().id, name: shard.name.clone(), error }
+    }
 }
 
 /// Why a search failed: no backend is ready, and none is pending.
+#[derive(Debug)]
 pub(crate) enum Unready {
     /// The fleet has no backend.
     NoBackends,
@@ -54,24 +64,24 @@ pub(crate) enum Unready {
     NoneAvailable(usize, Option<Duration>),
     /// `poll_ready` of each eligible backend failed.
     Refused,
+    /// All backends were pending for as long as the search may take.
+    OutOfTime,
 }
 
 /// A search that found no backend: the reason, and the backends whose `poll_ready` failed.
-pub(crate) struct NotReady<S, C, E> {
+#[derive(Debug)]
+pub(crate) struct NotReady {
     pub(crate) why: Unready,
-    pub(crate) refusals: Vec<Refusal<S, C, E>>,
+    pub(crate) refusals: Vec<Refusal>,
 }
 
 /// The result of a search for the next request of a door.
-pub(crate) type Found<S, C, E> = Result<Ready<S, C>, Box<NotReady<S, C, E>>>;
+pub(crate) type Found<S, C> = Result<Ready<S, C>, Box<NotReady>>;
 
-/// The tiers that a search includes.
-#[derive(Clone, Copy, PartialEq)]
-pub(crate) enum Scope {
-    /// The serving tier: the first one that has an eligible backend.
-    ServingTier,
-    /// All tiers, one after the other. For further attempts of a request.
-    AllTiers,
+impl<S, C> From<Ready<S, C>> for Pending<S, C> {
+    fn from(Ready { shard, service, is_probe }: Ready<S, C>) -> Self {
+        Self { id: shard.info().id, shard: Arc::downgrade(&shard), service, is_probe }
+    }
 }
 
 impl<S, C> Ready<S, C>
@@ -86,10 +96,8 @@ where
     /// Returns whether a request may still be sent to it.
     #[inline]
     pub(crate) fn is_valid(&self) -> bool {
-        let health = &self.shard.info().health;
-        health.is_eligible()
-            || (self.is_probe
-                && health.on_probation().is_some_and(|circuit| circuit.would_admit(|| self.shard.info().clock.now())))
+        let info = self.shard.info();
+        info.health.is_eligible() || (self.is_probe && info.may_probe())
     }
 
     /// Admits a request on the fast path: the backend is eligible, and its circuit needs no clock. `None` if another
@@ -147,11 +155,5 @@ where
         C: Classify<Req, S::Response>,
     {
         Attempt::begin(self.guard, &mut self.service, request)
-    }
-}
-
-impl<S, C, E> Refusal<S, C, E> {
-    pub(crate) fn name(&self) -> &BackendName {
-        &self.shard.name
     }
 }

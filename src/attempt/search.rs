@@ -1,27 +1,26 @@
 //! The search for a backend that is ready.
 
 use std::{
-    fmt,
-    panic::{AssertUnwindSafe, catch_unwind},
-    pin::Pin,
+    fmt, mem,
     sync::Arc,
     task::{Context, Poll},
     time::Duration,
 };
 
-use futures::task::AtomicWaker;
-use tokio::time::Sleep;
+use tower::BoxError;
 use tower_service::Service;
 
 use super::{
     local::Local,
-    ready::{Found, NotReady, Pending, Ready, Refusal, Scope, Unready},
-    round::Round,
+    ready::{Found, NotReady, Ready, Refusal, Unready},
+    scan::{OnPanic, Scope, Wanted},
+    state::{RecordPanic, Scanned, SearchState, Underway},
+    wait::Wait,
 };
 use crate::{
-    fleet::{MemberInfo, Shard},
+    fleet::MemberInfo,
     name::BackendId,
-    pick::{SKIP_NONE, Skip, Strategy},
+    pick::{Prefix, SKIP_NONE, Skip, Strategy},
     rng::Rng,
     shard::slot,
 };
@@ -32,32 +31,13 @@ use crate::{
 /// is ready. Pending instances are kept, with their places in the queues of their backends, until the search is over.
 pub(crate) struct ReadySearch<S, C, P: Strategy, X> {
     local: Arc<Local<S, C, P, X>>,
-    /// `Some` while at least one backend is pending.
-    waiting: Option<Box<Waiting<S, C>>>,
+    /// `Some` while a search is under way.
+    underway: Option<Box<Underway<S, C>>>,
     rng: Rng,
 }
 
-/// The state of a search while all backends are pending.
-struct Waiting<S, C> {
-    pending: Vec<Pending<S, C>>,
-    /// Woken when the fleet changes.
-    waker: Arc<AtomicWaker>,
-    /// Ends at the next deadline of the fleet. Boxed, since `poll_ready` does not pin the service.
-    timer: Option<Pin<Box<Sleep>>>,
-}
-
-/// The backends that a search may take.
-#[derive(Clone, Copy)]
-struct Wanted<'a> {
-    scope: Scope,
-    /// Never these.
-    skip: &'a Skip,
-    /// These only if no other backend is ready.
-    avoid: Option<&'a Skip>,
-}
-
 /// An instance and the result of its `poll_ready`.
-type Polled<S, C, E> = (Arc<Shard<S, C>>, S, Poll<Result<(), E>>);
+type Polled<S, C, E> = (Ready<S, C>, Poll<Result<(), E>>);
 
 impl<S, C, P, X> ReadySearch<S, C, P, X>
 where
@@ -65,7 +45,7 @@ where
 {
     #[inline]
     pub(crate) fn new(local: Arc<Local<S, C, P, X>>) -> Self {
-        Self { local, waiting: None, rng: Rng::new() }
+        Self { local, underway: None, rng: Rng::new() }
     }
 
     #[inline]
@@ -82,71 +62,74 @@ where
     X: Clone,
 {
     /// Polls for an instance to call. Fails with the reason if there is none, and is pending only while all eligible
-    /// backends are.
+    /// backends are, for no longer than `within`.
     #[inline(always)]
-    pub(crate) fn poll<Req>(&mut self, cx: &mut Context<'_>) -> Poll<Found<S, C, S::Error>>
+    pub(crate) fn poll<Req>(
+        &mut self,
+        cx: &mut Context<'_>,
+        within: Option<Duration>,
+        on_panic: OnPanic,
+    ) -> Poll<Found<S, C>>
     where
         S: Service<Req>,
+        S::Error: Into<BoxError>,
     {
         self.renew();
-        if self.waiting.is_none()
-            && !self.local.has_probes_due
+        if self.underway.is_none()
+            && !self.local.has_probe_to_send()
             && let Some(shard) = self.local.select(slot(), &mut self.rng)
             && shard.info().health.is_eligible()
         {
             let mut service = shard.service().clone();
-            return match service.poll_ready(cx) {
-                Poll::Ready(Ok(())) => Poll::Ready(Ok(Ready { shard, service, is_probe: false })),
-                result => self.poll_slowly(cx, Some((shard, service, result))),
+            let on_unwind = RecordPanic { shard: &shard, underway: &mut self.underway };
+            let polled = service.poll_ready(cx);
+            mem::forget(on_unwind);
+            let instance = Ready { shard, service, is_probe: false };
+            return match polled {
+                Poll::Ready(Ok(())) => Poll::Ready(Ok(instance)),
+                polled => self.poll_slowly(cx, within, on_panic, Some((instance, polled))),
             };
         }
-        self.poll_slowly(cx, None)
+        self.poll_slowly(cx, within, on_panic, None)
     }
 
     #[cold]
     fn poll_slowly<Req>(
         &mut self,
         cx: &mut Context<'_>,
+        within: Option<Duration>,
+        on_panic: OnPanic,
         first: Option<Polled<S, C, S::Error>>,
-    ) -> Poll<Found<S, C, S::Error>>
+    ) -> Poll<Found<S, C>>
     where
         S: Service<Req>,
+        S::Error: Into<BoxError>,
     {
+        let prefix = &mut Prefix::default();
+        let (scope, spent) = (Scope::ServingTier, &SKIP_NONE);
+        let wanted = Wanted { scope, spent, prefix, avoid: None, prefer: None, on_panic, within };
         let mut refusals = Vec::new();
-        let wanted = Wanted { scope: Scope::ServingTier, skip: &SKIP_NONE, avoid: None };
         let found = self.search(cx, wanted, &mut refusals, first);
+        if let Some(underway) = &mut self.underway {
+            underway.state.refusals = mem::take(&mut refusals);
+        }
         found.map_err(|why| Box::new(NotReady { why, refusals }))
     }
 
-    /// Polls for an instance for a further attempt, in all tiers. Takes none of the backends in `skip`, and one in
-    /// `avoid` only if no other is ready. A panic in `poll_ready` is added to the `refusals`.
+    /// Polls for an instance for a further attempt, in all tiers. The backends that failed to become ready meanwhile
+    /// are added to the `refusals`.
     pub(crate) fn poll_further<Req>(
         &mut self,
         cx: &mut Context<'_>,
-        skip: &Skip,
-        avoid: Option<&Skip>,
-        refusals: &mut Vec<Refusal<S, C, S::Error>>,
+        wanted: Wanted<'_>,
+        refusals: &mut Vec<Refusal>,
     ) -> Poll<Result<Ready<S, C>, Unready>>
     where
         S: Service<Req>,
+        S::Error: Into<BoxError>,
     {
         self.renew();
-        self.search(cx, Wanted { scope: Scope::AllTiers, skip, avoid }, refusals, None)
-    }
-
-    /// Polls the same backend once more. `None` if it is not eligible, or not ready now.
-    pub(crate) fn poll_same<Req>(&mut self, cx: &mut Context<'_>, id: BackendId) -> Option<Ready<S, C>>
-    where
-        S: Service<Req>,
-    {
-        self.renew();
-        let shard = self.local.shard(self.local.selection.eligible_row(id)?, slot())?;
-        let mut service = shard.service().clone();
-        let result = catch_unwind(AssertUnwindSafe(|| service.poll_ready(cx))).ok()?;
-        match result {
-            Poll::Ready(Ok(())) => Some(Ready { shard, service, is_probe: false }),
-            _ => None,
-        }
+        self.search(cx, wanted, refusals, None)
     }
 
     /// Updates the selection to the current version.
@@ -169,8 +152,19 @@ where
         Self::new(Arc::clone(&self.local))
     }
 
-    /// Returns whether a further attempt could use another backend than those in `skip` and `beside`.
-    #[inline]
+    /// Excludes backends that have just failed to become ready from the next search.
+    #[cold]
+    pub(crate) fn exclude(&mut self, refusals: Vec<Refusal>) {
+        self.underway.get_or_insert_default().state.exclude(refusals);
+    }
+
+    /// Ends the search: drops the pending instances, since no task waits for them any more. Returns the backends that
+    /// failed to become ready.
+    pub(crate) fn stop(&mut self) -> Vec<Refusal> {
+        self.underway.take().map(|mut underway| mem::take(&mut underway.state.refusals)).unwrap_or_default()
+    }
+
+    /// Returns whether a further attempt could use another backend than those in `skip` and `beside` now.
     pub(crate) fn has_another(&self, skip: &Skip, beside: Option<BackendId>) -> bool {
         let selection = &self.local.selection;
         let mut rows = selection.rows().iter().chain(selection.probes_due()).map(|row| selection.info(*row).id);
@@ -178,9 +172,12 @@ where
         selection.rows().len() > skip.len() + 1 || rows.any(|other| Some(other) != beside && !skip.contains(other))
     }
 
-    /// Drops the pending instances: no task waits for them any more.
-    pub(crate) fn stop(&mut self) {
-        self.waiting = None;
+    /// Returns whether a further attempt could use another backend at some time: also one whose circuit is open now.
+    #[inline]
+    pub(crate) fn may_have_another(&self, skip: &Skip, beside: BackendId) -> bool {
+        let selection = &self.local.selection;
+        let is_other = |info: &Arc<MemberInfo>| info.id != beside && !skip.contains(info.id);
+        selection.backends() > skip.len() + 1 || (selection.backends() > 1 && selection.infos().any(is_other))
     }
 
     /// Searches for a request whose first pick, with its result in `first`, was not ready.
@@ -188,84 +185,76 @@ where
     fn search<Req>(
         &mut self,
         cx: &mut Context<'_>,
-        wanted: Wanted<'_>,
-        refusals: &mut Vec<Refusal<S, C, S::Error>>,
+        mut wanted: Wanted<'_>,
+        refusals: &mut Vec<Refusal>,
         first: Option<Polled<S, C, S::Error>>,
     ) -> Poll<Result<Ready<S, C>, Unready>>
     where
         S: Service<Req>,
+        S::Error: Into<BoxError>,
     {
-        let mut pending = match self.waiting.as_mut() {
-            Some(waiting) => {
-                // Takes out the waker, so that changes made by this search itself do not wake its task.
-                waiting.waker.take();
-                std::mem::take(&mut waiting.pending)
-            }
-            None => Vec::new(),
-        };
-        let mut round = Round { cx, scope: wanted.scope, refused: Skip::default(), refusals, pending: &mut pending };
-        let mut found = first.and_then(|(shard, service, result)| round.accept(shard, service, Ok(result), false));
-        let mut rounds = 0;
-        loop {
-            rounds += 1;
-            found = found
-                .or_else(|| round.run_avoiding(&self.local, wanted.avoid?, &mut self.rng))
-                .or_else(|| round.run(&self.local, wanted.skip, &mut self.rng));
-            if let Some(ready) = found {
-                self.waiting = None;
-                return Poll::Ready(Ok(ready));
+        let mut underway = self.underway.take().unwrap_or_default();
+        let Underway { state, wait } = &mut *underway;
+        if let Some(wait) = wait {
+            wait.unregister();
+        }
+        let mut first = first.and_then(|(instance, polled)| state.accept(instance, polled));
+        for _ in 0..MAX_ROUNDS {
+            let scanned = match first.take() {
+                Some(ready) => Scanned::Ready(ready),
+                None => state.poll(cx, &self.local, &mut wanted, &mut self.rng),
+            };
+            refusals.append(&mut state.refusals);
+            match scanned {
+                Scanned::Ready(ready) => return Poll::Ready(Ok(ready)),
+                Scanned::Unfinished => break,
+                Scanned::Nothing => {}
             }
             let version = self.local.selection.version;
             // Registers the waker before it reads the version again, so that no change in between is missed.
-            let must_repeat = match round.pending.is_empty() {
-                true => round.refusals.is_empty() && self.misses(wanted.skip),
-                false => self.register(round.cx),
+            let must_repeat = if state.is_pending() {
+                let now = self.local.core.clock.now();
+                let wait = wait.get_or_insert_with(|| Wait::new(&self.local.core, now));
+                if wait.is_over(now, wanted.within) {
+                    return Poll::Ready(Err(Unready::OutOfTime));
+                }
+                wait.register(cx, &self.local.core, now, wanted.within)
+            } else {
+                // A tier is not left because its backends fail to become ready.
+                (wanted.scope == Scope::AllTiers || refusals.is_empty()) && self.misses(state, wanted.spent)
             };
+            if must_repeat {
+                state.scan_again();
+            }
             self.renew();
             // The fleet may have changed while its backends were polled.
             let is_final = self.local.selection.version == version && !must_repeat;
-            if is_final && round.pending.is_empty() {
-                self.waiting = None;
-                return Poll::Ready(Err(self.unready(!round.refusals.is_empty())));
+            if is_final && !state.is_pending() {
+                return Poll::Ready(Err(self.unready(!refusals.is_empty())));
             }
-            if !is_final && rounds < MAX_ROUNDS {
-                continue;
+            if is_final {
+                self.underway = Some(underway);
+                return Poll::Pending;
             }
-            if !is_final {
-                // The fleet changes faster than it is polled. Yields to other tasks.
-                round.cx.waker().wake_by_ref();
-            }
-            if let Some(waiting) = &mut self.waiting {
-                waiting.pending = pending;
-            }
-            return Poll::Pending;
         }
+        // The fleet is too large for one poll, or changes faster than it is polled. Yields to other tasks.
+        cx.waker().wake_by_ref();
+        self.underway = Some(underway);
+        Poll::Pending
     }
 
     /// Returns whether the last round missed an eligible backend: its circuit has an unpublished transition.
-    fn misses(&self, skip: &Skip) -> bool {
+    fn misses(&self, state: &SearchState<S, C>, spent: &Skip) -> bool {
         let (core, selection) = (&self.local.core, &self.local.selection);
-        let serves = |info: &Arc<MemberInfo>| info.health.is_eligible() && !skip.contains(info.id);
+        let is_missed = |info: &Arc<MemberInfo>| {
+            info.health.is_eligible() && !spent.contains(info.id) && !state.has_polled(info.id)
+        };
         if core.has_ejection_limits() {
             core.note_openings(selection.infos());
-            selection.infos().any(serves)
+            selection.infos().any(is_missed)
         } else {
-            selection.rows().iter().any(|row| serves(selection.info(*row)))
+            selection.rows().iter().any(|row| is_missed(selection.info(*row)))
         }
-    }
-
-    /// Registers the task for the next change or deadline of the fleet. Returns whether a deadline is reached now.
-    fn register(&mut self, cx: &mut Context<'_>) -> bool {
-        let core = &self.local.core;
-        let new = || Box::new(Waiting { pending: Vec::new(), waker: core.add_waker(), timer: None });
-        let waiting = self.waiting.get_or_insert_with(new);
-        waiting.waker.register(cx.waker());
-        waiting.timer = core.next_due().map(|due| {
-            // At least 1 ms: a backend that is due but not ready must not be polled in a busy loop.
-            let wait = due.since(core.clock.now()).max(Duration::from_millis(1));
-            Box::pin(tokio::time::sleep(wait))
-        });
-        waiting.timer.as_mut().is_some_and(|timer| timer.as_mut().poll(cx).is_ready())
     }
 
     /// Returns why no backend is ready.

@@ -137,16 +137,16 @@ impl From<ErrorKind> for Error {
 impl Error {
     #[cold]
     #[expect(clippy::boxed_local, reason = "as a search returns it")]
-    pub(super) fn unready<S, C, E: Into<BoxError>>(not_ready: Box<NotReady<S, C, E>>) -> Self {
+    pub(super) fn unready(not_ready: Box<NotReady>) -> Self {
         let NotReady { why, refusals } = *not_ready;
         let last = refusals.into_iter().next_back().map(|refusal| ErrorKind::NotReady {
-            backend: refusal.name().clone(),
-            source: refusal.error.map_or_else(|| "`poll_ready` panicked".into(), Into::into),
+            backend: refusal.name,
+            source: refusal.error.unwrap_or_else(|| "`poll_ready` panicked".into()),
         });
         Self::from(match (why, last) {
             (Unready::Refused, Some(not_ready)) => not_ready,
             (Unready::NoneAvailable(backends, retry_after), _) => ErrorKind::NoneAvailable { backends, retry_after },
-            (Unready::NoBackends | Unready::Refused, _) => ErrorKind::NoBackends,
+            (Unready::NoBackends | Unready::Refused | Unready::OutOfTime, _) => ErrorKind::NoBackends,
         })
     }
 }

@@ -13,7 +13,7 @@ use tower_service::Service;
 
 use super::Error;
 use crate::{
-    attempt::{Attempt, Door},
+    attempt::{Attempt, OnPanic, ReadySearch},
     fleet::BackendService,
     outcome::Classify,
     pick::Strategy,
@@ -54,7 +54,7 @@ pin_project! {
         C: Classify<Req, S::Response>,
     {
         // Waits for a ready backend.
-        Searching { door: Box<Door<S, C, P, ()>>, request: Option<Req> },
+        Searching { search: Box<ReadySearch<S, C, P, ()>>, request: Option<Req> },
         // Waits for the response of the backend.
         Calling { #[pin] attempt: Attempt<S::Future, C::Call, S, C>, limit: Option<Duration> },
     }
@@ -80,8 +80,8 @@ where
     C: Classify<Req, S::Response>,
 {
     #[cold]
-    pub(super) fn searching(door: Door<S, C, P, ()>, request: Req) -> Self {
-        Self { state: State::Searching { door: Box::new(door), request: Some(request) }, timer: None }
+    pub(super) fn searching(search: ReadySearch<S, C, P, ()>, request: Req) -> Self {
+        Self { state: State::Searching { search: Box::new(search), request: Some(request) }, timer: None }
     }
 
     #[inline(always)]
@@ -117,10 +117,10 @@ where
                         }
                     };
                 }
-                StateProjection::Searching { door, request } => {
-                    let ready = ready!(door.search.poll::<Req>(cx)).map_err(Error::unready)?;
+                StateProjection::Searching { search, request } => {
+                    let ready = ready!(search.poll::<Req>(cx, None, OnPanic::Resume)).map_err(Error::unready)?;
                     // If another request has acquired the permit, or the circuit has opened, searches again.
-                    let Some(ticket) = ready.admit(|| door.search.local().core.clock.now()) else { continue };
+                    let Some(ticket) = ready.admit(|| search.local().core.clock.now()) else { continue };
                     ready.call(ticket, request.take().expect("polled after completion"))
                 }
             };

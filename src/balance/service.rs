@@ -2,14 +2,14 @@
 
 use std::{
     fmt,
-    task::{Context, Poll, ready},
+    task::{Context, Poll},
 };
 
 use tower_service::Service;
 
 use super::{Error, ResponseFuture};
 use crate::{
-    attempt::{Door, Oneshot, Ready},
+    attempt::{Door, OnPanic, Oneshot, Ready},
     fleet::{BackendService, Fleet},
     outcome::{Classify, HttpClassifier},
     pick::{RoundRobin, Strategy},
@@ -24,8 +24,6 @@ use crate::{
 /// the error, since an error of `poll_ready` would end a `tower::buffer::Buffer` for good.
 pub struct Balance<S, P: Strategy = RoundRobin, C = HttpClassifier> {
     door: Door<S, C, P, ()>,
-    /// The ready instance for the next call.
-    held: Option<Ready<S, C>>,
 }
 
 impl<S, P, C> Balance<S, P, C>
@@ -36,7 +34,7 @@ where
 {
     /// Creates a balancer that selects among the backends of `fleet` with this strategy.
     pub fn new(fleet: &Fleet<S, C>, strategy: P) -> Self {
-        Self { door: Door::new(fleet.shared(), strategy, ()), held: None }
+        Self { door: Door::new(fleet.shared(), strategy, ()) }
     }
 }
 
@@ -71,19 +69,17 @@ where
 
     #[inline(always)]
     fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
-        if !self.held.as_ref().is_some_and(Ready::is_valid) {
-            self.held = None;
-            self.held = ready!(self.door.search.poll::<Req>(cx)).ok();
-        }
-        Poll::Ready(Ok(()))
+        self.door.poll_ready::<Req>(cx, None, OnPanic::Resume).map(Ok)
     }
 
     #[inline(always)]
     fn call(&mut self, request: Req) -> ResponseFuture<S, P, C, Req> {
-        let Some(ready) = self.held.take() else { return self.search(request) };
-        match ready.pass() {
-            Some(ticket) => ResponseFuture::calling(ready.call(ticket, request)),
-            None => self.admit(ready, request),
+        match self.door.take() {
+            Ok(ready) => match ready.pass() {
+                Some(ticket) => ResponseFuture::calling(ready.call(ticket, request)),
+                None => self.admit(ready, request),
+            },
+            Err(search) => ResponseFuture::searching(search, request),
         }
     }
 }
@@ -102,20 +98,11 @@ where
         S: Service<Req>,
         C: Classify<Req, S::Response>,
     {
-        match ready.admit(|| self.door.search.local().core.clock.now()) {
+        match ready.admit(|| self.door.current().core.clock.now()) {
             Some(ticket) => ResponseFuture::calling(ready.call(ticket, request)),
             // The backend is no longer eligible: searches again, within the response future.
-            None => self.search(request),
+            None => ResponseFuture::searching(self.door.search(), request),
         }
-    }
-
-    #[cold]
-    fn search<Req>(&self, request: Req) -> ResponseFuture<S, P, C, Req>
-    where
-        S: Service<Req>,
-        C: Classify<Req, S::Response>,
-    {
-        ResponseFuture::searching(self.door.clone(), request)
     }
 }
 
@@ -128,7 +115,7 @@ where
 {
     #[inline(always)]
     fn clone(&self) -> Self {
-        Self { door: self.door.clone(), held: None }
+        Self { door: self.door.clone() }
     }
 }
 

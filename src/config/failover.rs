@@ -25,6 +25,7 @@ pub(super) struct Section {
     race_bound: Option<Span>,
     timeout: Option<Span>,
     deadline: Option<Span>,
+    ready_within: Option<Span>,
     attempts_per_backend: Option<u32>,
     same_backend_delay: Option<Span>,
     backoff: Option<BackoffKeys>,
@@ -127,6 +128,9 @@ impl Section {
         }
         if let Some(Span(deadline)) = self.deadline {
             builder = builder.deadline(deadline);
+        }
+        if let Some(Span(time)) = self.ready_within {
+            builder = builder.ready_within(time);
         }
         if let Some(attempts) = self.attempts_per_backend {
             builder = builder.attempts_per_backend(attempts);

@@ -85,6 +85,7 @@
 //! | `race_bound` | duration of a race; 0 is the default | 5 s |
 //! | `timeout` | duration of one attempt, for backends without a `timeout` of their own | 60 s |
 //! | `deadline` | duration of the whole request | none |
+//! | `ready_within` | duration of the wait in `poll_ready` while all backends of the tier are pending | the deadline, or the timeout |
 //! | `attempts_per_backend` | from 1 to 100 | 1 |
 //! | `same_backend_delay` | duration of the pause before another attempt at the same backend | 0 |
 //! | `backoff` | `{ base = "2s", cap = "16s", factor = 2.0, jitter = 0.1 }`; each of them is optional | none |

@@ -140,6 +140,14 @@ impl<H> FailoverBuilder<H> {
         self
     }
 
+    /// Limits how long `poll_ready` waits for a backend while all that may get the first attempt are pending. After
+    /// that the door is ready, and the call searches further: in all tiers, and with a deadline of its own. Default the
+    /// [`deadline`](Self::deadline), or without one the [`timeout`](Self::timeout).
+    pub fn ready_within(mut self, time: Duration) -> Self {
+        self.settings.ready_within = Some(time);
+        self
+    }
+
     /// Limits how many attempts one request makes at one backend, from 1 to 100. Default 1.
     ///
     /// A race is not affected: it makes one attempt at each backend, which is the second one at the primary.

@@ -3,7 +3,10 @@
 use std::collections::HashMap;
 
 use super::{Attempted, settings::Settings};
-use crate::{name::BackendId, pick::Skip};
+use crate::{
+    name::BackendId,
+    pick::{Prefix, Skip},
+};
 
 /// The attempts at each backend, up to the ledger entry that was counted last.
 #[derive(Default)]
@@ -15,6 +18,8 @@ pub(super) struct AttemptCounts {
     pub(super) attempted: Skip,
     /// The backends that have had all their attempts.
     pub(super) spent: Skip,
+    /// The candidates at the beginning of a tier that are all in `spent`.
+    pub(super) prefix: Prefix,
     /// The backend that tripped before the race.
     primary: Option<BackendId>,
 }
@@ -25,6 +30,7 @@ impl AttemptCounts {
             // A race gives each backend one attempt. The primary, whose failure started it, has a second one there.
             self.primary = entries.last().map(|entry| entry.id);
             (self.counted, self.per_backend, self.spent) = (0, HashMap::new(), Skip::default());
+            self.prefix = Prefix::default();
         }
         for entry in &entries[self.counted..] {
             let count = self.per_backend.entry(entry.id).or_default();

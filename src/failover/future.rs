@@ -59,12 +59,12 @@ where
 {
     #[inline]
     pub(super) fn begin(
-        search: &ReadySearch<S, C, AnyStrategy, Policy<H>>,
+        search: ReadySearch<S, C, AnyStrategy, Policy<H>>,
         ready: Option<Ready<S, C>>,
         request: Req,
     ) -> Self {
         let now = search.local().core.clock.now();
-        let mut progress = Progress::new(search.another(), now, request);
+        let mut progress = Progress::new(search, now, request);
         let first = ready.and_then(|ready| match ready.pass() {
             Some(ticket) => progress.start(ready, ticket, now),
             None => {

@@ -16,7 +16,7 @@ use super::{
     settings::{Policy, Settings},
 };
 use crate::{
-    attempt::{Ready, ReadySearch, Refusal, TimeLimit},
+    attempt::{OnPanic, Ready, ReadySearch, Refusal, Scope, TimeLimit, Wanted},
     body::Replay,
     fleet::BackendService,
     health::Ticket,
@@ -158,11 +158,11 @@ where
         let attempts = self.settings().attempts_per_backend;
         let repeats = self.settings().mode != Mode::Race && attempts > 1;
         if self.ledger.attempts().is_empty() {
-            return !repeats && !self.search.has_another(&SKIP_NONE, Some(id));
+            return !repeats && !self.search.may_have_another(&SKIP_NONE, id);
         }
         let counts = self.count();
         let again = repeats && counts.per_backend.get(&id).copied().unwrap_or_default() + 1 < attempts;
-        !again && self.counts.as_deref().is_none_or(|counts| !self.search.has_another(&counts.spent, Some(id)))
+        !again && self.counts.as_deref().is_none_or(|counts| !self.search.may_have_another(&counts.spent, id))
     }
 
     /// Starts a further attempt at the first backend that is ready. `None` if there is none, or if no further attempt
@@ -195,26 +195,26 @@ where
     fn poll_backend(&mut self, cx: &mut Context<'_>) -> Poll<Option<Ready<S, C>>> {
         self.count();
         let last = self.ledger.attempts().last().map(|last| last.id);
-        if self.plan.same_backend
-            && let Some(last) = last
-            && let Some(ready) = self.search.poll_same::<H::Request>(cx, last)
-        {
-            return Poll::Ready(Some(ready));
-        }
         let prefers_new = !self.plan.is_racing && last.is_some() && self.settings().attempts_per_backend > 1;
+        let counts = self.counts.as_deref_mut().expect("the attempts were counted");
+        let wanted = Wanted {
+            scope: Scope::AllTiers,
+            spent: &counts.spent,
+            prefix: &mut counts.prefix,
+            avoid: prefers_new.then_some(&counts.attempted),
+            prefer: last.filter(|_| self.plan.same_backend),
+            on_panic: OnPanic::Continue,
+            within: None,
+        };
         let mut refusals = Vec::new();
-        let counts = self.counts.as_deref().expect("the attempts were counted");
-        let avoid = prefers_new.then_some(&counts.attempted);
-        let found = self.search.poll_further::<H::Request>(cx, &counts.spent, avoid, &mut refusals);
+        let found = self.search.poll_further::<H::Request>(cx, wanted, &mut refusals);
         self.record_refusals(refusals);
         found.map(Result::ok)
     }
 
     /// Adds the backends that failed to become ready to the ledger.
-    fn record_refusals(&mut self, refusals: Vec<Refusal<S, C, S::Error>>) {
-        for refusal in refusals {
-            let (backend, id) = (refusal.name().clone(), refusal.shard.info().id);
-            let error = refusal.error.map(Into::into);
+    fn record_refusals(&mut self, refusals: Vec<Refusal>) {
+        for Refusal { id, name: backend, error } in refusals {
             let outcome = error.as_ref().map_or(FailureKind::Panic.into(), |error| inspect(&**error));
             let (ending, took) = (Ending::NotReady { outcome }, Duration::ZERO);
             self.ledger.entries.push(Attempted { backend, ending, took, id });

@@ -3,14 +3,14 @@
 use std::{
     fmt,
     panic::{AssertUnwindSafe, catch_unwind},
-    task::{Context, Poll, ready},
+    task::{Context, Poll},
 };
 
 use tower_service::Service;
 
 use super::{Commit, Error, Http, ResponseFuture, settings::Policy};
 use crate::{
-    attempt::{Door, Oneshot, Ready},
+    attempt::{Door, OnPanic, Oneshot},
     body::Replay,
     fleet::{BackendService, Fleet},
     outcome::{Classify, HttpClassifier},
@@ -23,8 +23,6 @@ use crate::{
 /// budget, and finds a ready backend for itself.
 pub struct Failover<S, H = Http, C = HttpClassifier> {
     door: Door<S, C, AnyStrategy, Policy<H>>,
-    /// The instance that `poll_ready` found ready.
-    ready: Option<Ready<S, C>>,
 }
 
 impl<S, H, C> Failover<S, H, C>
@@ -34,7 +32,7 @@ where
     C: Clone + Send + Sync + 'static,
 {
     pub(super) fn new(fleet: &Fleet<S, C>, strategy: AnyStrategy, policy: Policy<H>) -> Self {
-        Self { door: Door::new(fleet.shared(), strategy, policy), ready: None }
+        Self { door: Door::new(fleet.shared(), strategy, policy) }
     }
 }
 
@@ -70,27 +68,30 @@ where
     type Error = Error;
     type Future = ResponseFuture<S, H, C, Req>;
 
-    /// Pending while every backend that may get the first attempt is pending. Never an error: if no backend is
-    /// eligible, the future of `call` returns the error.
+    /// Pending while every backend that may get the first attempt is pending, but not for longer than
+    /// [`ready_within`](super::FailoverBuilder::ready_within). Never an error: if no backend is eligible, the future of
+    /// `call` returns the error.
     #[inline]
     fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
-        if !self.ready.as_ref().is_some_and(Ready::is_valid) {
-            self.ready = None;
-            let search = &mut self.door.search;
-            // After a panic in a backend's `poll_ready`, the response future searches among the other backends.
-            let Ok(found) = catch_unwind(AssertUnwindSafe(|| search.poll::<H::Request>(cx))) else {
-                search.stop();
-                return Poll::Ready(Ok(()));
-            };
-            self.ready = ready!(found).ok();
+        let door = &mut self.door;
+        let within = door.current().extra.settings.ready_within();
+        match catch_unwind(AssertUnwindSafe(|| door.poll_ready::<H::Request>(cx, within, OnPanic::Continue))) {
+            Ok(poll) => poll.map(Ok),
+            // After a panic, the response future searches among the other backends.
+            Err(_) => {
+                door.stop();
+                Poll::Ready(Ok(()))
+            }
         }
-        Poll::Ready(Ok(()))
     }
 
     #[inline]
     fn call(&mut self, request: Req) -> ResponseFuture<S, H, C, Req> {
-        // If the instance is not eligible any more, the response future finds another one.
-        ResponseFuture::begin(&self.door.search, self.ready.take(), request)
+        match self.door.take() {
+            // If the instance is not eligible any more, the response future finds another one.
+            Ok(ready) => ResponseFuture::begin(self.door.search(), Some(ready), request),
+            Err(search) => ResponseFuture::begin(search, None, request),
+        }
     }
 }
 
@@ -103,7 +104,7 @@ where
 {
     #[inline]
     fn clone(&self) -> Self {
-        Self { door: self.door.clone(), ready: None }
+        Self { door: self.door.clone() }
     }
 }
 

@@ -50,6 +50,7 @@ pub(super) struct Settings {
     pub(super) race_width: u32,
     pub(super) timeout: Option<Duration>,
     pub(super) deadline: Option<Duration>,
+    pub(super) ready_within: Option<Duration>,
     pub(super) attempts_per_backend: u32,
     pub(super) same_backend_delay: Duration,
     pub(super) backoff: Option<Backoff>,
@@ -80,6 +81,7 @@ impl Default for Settings {
             // Longer than nearly every call. It keeps a backend that hangs from hanging its requests.
             timeout: Some(Duration::from_secs(60)),
             deadline: None,
+            ready_within: None,
             // A further attempt is more likely to succeed at another backend.
             attempts_per_backend: 1,
             same_backend_delay: Duration::ZERO,
@@ -111,12 +113,18 @@ impl Settings {
         Trigger::on_status(&self.triggers, self.statuses.as_ref(), outcome, status)
     }
 
+    /// How long `poll_ready` may be pending.
+    pub(super) fn ready_within(&self) -> Option<Duration> {
+        self.ready_within.or(self.deadline).or(self.timeout)
+    }
+
     pub(super) fn check(&self) -> Result<(), InvalidSetting> {
         let positive = [
             ("mode.hedged", if let Mode::Hedged(delay) = self.mode { Some(delay) } else { None }),
             ("race_bound", Some(self.race_bound)),
             ("timeout", self.timeout),
             ("deadline", self.deadline),
+            ("ready_within", self.ready_within),
         ];
         for (field, value) in positive {
             if value.is_some_and(|value| value.is_zero()) {

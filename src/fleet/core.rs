@@ -40,6 +40,8 @@ pub(crate) struct FleetCore {
     version: AtomicU64,
     /// The first deadline of the registry, in nanoseconds; [`Moment::NEVER`] without one.
     next_due: AtomicU64,
+    /// From when on a request may probe a backend of a lower tier, in nanoseconds.
+    spare_turn: AtomicU64,
     registry: Mutex<Registry>,
     waiters: Waiters,
 }
@@ -53,6 +55,7 @@ impl FleetCore {
             limits,
             version: AtomicU64::new(1),
             next_due: AtomicU64::new(Moment::NEVER.as_nanos()),
+            spare_turn: AtomicU64::new(0),
             registry: Mutex::new(Registry::new(limits)),
             waiters: Waiters::default(),
         }
@@ -131,6 +134,20 @@ impl FleetCore {
             return;
         }
         self.edit(|registry| registry.process_due(now));
+    }
+
+    /// Returns whether a request may probe a backend of a lower tier now.
+    #[inline(never)]
+    pub(crate) fn is_spare_turn(&self) -> bool {
+        self.clock.now().reached(Moment::from_nanos(self.spare_turn.load(Ordering::Relaxed)))
+    }
+
+    /// Takes the turn of a request to probe a backend of a lower tier. Returns false if another request has taken it.
+    pub(crate) fn take_spare_turn(&self) -> bool {
+        let now = self.clock.now();
+        let next = now.after(SPARE_PROBE_INTERVAL).as_nanos();
+        let take = |turn| now.reached(Moment::from_nanos(turn)).then_some(next);
+        self.spare_turn.fetch_update(Ordering::Relaxed, Ordering::Relaxed, take).is_ok()
     }
 
     /// Returns whether the number of backends that circuits keep out is limited.
@@ -234,6 +251,10 @@ impl FleetCore {
         self.registry().listeners()
     }
 }
+
+/// How often a request of the serving tier is sent to a backend of a lower tier, to probe its circuit. Rare enough to
+/// cost the callers nothing that they notice, and frequent enough for a spare to be back before it is needed.
+const SPARE_PROBE_INTERVAL: Duration = Duration::from_millis(100);
 
 impl Publisher for FleetCore {
     fn circuit_changed(&self, member: &Arc<MemberInfo>, transition: Transition) {

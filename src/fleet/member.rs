@@ -204,6 +204,11 @@ impl MemberInfo {
         self.health.circuit()
     }
 
+    /// Returns whether a request may probe its circuit now: it is due, and there is a free permit.
+    pub(crate) fn may_probe(&self) -> bool {
+        self.health.on_probation().is_some_and(|circuit| circuit.would_admit(|| self.clock.now()))
+    }
+
     /// Returns whether its circuit has opened and the registry has not noted it yet.
     pub(super) fn has_unnoted_opening(&self) -> bool {
         self.marks.opening.load(Ordering::Relaxed) == 0 && self.health.on_probation().is_some()

@@ -19,8 +19,9 @@
 //! | [`cool_down`](Fleet::cool_down) | for a time | the time is over |
 //! | its circuit | while open | a probe succeeds |
 //!
-//! Backends of equal [`priority`](Backend::priority) form a tier. Requests go to the highest tier that has an eligible
-//! backend.
+//! Backends of equal [`priority`](Backend::priority) form a tier. Requests are sent to the highest tier that has an
+//! eligible backend. The exception are probes: when the open time of a circuit in a lower tier is over, one request of
+//! the higher tier probes it, so that the spare backend is back before it is needed. At most ten requests a second do.
 //!
 //! # When not to use it
 //!

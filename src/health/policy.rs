@@ -180,6 +180,9 @@ impl CircuitPolicy {
     }
 
     /// Sets how long the circuit stays open before it is probed. Default 30 s.
+    ///
+    /// The probe is a request. In a fleet, at most ten requests a second are sent to a lower tier to probe a circuit
+    /// there.
     pub fn open_for(mut self, duration: Duration) -> Self {
         self.open_for = duration;
         self

@@ -2,19 +2,42 @@
 
 use std::{collections::HashSet, fmt, time::Duration};
 
-use crate::{fleet::Candidate, name::BackendId, rng::Rng, time::Moment};
+use crate::{
+    fleet::{Candidate, Candidates},
+    name::BackendId,
+    rng::Rng,
+    time::Moment,
+};
 
 /// What a [`Pick`](super::Pick) knows beside the candidates: the skipped backends, random numbers, the time.
 pub struct PickContext<'a> {
     rng: &'a mut Rng,
-    skip: &'a Skip,
+    /// `None` if no candidate is skipped, which is so for nearly every request.
+    skipped: Option<Skipped<'a>>,
     now: &'a dyn Fn() -> Moment,
     pub(super) slot: usize,
 }
 
+/// The candidates that a pick must not return.
+#[derive(Clone, Copy)]
+pub(crate) struct Skipped<'a> {
+    /// The backends that have had all their attempts.
+    pub(crate) spent: &'a Skip,
+    /// The backends that the present search has polled.
+    pub(crate) polled: &'a Skip,
+    /// The number of candidates at the beginning of the tier that are skipped, as far as is known.
+    pub(crate) prefix: usize,
+}
+
 impl<'a> PickContext<'a> {
-    pub(crate) fn new(rng: &'a mut Rng, skip: &'a Skip, now: &'a dyn Fn() -> Moment, slot: usize) -> Self {
-        Self { rng, skip, now, slot }
+    #[inline(always)]
+    pub(crate) fn new(
+        rng: &'a mut Rng,
+        skipped: Option<Skipped<'a>>,
+        now: &'a dyn Fn() -> Moment,
+        slot: usize,
+    ) -> Self {
+        Self { rng, skipped, now, slot }
     }
 
     /// Returns a random number below `bound`, uniformly distributed; 0 if `bound` is 0.
@@ -36,68 +59,117 @@ impl<'a> PickContext<'a> {
     /// random.
     #[inline]
     pub fn skips(&self, candidate: &Candidate) -> bool {
-        self.skip.contains(candidate.id())
+        self.skipped.is_some_and(|skipped| skipped.contains(candidate.id()))
     }
 
     /// Returns whether no candidate is skipped, which is so for nearly every request.
     #[inline(always)]
     pub fn skips_none(&self) -> bool {
-        self.skip.is_empty()
+        self.skipped.is_none()
+    }
+
+    /// Returns a number below which all candidates are skipped; 0 if that is not known.
+    ///
+    /// A pick that goes through the candidates in order begins there, so that a request with thousands of failed
+    /// attempts does not check all of them each time.
+    pub fn skipped_prefix(&self) -> usize {
+        self.skipped.map_or(0, |skipped| skipped.prefix)
+    }
+}
+
+impl<'a> Skipped<'a> {
+    /// `None` if both sets are empty.
+    pub(crate) fn new(spent: &'a Skip, polled: &'a Skip, prefix: usize) -> Option<Self> {
+        (!(spent.is_empty() && polled.is_empty())).then_some(Self { spent, polled, prefix })
+    }
+
+    #[inline]
+    pub(crate) fn contains(&self, id: BackendId) -> bool {
+        self.spent.contains(id) || self.polled.contains(id)
     }
 }
 
 impl fmt::Debug for PickContext<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("PickContext").field("skips", &self.skip.len()).finish_non_exhaustive()
+        f.debug_struct("PickContext").field("skips_none", &self.skips_none()).finish_non_exhaustive()
     }
 }
 
 /// A set of backends that a request is not sent to. Allocates nothing while it is empty.
-#[derive(Clone, Debug, Default)]
-pub(crate) struct Skip {
-    ids: Vec<BackendId>,
-    /// The same ids, once they are more than `MAX_SCANNED`.
-    index: Option<HashSet<BackendId>>,
+#[derive(Clone, Debug)]
+pub(crate) enum Skip {
+    /// At most `MAX_SCANNED` ids, which are searched one by one.
+    Few(Vec<BackendId>),
+    Many(HashSet<BackendId>),
 }
 
 /// The empty set.
-pub(crate) static SKIP_NONE: Skip = Skip { ids: Vec::new(), index: None };
+pub(crate) static SKIP_NONE: Skip = Skip::Few(Vec::new());
 
-/// The most ids that are searched one by one.
 const MAX_SCANNED: usize = 16;
+
+impl Default for Skip {
+    fn default() -> Self {
+        Self::Few(Vec::new())
+    }
+}
 
 impl Skip {
     #[inline(always)]
     pub(crate) fn is_empty(&self) -> bool {
-        self.ids.is_empty()
+        self.len() == 0
     }
 
+    #[inline]
     pub(crate) fn len(&self) -> usize {
-        self.ids.len()
+        match self {
+            Self::Few(ids) => ids.len(),
+            Self::Many(ids) => ids.len(),
+        }
     }
 
     #[inline]
     pub(crate) fn contains(&self, id: BackendId) -> bool {
-        match &self.index {
-            None => self.ids.contains(&id),
-            Some(index) => index.contains(&id),
+        match self {
+            Self::Few(ids) => ids.contains(&id),
+            Self::Many(ids) => ids.contains(&id),
         }
-    }
-
-    pub(crate) fn ids(&self) -> impl Iterator<Item = BackendId> {
-        self.ids.iter().copied()
     }
 
     pub(crate) fn insert(&mut self, id: BackendId) {
-        if self.contains(id) {
-            return;
+        match self {
+            Self::Few(ids) if ids.contains(&id) => {}
+            Self::Few(ids) if ids.len() < MAX_SCANNED => ids.push(id),
+            Self::Few(ids) => *self = Self::Many(ids.drain(..).chain([id]).collect()),
+            Self::Many(ids) => drop(ids.insert(id)),
         }
-        self.ids.push(id);
-        match &mut self.index {
-            Some(index) => drop(index.insert(id)),
-            None if self.ids.len() > MAX_SCANNED => self.index = Some(self.ids.iter().copied().collect()),
-            None => {}
+    }
+
+    pub(crate) fn remove(&mut self, id: BackendId) {
+        match self {
+            Self::Few(ids) => ids.retain(|other| *other != id),
+            Self::Many(ids) => drop(ids.remove(&id)),
         }
+    }
+}
+
+/// How many candidates at the beginning of a tier are skipped. Kept between the attempts of a request, so that they do
+/// not check all of them again. Valid while the set of spent backends only grows.
+#[derive(Debug, Default)]
+pub(crate) struct Prefix {
+    tier_version: u64,
+    len: usize,
+}
+
+impl Prefix {
+    pub(crate) fn update(&mut self, tier_version: u64, candidates: &Candidates<'_>, spent: &Skip) -> usize {
+        if self.tier_version != tier_version {
+            *self = Self { tier_version, len: 0 };
+        }
+        while self.len < candidates.len() && spent.contains(candidates[self.len].id()) {
+            self.len += 1;
+        }
+        self.len
     }
 }
 
@@ -113,6 +185,10 @@ mod tests {
             skip.insert(BackendId(id));
             skip.insert(BackendId(id / 2));
             assert!((0..=id).all(|id| skip.contains(BackendId(id))) && skip.len() as u64 == id + 1);
+        }
+        for id in 0..100 {
+            skip.remove(BackendId(id));
+            assert!(!skip.contains(BackendId(id)) && skip.len() as u64 == 99 - id);
         }
     }
 }

@@ -59,7 +59,7 @@ mod weighted;
 
 use std::any::Any;
 
-pub(crate) use self::context::{SKIP_NONE, Skip};
+pub(crate) use self::context::{Prefix, SKIP_NONE, Skip, Skipped};
 pub use self::{
     context::PickContext,
     custom::{PickFn, pick_fn},

@@ -22,6 +22,7 @@ impl Pick for Primary {
         if cx.skips_none() {
             return 0;
         }
-        candidates.iter().position(|candidate| !cx.skips(candidate)).unwrap_or(0)
+        let from = cx.skipped_prefix();
+        (from..candidates.len()).find(|number| !cx.skips(&candidates[*number])).unwrap_or(0)
     }
 }

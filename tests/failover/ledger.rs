@@ -90,14 +90,17 @@ async fn the_permit_of_a_probe_comes_back() {
 #[tokio::test(start_paused = true)]
 async fn the_permit_of_a_probe_comes_back_when_there_is_no_copy_to_send() {
     let services = [("a", false), ("b", true)].map(|(name, is_good)| {
-        let result = move || if is_good { Ok(()) } else { Err(io::Error::from(io::ErrorKind::ConnectionReset)) };
-        Backend::new(name, service_fn(move |_: u8| ready(result()))).priority(i32::from(!is_good))
+        let call = move |_: u8| async move {
+            // As long as the circuit of b is open.
+            tokio::time::sleep(if is_good { Duration::ZERO } else { millis(100) }).await;
+            if is_good { Ok(()) } else { Err(io::Error::from(io::ErrorKind::ConnectionReset)) }
+        };
+        Backend::new(name, service_fn(call)).priority(i32::from(!is_good))
     });
     let policy = CircuitPolicy::new().consecutive(1).open_for(millis(100));
     let policy = policy.probe_timeout(Duration::from_secs(900));
     let fleet = Fleet::plain().backends(services).circuit_breaker(policy).build().unwrap();
     fleet.switch("b").unwrap().trip();
-    tokio::time::advance(millis(100)).await;
 
     // A copy for the first attempt, and none for a further one.
     let copies = Arc::new(AtomicUsize::new(1));

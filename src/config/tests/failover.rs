@@ -25,6 +25,7 @@ fn every_setting_takes_effect() {
         ("race_bound = \"7s\"", "race_bound: 7s"),
         ("timeout = \"30min\"", "timeout: Some(1800s)"),
         ("deadline = \"1min 5s\"", "deadline: Some(65s)"),
+        ("ready_within = \"2s\"", "ready_within: Some(2s)"),
         ("attempts_per_backend = 3", "attempts_per_backend: 3"),
         ("same_backend_delay = \"30ms\"", "same_backend_delay: 30ms"),
         ("same_backend_delay = 0", "same_backend_delay: 0ns"),
@@ -148,7 +149,7 @@ async fn the_longest_durations_do_not_overflow_and_longer_ones_are_refused() {
     let error = refused("[failover]\ntimeout = \"5M\"");
     assert_eq!(error, "failover.timeout: \"5M\" must be at most 31 days; min is minutes, M is months");
 
-    let keys = ["race_bound", "timeout", "deadline", "same_backend_delay", "retry_after_cap"];
+    let keys = ["race_bound", "timeout", "deadline", "ready_within", "same_backend_delay", "retry_after_cap"];
     let longest: String = keys.iter().map(|key| format!("{key} = \"31days\"\n")).collect();
     for mode in ["\"race\"", "\"sequential\"", "{ hedged = \"31days\" }"] {
         let section = format!("[failover]\nmode = {mode}\n{longest}");

@@ -19,6 +19,7 @@ const KEYS: &[&str] = &[
     "race_bound",
     "timeout",
     "deadline",
+    "ready_within",
     "attempts_per_backend",
     "same_backend_delay",
     "backoff",

@@ -18,7 +18,7 @@ use std::{
 use futures::FutureExt;
 use tower::Service;
 
-use super::{Candidate, Candidates, Pick, PickContext, SKIP_NONE, Skip, Strategy};
+use super::{Candidate, Candidates, Pick, PickContext, SKIP_NONE, Skip, Skipped, Strategy};
 use crate::{
     balance::Balance,
     fleet::{Backend, Fleet},
@@ -88,7 +88,7 @@ fn picks(pick: &impl Pick, tier: &Tier, count: usize) -> Vec<usize> {
 fn picks_without(skip: &Skip, pick: &impl Pick, tier: &Tier, count: usize, slot: usize) -> Vec<usize> {
     let (candidates, mut rng) = (tier.candidates(), Rng::seeded(0));
     let one = |_| {
-        let mut cx = PickContext::new(&mut rng, skip, &|| Moment::EPOCH, slot);
+        let mut cx = PickContext::new(&mut rng, Skipped::new(skip, &SKIP_NONE, 0), &|| Moment::EPOCH, slot);
         candidates.place(pick.pick(&candidates, &mut cx))
     };
     (0..count).map(one).collect()

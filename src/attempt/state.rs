@@ -1,0 +1,291 @@
+//! The state of one search between its polls: the pending instances, and the backends that are not ready.
+
+use std::{
+    collections::VecDeque,
+    mem,
+    panic::{AssertUnwindSafe, catch_unwind, resume_unwind},
+    sync::{Arc, atomic::Ordering},
+    task::{Context, Poll, Waker},
+};
+
+use tower::BoxError;
+use tower_service::Service;
+
+use super::{
+    local::Local,
+    ready::{Pending, Ready, Refusal},
+    scan::{OnPanic, Scan, Visit, Wanted},
+    wait::{Wait, Wakeups},
+};
+use crate::{
+    fleet::Shard,
+    name::BackendId,
+    outcome::{FailureKind, Guard, Outcome, inspect},
+    pick::{Skip, Strategy},
+    rng::Rng,
+    shard::slot,
+};
+
+/// A search that is under way.
+pub(super) struct Underway<S, C> {
+    pub(super) state: SearchState<S, C>,
+    /// `Some` once all backends were pending.
+    pub(super) wait: Option<Wait>,
+}
+
+/// The state of one search between its polls.
+pub(super) struct SearchState<S, C> {
+    scan: Scan,
+    /// The backends that were polled: each is pending, or failed to become ready.
+    polled: Skip,
+    /// Those in `polled` that were not eligible when it was their turn. The next scan considers them again.
+    ineligible: Vec<BackendId>,
+    pending: VecDeque<Pending<S, C>>,
+    pub(super) refusals: Vec<Refusal>,
+    /// For a fleet that is too large for one poll.
+    wakeups: Option<Arc<Wakeups>>,
+    /// Whether the scan took more than one poll, so that a wake-up may have been missed.
+    is_split: bool,
+}
+
+/// The result of one poll of a search.
+pub(super) enum Scanned<S, C> {
+    Ready(Ready<S, C>),
+    /// No instance is ready.
+    Nothing,
+    /// There is more to poll, in the next poll of the task.
+    Unfinished,
+}
+
+impl<S, C> Default for SearchState<S, C> {
+    fn default() -> Self {
+        Self {
+            scan: Scan::new(),
+            polled: Skip::default(),
+            ineligible: Vec::new(),
+            pending: VecDeque::new(),
+            refusals: Vec::new(),
+            wakeups: None,
+            is_split: false,
+        }
+    }
+}
+
+/// Drops the pending instances one by one. A panic in a destructor must not cost a response.
+impl<S, C> Drop for SearchState<S, C> {
+    fn drop(&mut self) {
+        for pending in mem::take(&mut self.pending) {
+            let _ = catch_unwind(AssertUnwindSafe(|| drop(pending)));
+        }
+    }
+}
+
+impl<S, C> SearchState<S, C>
+where
+    S: Clone + Send + Sync + 'static,
+    C: Clone + Send + Sync + 'static,
+{
+    pub(super) fn is_pending(&self) -> bool {
+        !self.pending.is_empty()
+    }
+
+    /// Returns whether this backend was polled, so that the search is done with it.
+    pub(super) fn has_polled(&self, id: BackendId) -> bool {
+        self.polled.contains(id) && !self.ineligible.contains(&id)
+    }
+
+    /// Scans all backends again with the next poll.
+    pub(super) fn scan_again(&mut self) {
+        self.scan.reset();
+    }
+
+    /// Excludes backends that have just failed to become ready.
+    pub(super) fn exclude(&mut self, refusals: Vec<Refusal>) {
+        refusals.iter().for_each(|refusal| self.polled.insert(refusal.id));
+        self.refusals.extend(refusals);
+    }
+
+    /// Polls instances until one is ready, up to `MAX_POLLS`.
+    pub(super) fn poll<Req, P, X>(
+        &mut self,
+        cx: &mut Context<'_>,
+        local: &Local<S, C, P, X>,
+        wanted: &mut Wanted<'_>,
+        rng: &mut Rng,
+    ) -> Scanned<S, C>
+    where
+        S: Service<Req>,
+        S::Error: Into<BoxError>,
+        P: Strategy,
+        X: Clone,
+    {
+        if self.scan.begin(local.selection.version, wanted.avoid.is_some(), self.pending.len()) {
+            self.ineligible.drain(..).for_each(|id| self.polled.remove(id));
+        }
+        let wakeups = (local.selection.backends() > MAX_POLLS).then(|| {
+            let wakeups = Arc::clone(self.wakeups.get_or_insert_default());
+            wakeups.task.register(cx.waker());
+            Waker::from(wakeups)
+        });
+        let mut cx = Context::from_waker(wakeups.as_ref().unwrap_or(cx.waker()));
+        for _ in 0..MAX_POLLS {
+            let Some(visit) = self.scan.next(local, wanted, &self.polled, self.pending.len(), rng) else {
+                // An instance may have called its waker after its turn. If that is not known, all are polled again.
+                let may_have_missed = mem::take(&mut self.is_split)
+                    && self.wakeups.as_ref().is_none_or(|wakeups| !wakeups.is_quiet.swap(true, Ordering::AcqRel));
+                return if may_have_missed { Scanned::Unfinished } else { Scanned::Nothing };
+            };
+            let found = match visit {
+                Visit::Pending => self.poll_pending(&mut cx, wanted),
+                Visit::Row { row, is_probe } => self.poll_row(&mut cx, local, row, is_probe, wanted.on_panic),
+            };
+            if let Some(ready) = found {
+                return Scanned::Ready(ready);
+            }
+        }
+        self.is_split = true;
+        Scanned::Unfinished
+    }
+
+    /// Polls the first pending instance again.
+    fn poll_pending<Req>(&mut self, cx: &mut Context<'_>, wanted: &Wanted<'_>) -> Option<Ready<S, C>>
+    where
+        S: Service<Req>,
+        S::Error: Into<BoxError>,
+    {
+        let pending = self.pending.pop_front()?;
+        if self.scan.avoids && wanted.avoid.is_some_and(|avoid| avoid.contains(pending.id)) {
+            self.pending.push_back(pending);
+            return None;
+        }
+        let Pending { id, shard, service, is_probe } = pending;
+        let may_poll =
+            |shard: &Arc<Shard<S, C>>| shard.info().health.is_eligible() || (is_probe && shard.info().may_probe());
+        match shard.upgrade().filter(may_poll).filter(|_| !wanted.spent.contains(id)) {
+            Some(shard) => self.poll_instance(cx, Ready { shard, service, is_probe }, wanted.on_panic),
+            // The instance of a backend that was removed, or must not be called any more, is dropped.
+            None => {
+                self.polled.remove(id);
+                None
+            }
+        }
+    }
+
+    /// Polls a new instance of the backend in a row.
+    fn poll_row<Req, P, X>(
+        &mut self,
+        cx: &mut Context<'_>,
+        local: &Local<S, C, P, X>,
+        row: u32,
+        is_probe: bool,
+        on_panic: OnPanic,
+    ) -> Option<Ready<S, C>>
+    where
+        S: Service<Req>,
+        S::Error: Into<BoxError>,
+        P: Strategy,
+        X: Clone,
+    {
+        let info = local.selection.info(row);
+        self.polled.insert(info.id);
+        let may_poll = if is_probe { info.may_probe() } else { info.health.is_eligible() };
+        let Some(shard) = local.shard(row, slot()).filter(|_| may_poll) else {
+            self.ineligible.push(info.id);
+            return None;
+        };
+        let service = shard.service().clone();
+        self.poll_instance(cx, Ready { shard, service, is_probe }, on_panic)
+    }
+
+    fn poll_instance<Req>(
+        &mut self,
+        cx: &mut Context<'_>,
+        mut instance: Ready<S, C>,
+        on_panic: OnPanic,
+    ) -> Option<Ready<S, C>>
+    where
+        S: Service<Req>,
+        S::Error: Into<BoxError>,
+    {
+        match catch_unwind(AssertUnwindSafe(|| instance.service.poll_ready(cx))) {
+            Ok(polled) => self.accept(instance, polled),
+            Err(panic) => {
+                record(&instance.shard, &FailureKind::Panic.into());
+                // Not that of a probe, since another backend can serve the request.
+                if on_panic == OnPanic::Resume && !instance.is_probe {
+                    resume_unwind(panic);
+                }
+                self.refusals.push(Refusal::new(&instance.shard, None));
+                None
+            }
+        }
+    }
+
+    /// Processes the result of a `poll_ready`: returns an instance that is ready, keeps a pending one, notes a failure.
+    pub(super) fn accept<E: Into<BoxError>>(
+        &mut self,
+        instance: Ready<S, C>,
+        polled: Poll<Result<(), E>>,
+    ) -> Option<Ready<S, C>> {
+        self.polled.insert(instance.shard.info().id);
+        match polled {
+            Poll::Ready(Ok(())) => Some(instance),
+            Poll::Pending => {
+                self.pending.push_back(instance.into());
+                None
+            }
+            Poll::Ready(Err(error)) => {
+                let error = error.into();
+                let failure = inspect(&*error).failure().copied().unwrap_or(FailureKind::Other.into());
+                record(&instance.shard, &failure.into());
+                self.refusals.push(Refusal::new(&instance.shard, Some(error)));
+                None
+            }
+        }
+    }
+}
+
+/// Records that a backend failed to become ready: as a call that failed. If it was to be probed, its circuit opens
+/// again; otherwise every request would poll it.
+fn record<S, C>(shard: &Arc<Shard<S, C>>, outcome: &Outcome)
+where
+    S: Send + Sync + 'static,
+    C: Send + Sync + 'static,
+{
+    let info = shard.info();
+    if let Ok(ticket) = info.admit(|| info.clock.now()) {
+        Guard::begin(Arc::clone(shard), ticket).outcome(outcome);
+    }
+}
+
+impl<S, C> Default for Underway<S, C> {
+    fn default() -> Self {
+        Self { state: SearchState::default(), wait: None }
+    }
+}
+
+/// While the `poll_ready` of a backend unwinds, records its panic and excludes it from the search. Costs nothing if there
+/// is no panic.
+pub(super) struct RecordPanic<'a, S, C>
+where
+    S: Clone + Send + Sync + 'static,
+    C: Clone + Send + Sync + 'static,
+{
+    pub(super) shard: &'a Arc<Shard<S, C>>,
+    pub(super) underway: &'a mut Option<Box<Underway<S, C>>>,
+}
+
+impl<S, C> Drop for RecordPanic<'_, S, C>
+where
+    S: Clone + Send + Sync + 'static,
+    C: Clone + Send + Sync + 'static,
+{
+    #[cold]
+    fn drop(&mut self) {
+        record(self.shard, &FailureKind::Panic.into());
+        self.underway.get_or_insert_default().state.exclude(vec![Refusal::new(self.shard, None)]);
+    }
+}
+
+/// How many instances one poll of a search polls, so that a large fleet does not block a thread.
+const MAX_POLLS: usize = 128;

@@ -1,0 +1,78 @@
+//! The wait of a search while all backends are pending.
+
+use std::{
+    pin::Pin,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    task::{Context, Wake},
+    time::Duration,
+};
+
+use futures::task::AtomicWaker;
+use tokio::time::Sleep;
+
+use crate::{fleet::FleetCore, time::Moment};
+
+/// The wait of a search while all backends are pending.
+pub(super) struct Wait {
+    since: Moment,
+    /// Woken when the fleet changes.
+    waker: Arc<AtomicWaker>,
+    /// Ends at the next deadline of the fleet, or of the search. Boxed, since `poll_ready` does not pin the service.
+    timer: Option<Pin<Box<Sleep>>>,
+}
+
+impl Wait {
+    pub(super) fn new(core: &FleetCore, now: Moment) -> Self {
+        Self { since: now, waker: core.add_waker(), timer: None }
+    }
+
+    /// Returns whether it has taken as long as it may.
+    pub(super) fn is_over(&self, now: Moment, within: Option<Duration>) -> bool {
+        within.is_some_and(|within| now.reached(self.since.after(within)))
+    }
+
+    /// Takes out the waker, so that changes made by the search itself do not wake its task.
+    pub(super) fn unregister(&mut self) {
+        self.waker.take();
+    }
+
+    /// Registers the task for the next change or deadline of the fleet, and for the end of the wait. Returns whether
+    /// one of these is reached now.
+    pub(super) fn register(
+        &mut self,
+        cx: &mut Context<'_>,
+        core: &FleetCore,
+        now: Moment,
+        within: Option<Duration>,
+    ) -> bool {
+        let ends = within.map(|within| self.since.after(within));
+        self.waker.register(cx.waker());
+        self.timer = core.next_due().into_iter().chain(ends).min().map(|due| {
+            // At least 1 ms: a backend that is due but not ready must not be polled in a busy loop.
+            Box::pin(tokio::time::sleep(due.since(now).max(Duration::from_millis(1))))
+        });
+        self.timer.as_mut().is_some_and(|timer| timer.as_mut().poll(cx).is_ready())
+    }
+}
+
+/// The waker of the pending instances of a large fleet: wakes the task, and notes that it did.
+#[derive(Default)]
+pub(super) struct Wakeups {
+    /// Whether no instance has called it since the last sweep ended.
+    pub(super) is_quiet: AtomicBool,
+    pub(super) task: AtomicWaker,
+}
+
+impl Wake for Wakeups {
+    fn wake(self: Arc<Self>) {
+        self.wake_by_ref();
+    }
+
+    fn wake_by_ref(self: &Arc<Self>) {
+        self.is_quiet.store(false, Ordering::Release);
+        self.task.wake();
+    }
+}
