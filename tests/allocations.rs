@@ -164,7 +164,9 @@ fn a_backend_of_a_large_fleet_takes_less_than_a_kibibyte() {
 mod failover {
     use std::panic::{AssertUnwindSafe, catch_unwind};
 
+    use bytes::Bytes;
     use http::{Request, Response};
+    use http_body::Body as _;
     use http_body_util::Full;
     use tower_fleet::{
         Failover,
@@ -174,7 +176,7 @@ mod failover {
 
     use super::*;
 
-    type Body = Full<bytes::Bytes>;
+    type Body = Full<Bytes>;
 
     /// Answers at once, without a body.
     #[derive(Clone)]
@@ -195,10 +197,10 @@ mod failover {
         }
     }
 
-    fn request(body: &'static str) -> Request<Body> {
+    fn request(body: impl Into<Bytes>) -> Request<Body> {
         let head = Request::post("http://fleet.example/v1/chat").header("authorization", "Bearer secret");
         let head = head.header("content-type", "application/json").header("x-trace", "0123456789abcdef");
-        head.body(Body::from(body)).expect("a request")
+        head.body(Body::new(body.into())).expect("a request")
     }
 
     /// What a copy of that head takes by hand.
@@ -214,7 +216,11 @@ mod failover {
         .count_total
     }
 
-    fn ask(door: &mut Failover<Web>, body: &'static str) -> u64 {
+    fn ask<S>(door: &mut Failover<S>, body: impl Into<Bytes>) -> u64
+    where
+        S: Service<Request<ReplayBody<Body>>, Response = Response<Body>, Error = Infallible> + Clone,
+        S: Send + Sync + 'static,
+    {
         let asked = request(body);
         let mut cx = Context::from_waker(Waker::noop());
         let mut answer = None;
@@ -251,6 +257,47 @@ mod failover {
                 assert_eq!(ask(&mut door, "{}"), head + LEDGER + BODY, "{mode:?}, {backends} backends, a body");
             }
         }
+    }
+
+    /// Reads its request to the end, then answers.
+    #[derive(Clone)]
+    struct Reading;
+
+    impl Service<Request<ReplayBody<Body>>> for Reading {
+        type Response = Response<Body>;
+        type Error = Infallible;
+        type Future = Ready<Result<Response<Body>, Infallible>>;
+
+        fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+            Poll::Ready(Ok(()))
+        }
+
+        fn call(&mut self, mut request: Request<ReplayBody<Body>>) -> Self::Future {
+            let mut cx = Context::from_waker(Waker::noop());
+            while let Poll::Ready(Some(frame)) = pin!(request.body_mut()).poll_frame(&mut cx) {
+                assert!(frame.is_ok());
+            }
+            ready(Ok(Response::new(Body::default())))
+        }
+    }
+
+    // C33: a body in one frame, which is kept for another attempt: copied if it is small, and shared if it is large.
+    #[test]
+    fn a_body_in_one_frame_costs_one_allocation_to_be_kept() {
+        let fleet = ["a", "b"].map(|name| Backend::new(name, Reading));
+        let fleet = Fleet::builder().backends(fleet).build().expect("good backends");
+        let mut door = FailoverLayer::new().layer(fleet);
+        ask(&mut door, "");
+        let without = ask(&mut door, "") + BODY;
+        for len in [2, 2_048, 4_095, 4_096, 65_536] {
+            let made = Bytes::from(vec![b'x'; len]);
+            assert_eq!(ask(&mut door, made), without + 1, "{len} bytes that were made for this request");
+        }
+        for len in [2, 2_048, 65_536] {
+            let shared = Bytes::from(vec![b'x'; len]);
+            assert_eq!(ask(&mut door, shared.clone()), without + 1, "{len} bytes that are used elsewhere too");
+        }
+        assert_eq!(ask(&mut door, "{}"), without + 1, "a constant");
     }
 
     // C18: the only attempt there can be sends the original.

@@ -40,14 +40,14 @@ type Door = Failover<ConcurrencyLimit<Site>>;
 type Answer = Response<ResponseBody<Down>>;
 
 /// As much of a body as is kept for another attempt.
-const KEPT: usize = 256;
+const KEPT: usize = 700;
 /// The one that never fails, in worlds that have it.
 const ANCHOR: &str = "anchor";
 /// How long an attempt may take.
 const PATIENCE: Duration = Duration::from_secs(1);
 const CALLERS: usize = 32;
 /// Pieces of a body whose size is known.
-const KNOWN: usize = 13;
+const KNOWN: usize = 25;
 
 /// What a backend does with a call.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -359,8 +359,8 @@ struct Tally {
 async fn ask(world: &Arc<World>, rules: &Rules, mut door: Door, number: usize, tally: &Mutex<Tally>) {
     let (pieces, post, leaves) = {
         let mut rng = world.rng();
-        // 12 pieces are over the bound; the reader finds that out on the way.
-        let pieces = [0, 0, 1, 3, 12, KNOWN][rng.usize(..6)];
+        // 24 pieces are over the bound; the reader finds that out on the way.
+        let pieces = [0, 0, 1, 3, 24, KNOWN][rng.usize(..6)];
         (pieces, rng.u8(..3) == 0, (rng.u8(..6) == 0).then(|| rng.u64(..1_500)))
     };
     let method = if post { Method::POST } else { Method::PUT };

@@ -16,7 +16,8 @@ use super::{Replay, ReplayBody, ReplayMemory, Unreplayable, replay_body::DEFAULT
 /// | [`limit`](Self::limit) | 1 MiB of one body: enough for prompts, forms and JSON documents, not for uploads |
 /// | [`memory`](Self::memory) | 64 MiB of all bodies of the process |
 ///
-/// A body over a bound is still sent, but not again.
+/// A body over a bound is still sent, but not again. The limit counts the data of a body, and trailers with all the
+/// memory that they take. The buffers for the data are never larger than the limit, whatever the frames of the body are.
 #[derive(Debug, Clone)]
 pub struct ReplayLayer {
     limit: usize,
@@ -30,7 +31,7 @@ impl ReplayLayer {
         Self { limit: DEFAULT_LIMIT, memory: ReplayMemory::process() }
     }
 
-    /// Sets how many bytes of one body are kept. With 0, requests with a body are not replayed. Default 1 MiB.
+    /// Sets how many bytes of one body are kept, in as much memory. With 0, requests with a body are not replayed. Default 1 MiB.
     #[must_use]
     pub const fn limit(mut self, limit: usize) -> Self {
         self.limit = limit;

@@ -8,7 +8,7 @@ use std::{
     },
 };
 
-/// Enough for 64 bodies of the largest size that is kept by default, or for thousands of typical ones, and it fits into
+/// Enough for 60 bodies of the largest size that is kept by default, or for thousands of typical ones, and it fits into
 /// a sidecar with 128 MiB. At this limit, a request loses its further attempts, never the running one.
 const PROCESS_LIMIT: usize = 64 * 1024 * 1024;
 
@@ -16,8 +16,12 @@ static PROCESS: Gauge = Gauge::new(PROCESS_LIMIT);
 
 /// A bound on the memory that request bodies hold for replay, shared by all bodies with a clone of this handle.
 ///
-/// A kept frame is charged for its bytes and for a fixed overhead. The charge is released when the last reader that may
-/// need the frame has passed it, failed, or been dropped.
+/// A body is charged for the memory that is really held for it: for the capacity of its buffers, what each of them takes
+/// besides, and its trailers. Its data is copied, small frames together, so that it keeps no read buffer of a connection
+/// alive. Only a large frame that is all of its buffer is shared. So a body that arrives a byte at a time holds as much
+/// as one that arrives at once.
+///
+/// The charge for a buffer is released when the last reader that may need it has passed it, failed, or been dropped.
 ///
 /// By default, all bodies share the memory of the [process](Self::process): 64 MiB.
 #[derive(Clone)]
@@ -115,24 +119,19 @@ impl Charge {
         taken
     }
 
-    /// Releases `bytes`, at most as many as were taken.
-    pub(super) fn shrink(&mut self, bytes: usize) {
-        let bytes = bytes.min(self.bytes);
-        if bytes > 0 {
-            self.bytes -= bytes;
-            self.memory.gauge().used.fetch_sub(bytes, Ordering::Relaxed);
+    /// Releases all but `bytes`.
+    pub(super) fn shrink_to(&mut self, bytes: usize) {
+        let released = self.bytes.saturating_sub(bytes);
+        if released > 0 {
+            self.bytes = bytes;
+            self.memory.gauge().used.fetch_sub(released, Ordering::Relaxed);
         }
-    }
-
-    /// Releases all bytes.
-    pub(super) fn clear(&mut self) {
-        self.shrink(self.bytes);
     }
 }
 
 impl Drop for Charge {
     fn drop(&mut self) {
-        self.clear();
+        self.shrink_to(0);
     }
 }
 
@@ -150,8 +149,11 @@ mod tests {
         assert!(!two.grow(usize::MAX), "the sum must not wrap");
         assert!(two.grow(4));
         assert_eq!(memory.used(), 10);
-        one.shrink(100);
-        assert_eq!(memory.used(), 4, "no more is released than was taken");
+        one.shrink_to(100);
+        assert_eq!(memory.used(), 10, "no more is released than was taken");
+        one.shrink_to(1);
+        assert_eq!(memory.used(), 5);
+        one.shrink_to(0);
         drop(two);
         assert_eq!(memory.used(), 0);
     }
@@ -171,7 +173,7 @@ mod tests {
                             charge.grow(random.usize(1..60));
                             assert!(memory.used() <= 100);
                         }
-                        charge.shrink(random.usize(0..60));
+                        charge.shrink_to(random.usize(0..60));
                     }
                 });
             }

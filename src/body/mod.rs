@@ -8,10 +8,13 @@
 //! ```text
 //! caller's body ──► reader in front        streams, without a delay
 //!                        │
-//!                   kept frames ──► other readers     from the start, then live
+//!                    kept data ──► other readers     from the start, then live
 //!                        │
 //!                        └────────► unread handle     can be copied; sent by the last attempt
 //! ```
+//!
+//! The reader in front gets the frames of the caller's body. The data that is kept for others is copied into buffers, so
+//! that small frames become large ones, and the bounds count what these buffers hold.
 //!
 //! **When not to use it:** for a request that is `Clone`, such as `Request<Full<Bytes>>`, where [`CloneRequest`] is
 //! enough; and for an upload that must not be sent twice ([`Once`]).
@@ -70,6 +73,8 @@ mod replay_body;
 mod service;
 #[cfg(feature = "http")]
 mod shared;
+#[cfg(feature = "http")]
+mod trailers;
 #[cfg(feature = "http")]
 mod wakers;
 

@@ -13,7 +13,7 @@ use tower::BoxError;
 
 use super::{
     ReplayError, ReplayMemory, Unreplayable,
-    frames::into_bytes,
+    frames::{into_bytes, with_own_buffer},
     shared::{SharedBody, Source},
     wakers::ReaderWakers,
 };
@@ -23,8 +23,8 @@ pub(super) struct Reader<B> {
     shared: Arc<SharedBody<B>>,
     id: u64,
     has_begun: bool,
-    /// The index of its next frame.
-    next: usize,
+    /// The position of what it reads next.
+    next: u64,
     /// How many bytes it has read.
     read: u64,
 }
@@ -74,7 +74,7 @@ impl<B> Reader<B> {
 
     pub(super) fn is_end_stream(&self) -> bool {
         let state = self.shared.lock();
-        matches!(state.source, Source::Ended) && state.kept(self.next).is_none()
+        matches!(state.source, Source::Ended) && !state.has_kept(self.next)
     }
 
     pub(super) fn size_hint(&self) -> SizeHint {
@@ -106,11 +106,10 @@ where
             self.has_begun = true;
             state.start_reading();
         }
-        if let Some(kept) = state.kept(self.next) {
-            let frame = kept.frame();
-            self.read += kept.data_len() as u64;
-            let passed = state.advance(self.next);
-            self.next += 1;
+        if let Some((frame, next)) = state.read(self.next) {
+            self.read += frame.data_ref().map_or(0, Bytes::len) as u64;
+            let passed = state.advance(self.next, next);
+            self.next = next;
             drop(state);
             drop(passed);
             return Poll::Ready(Polled::Frame(frame));
@@ -167,19 +166,19 @@ where
             wakeups.wake();
             return Poll::Pending;
         };
-        let item = item.map(|item| item.map(into_bytes).map_err(ReplayError::from_source));
+        let item = item.map(|item| item.map(into_bytes).map(with_own_buffer).map_err(ReplayError::from_source));
         let rest = (!source.is_end_stream()).then(|| source.size_hint());
 
         let mut state = guard.finish();
         let wakeups = state.take_wakers();
         let (polled, dropped) = match item {
-            Some(Ok(frame)) => {
+            Some(Ok((frame, has_own_buffer))) => {
                 let len = frame.data_ref().map_or(0, Bytes::len) as u64;
                 self.read = self.read.saturating_add(len);
                 state.pulled = state.pulled.saturating_add(len);
-                match state.keep(&frame, self.shared.limit) {
-                    Ok(kept) => {
-                        self.next += usize::from(kept);
+                match state.keep(&frame, has_own_buffer, self.shared.limit) {
+                    Ok(span) => {
+                        self.next += span;
                         (Polled::Frame(frame), (state.put_back(source, rest), None))
                     }
                     Err(reason) => {
@@ -189,11 +188,11 @@ where
                 }
             }
             Some(Err(error)) => {
-                state.source = Source::Failed(error.clone());
+                state.end(Source::Failed(error.clone()));
                 (Polled::Failed(error), (Some(source), None))
             }
             None => {
-                state.source = Source::Ended;
+                state.end(Source::Ended);
                 (Polled::End, (Some(source), None))
             }
         };

@@ -65,7 +65,7 @@ pub trait Replay<Req> {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Unreplayable {
-    /// The body is over the limit of one body, or came in too many small frames.
+    /// The body is over the limit of one body.
     TooLarge {
         /// The limit in bytes.
         limit: usize,

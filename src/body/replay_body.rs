@@ -23,21 +23,25 @@ pub(super) const DEFAULT_LIMIT: usize = 1024 * 1024;
 /// A request body that several attempts can read, also at the same time.
 ///
 /// A handle that was not polled yet can be copied with [`again`](Self::again). Each handle reads the whole body: the
-/// reader in front streams from the source as data arrives, and the others read the frames that were kept. The source
-/// is polled only when a reader needs its next frame.
+/// reader in front streams from the source as data arrives, and the others read the data that was kept. The source is
+/// polled only when a reader needs its next frame.
 ///
-/// Frames are kept only while a handle may still need them. As long as there is an unread handle, all frames are kept;
-/// once all handles are being read, the frames that the slowest reader has yet to read; for the last handle alone,
-/// none. So the last attempt costs no copy: it sends the original.
+/// The reader in front gets each frame as it comes. What is kept is a copy, with small frames joined to larger ones: a
+/// frame itself would keep all of the buffer alive in which its connection received it. Only a large frame that is all
+/// of its buffer is shared. Trailers and the order of the data stay as they are.
 ///
-/// Over the bounds, no frame is kept any more. The reader in front goes on, `again` returns why it cannot copy the
+/// Data is kept only while a handle may still need it. As long as there is an unread handle, all of it is kept; once all
+/// handles are being read, the buffers that the slowest reader has yet to read; for the last handle alone, none. So the
+/// last attempt costs no copy: it sends the original.
+///
+/// Over the bounds, no data is kept any more. The reader in front goes on, `again` returns why it cannot copy the
 /// body, and the readers behind get [`ReplayError::NotKept`], so that no body is cut short unnoticed.
 ///
 /// The body ends at its first error. A source body that is not `Unpin` is passed as `Box::pin(body)`.
 ///
 /// # Cancel safety
 ///
-/// Dropping a handle releases the frames that only this handle needed. The source is dropped with the last handle.
+/// Dropping a handle releases the data that only this handle needed. The source is dropped with the last handle.
 ///
 /// # Examples
 ///

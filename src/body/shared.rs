@@ -15,14 +15,10 @@ use http_body::{Body, Frame, SizeHint};
 
 use super::{
     ReplayError, ReplayMemory, Unreplayable,
-    frames::{Frames, KeptFrame, Slot},
+    frames::Frames,
     memory::Charge,
     wakers::{ReaderWakers, Wakeups},
 };
-
-/// What a kept frame is charged for besides its bytes. Otherwise a body that is sent a byte at a time would hold many
-/// times the memory that it is charged for.
-pub(super) const FRAME_COST: usize = 64;
 
 pub(super) struct SharedBody<B> {
     state: Mutex<State<B>>,
@@ -36,11 +32,8 @@ pub(super) struct State<B> {
     /// How many bytes were pulled from the source.
     pub(super) pulled: u64,
     frames: Frames,
-    /// How many bytes are in `frames`: what `limit` bounds.
-    kept_bytes: usize,
+    /// What `frames` are charged for.
     charge: Charge,
-    /// How many frames were dropped at the front because all readers had passed them.
-    base: usize,
     /// How many handles have not started to read. While there is one, every frame is kept from the very start.
     unread: usize,
     /// How many handles have started to read.
@@ -80,9 +73,7 @@ impl<B: Body> SharedBody<B> {
             source: Source::Idle(source),
             pulled: 0,
             frames: Frames::default(),
-            kept_bytes: 0,
             charge: Charge::new(memory),
-            base: 0,
             unread: 1,
             readers: 0,
             caught_up: 0,
@@ -95,7 +86,7 @@ impl<B: Body> SharedBody<B> {
 
 impl<B> SharedBody<B> {
     pub(super) fn lock(&self) -> MutexGuard<'_, State<B>> {
-        // The only foreign code under this lock is the clone of a frame or a waker, before anything is changed.
+        // The only foreign code under this lock is the clone of a waker, before anything is changed.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -127,10 +118,10 @@ impl<B> State<B> {
         self.trim()
     }
 
-    /// Removes a reader, which has `next` as its next frame. Returns the frames that are not needed any more.
-    pub(super) fn remove_reader(&mut self, next: usize) -> Frames {
+    /// Removes a reader at a position. Returns the frames that are not needed any more.
+    pub(super) fn remove_reader(&mut self, position: u64) -> Frames {
         self.readers -= 1;
-        self.remove_position(next);
+        self.remove_position(position);
         self.trim()
     }
 
@@ -139,60 +130,78 @@ impl<B> State<B> {
         self.unread + self.readers == 1
     }
 
-    pub(super) fn kept(&self, next: usize) -> Option<&KeptFrame> {
-        self.frames.get(next - self.base).map(|slot| &slot.frame)
+    /// Whether a frame is kept for a reader at a position.
+    pub(super) fn has_kept(&self, position: u64) -> bool {
+        self.frames.has(position)
     }
 
-    /// Moves a reader past the kept frame `next`. Returns the frames that are not needed any more.
-    pub(super) fn advance(&mut self, next: usize) -> Frames {
-        self.remove_position(next);
-        self.add_position(next + 1);
+    /// Returns what is kept for a reader at `position` as one frame, and the position after it.
+    pub(super) fn read(&mut self, position: u64) -> Option<(Frame<Bytes>, u64)> {
+        let read = self.frames.read(position);
+        self.charge.shrink_to(self.frames.cost());
+        read
+    }
+
+    /// Moves a reader that has read a kept frame. Returns the frames that are not needed any more.
+    pub(super) fn advance(&mut self, from: u64, to: u64) -> Frames {
+        self.remove_position(from);
+        self.add_position(to);
         self.trim()
     }
 
     /// Keeps a frame for the other readers, if there is anything in it for them. It was pulled by a reader that had
     /// read all kept frames.
     ///
-    /// Returns whether the frame was kept, or why it cannot be.
-    pub(super) fn keep(&mut self, frame: &Frame<Bytes>, limit: usize) -> Result<bool, Unreplayable> {
+    /// Returns how far the end has moved, or why the frame cannot be kept.
+    pub(super) fn keep(
+        &mut self,
+        frame: &Frame<Bytes>,
+        has_own_buffer: bool,
+        limit: usize,
+    ) -> Result<u64, Unreplayable> {
         if self.has_one_handle() {
             return Err(Unreplayable::Begun);
         }
-        let Some(frame) = KeptFrame::of(frame) else {
-            return Ok(false);
+        let Some(addition) = self.frames.plan(frame, has_own_buffer, limit)? else {
+            return Ok(0);
         };
-        let weight = frame.weight();
-        let kept_bytes = self.kept_bytes.saturating_add(weight);
-        if kept_bytes > limit || self.frames.len() >= max_frames(limit) {
-            return Err(Unreplayable::TooLarge { limit });
-        }
-        if !self.charge.grow(weight.saturating_add(FRAME_COST)) {
+        if !self.charge.grow(addition.cost) {
             return Err(Unreplayable::ProcessLimit);
         }
-        self.kept_bytes = kept_bytes;
-        // It is the next frame of the other readers that had caught up. The reader that pulled it has read it.
+        let (start, span) = (self.frames.end(), addition.span);
+        self.frames.add(addition);
+        self.charge.shrink_to(self.frames.cost());
+        // The other readers that had caught up have yet to read it. The reader that pulled it has read it.
         let behind = mem::replace(&mut self.caught_up, 1) - 1;
-        self.frames.push(Slot { frame, readers: behind });
-        Ok(true)
+        if let Some(readers) = self.frames.readers(start) {
+            *readers += behind;
+        }
+        Ok(span)
     }
 
     /// Marks the source as taken over by one reader. Returns the frames, which are of no use without the source.
     pub(super) fn take_over(&mut self, reason: Unreplayable) -> Frames {
         self.source = Source::TakenOver(reason);
-        self.kept_bytes = 0;
-        self.charge.clear();
+        self.charge.shrink_to(0);
         mem::take(&mut self.frames)
     }
 
     /// Puts the source back with its new size hint. If that is `None` the source has ended, and is returned.
     pub(super) fn put_back(&mut self, source: B, rest: Option<SizeHint>) -> Option<B> {
         let Some(rest) = rest else {
-            self.source = Source::Ended;
+            self.end(Source::Ended);
             return Some(source);
         };
         self.rest = rest;
         self.source = Source::Idle(source);
         None
+    }
+
+    /// Marks the source as ended or failed: no frame follows the kept ones.
+    pub(super) fn end(&mut self, source: Source<B>) {
+        self.source = source;
+        self.frames.seal();
+        self.charge.shrink_to(self.frames.cost());
     }
 
     /// The list of waiting readers, which is made if there is none.
@@ -215,41 +224,33 @@ impl<B> State<B> {
         self.wakers.as_deref().map(ReaderWakers::take_late).unwrap_or_default()
     }
 
-    /// Counts a reader that has `next` as its next frame.
-    fn add_position(&mut self, next: usize) {
-        match self.frames.get_mut(next - self.base) {
-            Some(slot) => slot.readers += 1,
+    /// Counts a reader at a position.
+    fn add_position(&mut self, position: u64) {
+        match self.frames.readers(position) {
+            Some(readers) => *readers += 1,
             None => self.caught_up += 1,
         }
     }
 
-    fn remove_position(&mut self, next: usize) {
+    fn remove_position(&mut self, position: u64) {
         if matches!(self.source, Source::TakenOver(_)) {
             // The positions were dropped together with the frames.
             return;
         }
-        match self.frames.get_mut(next - self.base) {
-            Some(slot) => slot.readers -= 1,
+        match self.frames.readers(position) {
+            Some(readers) => *readers -= 1,
             None => self.caught_up -= 1,
         }
     }
 
     /// Takes out the frames that all readers have passed, to be dropped when the lock is not held.
     fn trim(&mut self) -> Frames {
-        let mut passed = Frames::default();
         // An unread handle needs every frame. Without any handle, the state is about to be dropped with its frames.
         if self.unread > 0 || self.readers == 0 {
-            return passed;
+            return Frames::default();
         }
-        let mut freed = 0;
-        while let Some(slot) = self.frames.pop_passed() {
-            let weight = slot.frame.weight();
-            self.kept_bytes -= weight;
-            self.base += 1;
-            freed += weight.saturating_add(FRAME_COST);
-            passed.push(slot);
-        }
-        self.charge.shrink(freed);
+        let passed = self.frames.take_passed();
+        self.charge.shrink_to(self.frames.cost());
         passed
     }
 }
@@ -273,9 +274,4 @@ impl<B> Drop for PollGuard<'_, B> {
             wakeups.wake();
         }
     }
-}
-
-/// How many frames of a body are kept at most: as many as a body of small frames needs, but not one for each byte.
-fn max_frames(limit: usize) -> usize {
-    (limit / FRAME_COST).max(FRAME_COST)
 }

@@ -2,7 +2,7 @@
 
 use http_body_util::Full;
 
-use super::*;
+use super::{super::frames::SLOT_COST, *};
 
 // C33
 #[test]
@@ -92,7 +92,8 @@ fn a_limit_of_zero_never_replays_a_body() {
 // C33
 #[test]
 fn all_bodies_together_stay_within_the_memory() {
-    let memory = ReplayMemory::new(200);
+    // With what a buffer takes besides, there is room for one of them.
+    let memory = ReplayMemory::new(2 * 100 + SLOT_COST);
     let (one, two) = (TestSource::default(), TestSource::default());
     let (first, second) = (bounded(&one, ROOMY, &memory), bounded(&two, ROOMY, &memory));
     let (mut first_reader, mut second_reader) = (first.again().unwrap(), second.again().unwrap());
@@ -108,16 +109,127 @@ fn all_bodies_together_stay_within_the_memory() {
 
 // C33
 #[test]
-fn the_number_of_tiny_frames_is_limited() {
-    let memory = ReplayMemory::new(ROOMY);
-    let source = TestSource::default();
-    let original = bounded(&source, 64 * 1024, &memory);
+fn tiny_frames_are_kept_together_up_to_the_limit() {
+    let (source, memory) = (TestSource::default(), ReplayMemory::new(ROOMY));
+    let limit = 100_000;
+    let original = bounded(&source, limit, &memory);
     let mut leader = original.again().unwrap();
-    for _ in 0..1_025 {
+    for kept in 1..=limit {
         source.data("x");
         assert_eq!(data(&mut leader), "x");
+        assert!(memory.used() >= kept && memory.used() <= limit.min(2 * kept + 256) + 2 * SLOT_COST);
     }
-    assert_eq!(original.unreplayable(), Some(Unreplayable::TooLarge { limit: 64 * 1024 }));
+    assert_eq!(original.unreplayable(), None);
+    let mut second = original.again().unwrap();
+    assert_eq!(
+        (data(&mut second).len(), data(&mut second).len()),
+        (65_536, 100_000 - 65_536),
+        "joined to large frames"
+    );
+    source.data("x");
+    assert_eq!(data(&mut leader), "x");
+    assert_eq!(original.unreplayable(), Some(Unreplayable::TooLarge { limit }));
+}
+
+// C33
+#[test]
+fn a_body_that_has_ended_gives_back_what_its_buffer_does_not_use() {
+    for ends in [TestSource::end, |source: &TestSource| source.fail("reset")] {
+        let (source, memory) = (TestSource::default(), ReplayMemory::new(ROOMY));
+        let original = bounded(&source, ROOMY, &memory);
+        let mut leader = original.again().unwrap();
+        for _ in 0..1_000 {
+            source.data("abc");
+            assert_eq!(data(&mut leader), "abc");
+        }
+        assert!(memory.used() > 3_000 + SLOT_COST);
+        ends(&source);
+        assert!(poll(&mut leader).is_ready());
+        assert_eq!(memory.used(), 3_000 + SLOT_COST);
+        assert_eq!(read(original).bytes, b"abc".repeat(1_000));
+    }
+}
+
+// C33
+#[test]
+fn a_large_frame_after_small_ones_ends_their_buffer() {
+    let (source, memory) = (TestSource::default(), ReplayMemory::new(ROOMY));
+    let original = bounded(&source, ROOMY, &memory);
+    let mut leader = original.again().unwrap();
+    for bytes in ["ab".repeat(1_000), "c".into(), "d".repeat(50_000)] {
+        source.data(bytes);
+        let _ = data(&mut leader);
+    }
+    assert_eq!(memory.used(), 2_001 + 50_000 + 2 * SLOT_COST);
+}
+
+/// A buffer that shows whether it is alive, as the read buffer of a connection.
+struct Buffer(Vec<u8>, #[allow(dead_code, reason = "it is counted")] Arc<()>);
+
+impl AsRef<[u8]> for Buffer {
+    fn as_ref(&self) -> &[u8] {
+        &self.0
+    }
+}
+
+// C33
+#[test]
+fn a_kept_frame_does_not_keep_the_buffer_of_its_connection() {
+    for len in [1, 4_095, 4_096, 4_097, 65_536, 100_000] {
+        let (source, alive) = (TestSource::default(), Arc::new(()));
+        let original = bounded(&source, ROOMY, &ReplayMemory::new(ROOMY));
+        let mut leader = original.again().unwrap();
+        let received = Bytes::from_owner(Buffer(vec![7; 200_000], alive.clone())).slice(100..100 + len);
+        let start = received.as_ptr();
+        source.data(received);
+        let frame = data(&mut leader);
+        assert_eq!(frame.as_ptr(), start, "not copied for the reader that pulled it");
+        drop(frame);
+        assert_eq!(Arc::strong_count(&alive), 1, "{len} bytes are kept, not their buffer");
+        source.end();
+        assert_eq!(read(original).bytes, vec![7; len]);
+    }
+}
+
+// C33
+#[test]
+fn kept_trailers_do_not_keep_the_buffer_of_their_connection() {
+    let (source, alive, memory) = (TestSource::default(), Arc::new(()), ReplayMemory::new(4 * ROOMY));
+    let original = bounded(&source, 2 * ROOMY, &memory);
+    let received = Bytes::from_owner(Buffer(vec![b'a'; 1_000_000], alive.clone()));
+    let mut trailers = HeaderMap::new();
+    let mut value = http::HeaderValue::from_maybe_shared(received).unwrap();
+    value.set_sensitive(true);
+    trailers.insert("x-large", value.clone());
+    for text in ["1", "2", "3"] {
+        trailers.append("x-many", text.parse().unwrap());
+    }
+    drop(value);
+    source.item(Ok(Frame::trailers(trailers)));
+    source.end();
+    assert_eq!(read(original.again().unwrap()).trailers.unwrap().len(), 4);
+    assert_eq!(Arc::strong_count(&alive), 1);
+    assert!(memory.used() > 1_000_000);
+    let kept = read(original).trailers.unwrap();
+    assert_eq!(kept["x-large"], vec![b'a'; 1_000_000].as_slice());
+    assert!(kept["x-large"].is_sensitive());
+    assert_eq!(kept.get_all("x-many").iter().collect::<Vec<_>>(), ["1", "2", "3"]);
+}
+
+// C33
+#[test]
+fn trailers_count_with_all_that_they_take() {
+    let memory = ReplayMemory::new(ROOMY);
+    let source = TestSource::default();
+    let original = bounded(&source, 1_000, &memory);
+    let mut leader = original.again().unwrap();
+    // More than one set of trailers is no valid body, but its source may be broken.
+    for _ in 0..100 {
+        source.item(Ok(Frame::trailers(HeaderMap::new())));
+        assert!(matches!(poll(&mut leader), Poll::Ready(Some(Ok(_)))));
+        assert!(memory.used() <= 1_000 + 11 * SLOT_COST);
+    }
+    assert_eq!(original.unreplayable(), Some(Unreplayable::TooLarge { limit: 1_000 }));
 }
 
 // C33
@@ -157,21 +269,25 @@ fn the_last_attempt_keeps_no_frame() {
 fn frames_read_by_the_last_attempt_are_released() {
     let source = TestSource::default();
     let memory = ReplayMemory::new(ROOMY);
-    let original = bounded(&source, 8, &memory);
+    let limit = 100_000;
+    let original = bounded(&source, limit, &memory);
     let mut first = original.again().unwrap();
-    source.data("abc");
-    source.data("def");
-    assert_eq!((data(&mut first), data(&mut first)), (Bytes::from("abc"), Bytes::from("def")));
+    let frames = ["a", "b"].map(|byte| Bytes::from(byte.repeat(50_000)));
+    for frame in &frames {
+        source.data(frame.clone());
+        assert_eq!(data(&mut first), frame);
+    }
     let held = memory.used();
     drop(first);
     assert_eq!(memory.used(), held, "the original has read nothing yet");
     let mut last = original;
-    assert_eq!(data(&mut last), "abc");
+    assert_eq!(data(&mut last), frames[0]);
     assert_eq!(memory.used(), held / 2);
-    assert_eq!(data(&mut last), "def");
+    assert_eq!(data(&mut last), frames[1]);
     assert_eq!(memory.used(), 0);
-    source.data("more than 8 bytes");
-    assert_eq!(data(&mut last), "more than 8 bytes");
+    let more = Bytes::from(vec![7; limit + 1]);
+    source.data(more.clone());
+    assert_eq!(data(&mut last), more);
     assert_eq!(memory.used(), 0);
 }
 
@@ -234,13 +350,32 @@ fn a_body_for_one_attempt_passes_through() {
 
 // C33
 #[test]
-fn frames_of_bytes_are_shared_not_copied() {
-    let source = TestSource::default();
-    let original = bounded(&source, ROOMY, &ReplayMemory::new(ROOMY));
-    let mut first = original.again().unwrap();
-    let mut second = original;
-    let bytes = Bytes::from(vec![7; 1000]);
-    source.data(bytes.clone());
-    assert_eq!(data(&mut first).as_ptr(), bytes.as_ptr());
-    assert_eq!(data(&mut second).as_ptr(), bytes.as_ptr());
+fn a_large_frame_that_is_all_of_its_buffer_is_shared_not_copied() {
+    for (capacity, len) in [(4_096, 4_096), (100_000, 100_000), (100_000, 60_000)] {
+        let (source, memory) = (TestSource::default(), ReplayMemory::new(ROOMY));
+        let original = bounded(&source, ROOMY, &memory);
+        let (mut first, mut second) = (original.again().unwrap(), original.again().unwrap());
+        let mut buffer = Vec::with_capacity(capacity);
+        buffer.resize(len, 7);
+        source.data(buffer);
+        let pulled = data(&mut first);
+        assert_eq!(data(&mut second).as_ptr(), pulled.as_ptr());
+        assert_eq!(data(&mut { original }).as_ptr(), pulled.as_ptr());
+        assert!(memory.used() <= len + SLOT_COST, "the rest of the buffer is given back");
+    }
+}
+
+// C33
+#[test]
+fn readers_in_step_hold_no_buffer_for_each_byte() {
+    let (source, memory) = (TestSource::default(), ReplayMemory::new(ROOMY));
+    let original = bounded(&source, ROOMY, &memory);
+    let mut readers = [(); 3].map(|()| original.again().unwrap());
+    for sent in 1..=10_000 {
+        source.data("x");
+        assert!(readers.iter_mut().all(|reader| data(reader) == "x"));
+        assert!(memory.used() <= 2 * sent + 256 + 4 * SLOT_COST, "{} bytes for {sent}", memory.used());
+    }
+    source.end();
+    assert_eq!(read(original).bytes.len(), 10_000);
 }

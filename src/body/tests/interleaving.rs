@@ -15,13 +15,31 @@ struct Script {
     fails: bool,
 }
 
+/// A frame: mostly a small one, sometimes one of a size at which frames are kept in another way, and all of its buffer or
+/// a slice of it.
+fn data(random: &mut Rng) -> Bytes {
+    let around = |size: usize, random: &mut Rng| size + random.usize(0..3) - 1;
+    let len = match random.usize(0..20) {
+        0..2 => 0,
+        2..4 => 1,
+        4 => around(4 * 1024, random),
+        5 => around(2 * 1024, random),
+        6 if random.bool() => around(64 * 1024, random),
+        _ => random.usize(0..40),
+    };
+    let start = if random.bool() { 0 } else { random.usize(0..100) };
+    let mut buffer = vec![0; start + len];
+    random.fill(&mut buffer);
+    Bytes::from(buffer).slice(start..)
+}
+
 impl Script {
     fn random(random: &mut Rng) -> Self {
         let mut script = Self { items: Vec::new(), bytes: Vec::new(), trailers: false, fails: false };
         for _ in 0..random.usize(0..12) {
-            let frame: Vec<u8> = (0..random.usize(0..40)).map(|_| random.u8(..)).collect();
+            let frame = data(random);
             script.bytes.extend_from_slice(&frame);
-            script.items.push(Ok(Frame::data(Bytes::from(frame))));
+            script.items.push(Ok(Frame::data(frame)));
         }
         match random.usize(0..4) {
             0 => {
@@ -106,10 +124,12 @@ impl Runner {
 
 /// A limit and a memory, each of them large or small.
 fn bounds(random: &mut Rng) -> (usize, ReplayMemory) {
-    let mut bound = |most| {
-        if random.bool() { ROOMY } else { random.usize(0..most) }
+    let mut bound = |small, large| match random.usize(0..4) {
+        0 => random.usize(0..small),
+        1 => random.usize(0..large),
+        _ => ROOMY,
     };
-    (bound(300), ReplayMemory::new(bound(1_500)))
+    (bound(300, 10_000), ReplayMemory::new(bound(1_500, 20_000)))
 }
 
 fn simulate(seed: u64) -> Tally {
