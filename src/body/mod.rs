@@ -84,6 +84,9 @@ pub use self::{
     error::ReplayError, layer::ReplayLayer, memory::ReplayMemory, replay_body::ReplayBody, service::ReplayService,
 };
 
+#[cfg(feature = "http")]
+pub(crate) use self::frames::into_bytes;
+
 #[cfg(test)]
 #[cfg(feature = "http")]
 mod tests;

@@ -11,9 +11,13 @@ use std::{fmt, sync::Arc};
 /// | commit point | for | costs |
 /// |---|---|---|
 /// | [`head`](Self::head) | most APIs; the default | nothing |
-/// | [`first_frame`](Self::first_frame) | streams that are slow to start | the head is delayed until the first frame |
+/// | [`first_frame`](Self::first_frame) | streams that are slow to start | a delay until the first frame, and its copy |
 /// | [`whole`](Self::whole) | small documents that must not be cut short | a buffer of up to `bound` bytes |
-/// | [`prelude`](Self::prelude) | event streams, and APIs with errors under a 200 | a buffer of up to `bound` bytes |
+/// | [`prelude`](Self::prelude) | event streams, and errors under a 200 | the same, and the frame that reaches the bound |
+///
+/// Data that is read before is copied into one buffer, and returned as one frame. So no read buffer of a connection is
+/// kept alive, and a response holds as much when it arrives a byte at a time. The frames after it are passed on as they
+/// come.
 ///
 /// Set it with [`FailoverBuilder::commit`](super::FailoverBuilder::commit).
 #[derive(Clone, Default)]
@@ -56,8 +60,8 @@ impl CommitPoint {
     /// Commits at the end of the body if its size is known in advance and at most `bound` bytes, otherwise at the head.
     ///
     /// So a small response that is cut short moves the request on, and streams and large bodies are not delayed.
-    /// Timeouts run until the end of the body. A response also commits after `64 + bound / 64` frames, since smaller
-    /// frames would take more memory than their data.
+    /// Timeouts run until the end of the body. A response that is longer than its announced size commits when it exceeds
+    /// `bound`.
     pub const fn whole(bound: usize) -> Self {
         Self(Point::Whole(bound))
     }
@@ -65,7 +69,8 @@ impl CommitPoint {
     /// Commits when `decide` accepts the beginning of the body. If it has not decided after `bound` bytes, or at the end
     /// of the body, the response commits there.
     ///
-    /// `decide` is called with all data that has arrived so far: first with none, then again after each frame.
+    /// `decide` is called with all data that has arrived so far: first with none, then again after each frame. The
+    /// frame that reaches the bound is passed as a whole.
     ///
     /// ```
     /// # use tower_fleet::failover::{CommitPoint, Decision};

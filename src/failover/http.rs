@@ -1,20 +1,18 @@
 //! The protocol of HTTP and gRPC: how requests are sent again, when a response is final, and the status of an error.
 
 use std::{
-    collections::VecDeque,
-    io::IoSlice,
     pin::Pin,
     task::{Context, Poll, ready},
 };
 
 use bytes::Buf;
 use http::{HeaderName, HeaderValue, Request, Response, StatusCode};
-use http_body::{Body, Frame};
+use http_body::Body;
 use tower_http::classify::GrpcCode;
 
 use super::{
     Attempted, Commit, CommitPoint, Decision, Ending, Error, ErrorKind, Ledger, PeekedBody, Stopped,
-    commit_point::Point,
+    commit_point::Point, peeked_body::Beginning,
 };
 use crate::{
     body::{Replay, ReplayBody, ReplayLayer, Unreplayable},
@@ -95,7 +93,7 @@ where
             Point::Whole(bound) if size.is_some_and(|size| size <= bound) => Some(bound),
             _ => None,
         };
-        Peek { response, frames: VecDeque::new(), error: None, ended: false, data: Vec::new(), remaining }
+        Peek { response, beginning: Beginning::new(), remaining }
     }
 
     fn response<'a>(&self, peek: &'a mut Peek<B>) -> &'a mut Response<B> {
@@ -103,48 +101,44 @@ where
     }
 
     fn poll_commit(&self, peek: &mut Peek<B>, cx: &mut Context<'_>) -> Poll<Outcome> {
-        let Peek { response, frames, error, ended, data, remaining } = peek;
+        let Peek { response, beginning, remaining } = peek;
         for _ in 0..MAX_FRAMES {
-            match &self.commit.0 {
+            let bound = match &self.commit.0 {
                 Point::Head => return Poll::Ready(Outcome::Success),
-                Point::FirstFrame if !frames.is_empty() => return Poll::Ready(Outcome::Success),
-                Point::FirstFrame => {}
+                Point::FirstFrame if !beginning.data.is_empty() => return Poll::Ready(Outcome::Success),
+                Point::FirstFrame => 0,
                 Point::Whole(_) if remaining.is_none() => return Poll::Ready(Outcome::Success),
-                Point::Whole(_) => {}
-                Point::Prelude(bound, decide) => match decide(data) {
+                Point::Whole(bound) => *bound,
+                Point::Prelude(bound, decide) => match decide(&beginning.data) {
                     Decision::Accept => return Poll::Ready(Outcome::Success),
                     Decision::Refuse(name) => return Poll::Ready(FailureKind::Custom(name).into()),
-                    Decision::Wait if data.len() >= *bound => return Poll::Ready(Outcome::Success),
-                    Decision::Wait => {}
+                    Decision::Wait if beginning.data.len() >= *bound => return Poll::Ready(Outcome::Success),
+                    Decision::Wait => *bound,
                 },
-            }
-            match ready!(Pin::new(response.body_mut()).poll_frame(cx)) {
+            };
+            let frame = match ready!(Pin::new(response.body_mut()).poll_frame(cx)) {
+                Some(Ok(frame)) => frame,
                 None => {
-                    *ended = true;
+                    beginning.ended = true;
                     return Poll::Ready(Outcome::Success);
                 }
                 // The response fails before it is final. If no trigger fires, the caller gets it with this error.
-                Some(Err(failed)) => {
-                    *error = Some(failed);
+                Some(Err(error)) => {
+                    beginning.error = Some(error);
                     return Poll::Ready(FailureKind::Body.into());
                 }
-                Some(Ok(frame)) => {
-                    if let (Some(chunk), Point::Prelude(..)) = (frame.data_ref(), &self.commit.0) {
-                        append(chunk, data);
-                    }
+            };
+            match frame.into_data() {
+                Ok(data) => {
                     // A body that is longer than its announced size is not buffered without a limit.
-                    let len = frame.data_ref().map_or(0, Buf::remaining);
-                    *remaining = remaining.and_then(|remaining| remaining.checked_sub(len));
-                    // An empty frame is not the first frame, and can be left out.
-                    if frame.data_ref().is_none_or(|data| data.has_remaining()) {
-                        frames.push_back(frame);
-                    }
-                    // Frames so small that keeping them takes more memory than their data.
-                    if let Point::Whole(bound) = self.commit.0
-                        && frames.len() > 64 + bound / 64
-                    {
-                        *remaining = None;
-                    }
+                    *remaining = remaining.and_then(|remaining| remaining.checked_sub(data.remaining()));
+                    beginning.add(data, bound);
+                }
+                // Trailers are the last frame of a body.
+                Err(frame) => {
+                    beginning.trailers = frame.into_trailers().ok().map(Box::new);
+                    beginning.ended = true;
+                    return Poll::Ready(Outcome::Success);
                 }
             }
         }
@@ -154,8 +148,8 @@ where
     }
 
     fn finish(&self, peek: Peek<B>, ledger: Ledger) -> Self::Response {
-        let Peek { response, frames, error, ended, .. } = peek;
-        let mut response = response.map(|rest| PeekedBody { read: frames, error, ended, rest });
+        let Peek { response, beginning, .. } = peek;
+        let mut response = response.map(|rest| beginning.before(rest));
         if let (Some(header), Some(backend)) = (&self.served_by, ledger.served())
             && let Ok(value) = HeaderValue::from_str(backend)
         {
@@ -210,21 +204,7 @@ const MAX_FRAMES: u32 = 32;
 /// An HTTP response, and what was read of its body before it is final.
 pub struct Peek<B: Body> {
     response: Response<B>,
-    /// The frames that were read.
-    frames: VecDeque<Frame<B::Data>>,
-    /// The error that followed them.
-    error: Option<B::Error>,
-    /// Whether the end of the body was read.
-    ended: bool,
-    /// The data for the predicate of [`CommitPoint::prelude`].
-    data: Vec<u8>,
+    beginning: Beginning<B::Error>,
     /// Under [`CommitPoint::whole`], how many more bytes are buffered; `None` if the end is not waited for.
     remaining: Option<usize>,
-}
-
-/// Copies the data of a frame without consuming it.
-fn append(chunk: &impl Buf, data: &mut Vec<u8>) {
-    let mut slices = [IoSlice::new(&[]); 16];
-    let filled = chunk.chunks_vectored(&mut slices);
-    slices[..filled].iter().for_each(|slice| data.extend_from_slice(slice));
 }
