@@ -86,6 +86,15 @@ fn printable(value: impl fmt::Display) -> String {
     value.to_string().escape_debug().take(160).collect()
 }
 
+/// The reason to refuse a share. A number from 1 to 100 is usually a percentage, so the reason shows the share to write.
+pub(crate) fn share_reason(value: f64, range: &'static str) -> Cow<'static, str> {
+    if value > 1.0 && value <= 100.0 {
+        // As `f32`, so that 29 % is shown as 0.29.
+        return format!("{range}; for {value} %, write {}", (value / 100.0) as f32).into();
+    }
+    range.into()
+}
+
 impl fmt::Display for InvalidSetting {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { part, backend, field, value, reason } = self;

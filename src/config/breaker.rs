@@ -4,7 +4,10 @@ use std::time::Duration;
 
 use serde::Deserialize;
 
-use super::{ConfigError, ValueError, units::Span};
+use super::{
+    ConfigError, ValueError,
+    units::{Share, Span},
+};
 use crate::{
     health::{CircuitPolicy, Rate},
     outcome::{HttpClassifier, Statuses},
@@ -22,7 +25,7 @@ pub(super) struct Section {
     open_for: Option<Span>,
     growth: Option<f64>,
     max_open_for: Option<Span>,
-    jitter: Option<f64>,
+    jitter: Option<Share>,
     backoff_reset_after: Option<Span>,
     probes: Option<u32>,
     probe_timeout: Option<Span>,
@@ -57,7 +60,7 @@ impl Default for Section {
 #[derive(Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct FailureRate {
-    share: f64,
+    share: Share,
     window: Option<Span>,
     minimum_calls: Option<u32>,
 }
@@ -65,7 +68,7 @@ struct FailureRate {
 #[derive(Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct SlowCalls {
-    share: f64,
+    share: Share,
     slower_than: Span,
     window: Option<Span>,
     minimum_calls: Option<u32>,
@@ -123,7 +126,7 @@ impl Section {
         if let Some(Span(duration)) = self.max_open_for {
             policy = policy.max_open_for(duration);
         }
-        if let Some(share) = self.jitter {
+        if let Some(Share(share)) = self.jitter {
             policy = policy.jitter(share);
         }
         if let Some(Span(duration)) = self.backoff_reset_after {
@@ -142,7 +145,7 @@ impl Section {
     }
 }
 
-fn rate(share: f64, window: Option<Span>, minimum_calls: Option<u32>) -> Rate {
+fn rate(Share(share): Share, window: Option<Span>, minimum_calls: Option<u32>) -> Rate {
     let mut rate = Rate::new(share);
     if let Some(Span(window)) = window {
         rate = rate.window(window);

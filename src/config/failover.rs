@@ -8,7 +8,7 @@ use serde::Deserialize;
 use super::{
     ConfigError, ValueError,
     error::safe,
-    units::{Size, Span},
+    units::{Share, Size, Span},
 };
 use crate::{
     body::{ReplayLayer, ReplayMemory},
@@ -63,13 +63,13 @@ struct BackoffKeys {
     base: Option<Span>,
     cap: Option<Span>,
     factor: Option<f64>,
-    jitter: Option<f64>,
+    jitter: Option<Share>,
 }
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Budget {
-    share: f64,
+    share: Share,
     reserve: Option<NonZeroU32>,
 }
 
@@ -144,7 +144,7 @@ impl Section {
         if let Some(Span(cap)) = self.retry_after_cap {
             builder = builder.retry_after_cap(cap);
         }
-        if let Some(Budget { share, reserve }) = self.budget {
+        if let Some(Budget { share: Share(share), reserve }) = self.budget {
             let budget = failover::Budget::new(share);
             builder = builder.budget(match reserve {
                 Some(reserve) => budget.reserve(reserve.get()),
@@ -233,7 +233,7 @@ impl From<BackoffKeys> for Backoff {
         if let Some(factor) = keys.factor {
             backoff = backoff.factor(factor);
         }
-        if let Some(jitter) = keys.jitter {
+        if let Some(Share(jitter)) = keys.jitter {
             backoff = backoff.jitter(jitter);
         }
         backoff

@@ -7,7 +7,7 @@ use serde_path_to_error::Track;
 use tower::BoxError;
 use tower_layer::Layer;
 
-use super::{ConfigError, ValueError, backend, breaker, failover, node::Node};
+use super::{ConfigError, ValueError, backend, breaker, failover, node::Node, units::Share};
 use crate::{
     failover::FailoverLayer,
     fleet::{Backend, Fleet, FleetBuilder},
@@ -50,8 +50,8 @@ struct File {
     name: Option<String>,
     strategy: Option<StrategyName>,
     preset: Option<Preset>,
-    max_ejected: Option<f64>,
-    panic_below: Option<f64>,
+    max_ejected: Option<Share>,
+    panic_below: Option<Share>,
     #[serde(default)]
     failover: failover::Section,
     #[serde(default)]
@@ -132,8 +132,8 @@ impl Config {
         let config = Self {
             name,
             // The defaults of `FleetBuilder`, which explains them.
-            max_ejected: file.max_ejected.unwrap_or(1.0),
-            panic_below: file.panic_below.unwrap_or(0.0),
+            max_ejected: file.max_ejected.map_or(1.0, |Share(share)| share),
+            panic_below: file.panic_below.map_or(0.0, |Share(share)| share),
             failover: file.failover.layer(&root)?,
             policy,
             classifier,

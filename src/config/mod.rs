@@ -60,14 +60,15 @@
 //! - A duration is a text with units, such as `"200ms"`, `"30s"`, `"5min"` or `"1h 30min"`, or the number 0; at most 31
 //!   days.
 //! - A size is a number of bytes, or a text such as `"64KiB"`, `"1MiB"` or `"2GiB"`.
+//! - A share is a number from 0 to 1, or a text such as `"20%"`.
 //!
 //! | key | value | default |
 //! |---|---|---|
 //! | `name` | the name of the fleet in errors | `"fleet"` |
 //! | `strategy` | the name of a [strategy](crate::pick::StrategyName); `"failover"` and `"weighted_failover"` also set the `mode` | `"failover"` |
 //! | `preset` | `"llxprt"`: sequential, in the order of the file; needs two backends | none |
-//! | `max_ejected` | the [share of backends](crate::fleet::FleetBuilder::max_ejected) that circuits may eject, from 0 to 1 | 1 |
-//! | `panic_below` | the [share of backends](crate::fleet::FleetBuilder::panic_below) below which none is ejected, from 0 to 1 | 0 |
+//! | `max_ejected` | the [share of backends](crate::fleet::FleetBuilder::max_ejected) that circuits may eject | 1 |
+//! | `panic_below` | the [share of backends](crate::fleet::FleetBuilder::panic_below) below which none is ejected | 0 |
 //!
 //! A `mode` takes precedence over the preset, and so does a `strategy` that sets the mode.
 //!
@@ -90,7 +91,7 @@
 //! | `same_backend_delay` | duration of the pause before another attempt at the same backend | 0 |
 //! | `backoff` | `{ base = "2s", cap = "16s", factor = 2.0, jitter = 0.1 }`; each of them is optional | none |
 //! | `retry_after_cap` | duration of the longest `Retry-After` that is waited for | 60 s |
-//! | `budget` | `{ share = 0.2, reserve = 10 }`; the reserve is optional | none |
+//! | `budget` | `{ share = "20%", reserve = 10 }`; the reserve is optional | none |
 //! | `triggers` | a list of `"status"`, `"timeout"`, `"network"` and `"custom"`; an empty list never fires | all four |
 //! | `statuses` | the statuses that fire `"status"`: `[429, "500-599"]` or `"429, 5xx"` | those of `[breaker]` |
 //! | `retry_methods` | `"all"` or `"idempotent"`: the requests that are sent again after a failure | `"all"` |
@@ -116,7 +117,7 @@
 //! | `open_for` | duration | 30 s |
 //! | `growth` | factor, from 1 | 1 |
 //! | `max_open_for` | duration | 5 min, or `open_for` if that is longer |
-//! | `jitter` | share, from 0 to 1 | 0 |
+//! | `jitter` | share | 0 |
 //! | `backoff_reset_after` | duration | 60 s |
 //! | `probes` | from 1 to 1,000 | 1 |
 //! | `probe_timeout` | duration | 60 s |

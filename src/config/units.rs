@@ -1,4 +1,4 @@
-//! Values with a unit: durations and sizes.
+//! Values with a unit: durations, sizes and shares.
 
 use std::{fmt, time::Duration};
 
@@ -83,6 +83,57 @@ impl Visitor<'_> for SizeVisitor {
     fn visit_str<E: Error>(self, text: &str) -> Result<Size, E> {
         size(text.trim()).map(Size).ok_or_else(|| E::invalid_value(Unexpected::Str(text), &self))
     }
+}
+
+/// A share, such as `0.2` or `"20%"`.
+#[derive(Clone, Copy)]
+pub(super) struct Share(pub(super) f64);
+
+impl<'de> Deserialize<'de> for Share {
+    fn deserialize<D: Deserializer<'de>>(source: D) -> Result<Self, D::Error> {
+        source.deserialize_any(ShareVisitor)
+    }
+}
+
+struct ShareVisitor;
+
+impl Visitor<'_> for ShareVisitor {
+    type Value = Share;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a share from 0 to 1, such as 0.2 or \"20%\"")
+    }
+
+    fn visit_u64<E: Error>(self, number: u64) -> Result<Share, E> {
+        match number {
+            0 | 1 => Ok(Share(number as f64)),
+            2..=100 => Err(needs_a_percent_sign(number as f64)),
+            _ => Err(E::invalid_value(Unexpected::Unsigned(number), &self)),
+        }
+    }
+
+    fn visit_f64<E: Error>(self, number: f64) -> Result<Share, E> {
+        match number {
+            0.0..=1.0 => Ok(Share(number)),
+            1.0..=100.0 => Err(needs_a_percent_sign(number)),
+            _ => Err(E::invalid_value(Unexpected::Float(number), &self)),
+        }
+    }
+
+    fn visit_str<E: Error>(self, text: &str) -> Result<Share, E> {
+        let percent = text.trim().strip_suffix('%').and_then(|number| number.trim_end().parse::<f64>().ok());
+        match percent {
+            Some(percent @ 0.0..=100.0) => Ok(Share(percent / 100.0)),
+            _ => Err(E::invalid_value(Unexpected::Str(text), &self)),
+        }
+    }
+}
+
+/// A number over 1 is usually a percentage.
+fn needs_a_percent_sign<E: Error>(number: f64) -> E {
+    // As `f32`, so that 29 % is shown as 0.29.
+    let share = (number / 100.0) as f32;
+    E::custom(format_args!("{number} must be a share from 0 to 1; for {number} %, write {share} or \"{number}%\""))
 }
 
 fn size(text: &str) -> Option<usize> {

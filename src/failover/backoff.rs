@@ -3,7 +3,10 @@
 use std::time::Duration;
 
 use super::invalid::invalid;
-use crate::{rng::Rng, setting::InvalidSetting};
+use crate::{
+    rng::Rng,
+    setting::{InvalidSetting, share_reason},
+};
 
 /// The pauses between the attempts of a request under [`Mode::Sequential`](super::Mode::Sequential): exponential, up to
 /// a cap, with jitter.
@@ -63,7 +66,11 @@ impl Backoff {
             return Err(invalid("backoff.factor", self.factor, "must be a number from 1"));
         }
         if !(0.0..=1.0).contains(&self.jitter) {
-            return Err(invalid("backoff.jitter", self.jitter, "must be a share from 0 to 1"));
+            return Err(invalid(
+                "backoff.jitter",
+                self.jitter,
+                share_reason(self.jitter, "must be a share from 0 to 1"),
+            ));
         }
         Ok(())
     }

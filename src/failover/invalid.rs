@@ -1,9 +1,13 @@
 //! The error of an invalid setting of a failover.
 
-use std::fmt;
+use std::{borrow::Cow, fmt};
 
 use crate::setting::InvalidSetting;
 
-pub(super) fn invalid(field: &'static str, value: impl fmt::Display, reason: &'static str) -> InvalidSetting {
+pub(super) fn invalid(
+    field: &'static str,
+    value: impl fmt::Display,
+    reason: impl Into<Cow<'static, str>>,
+) -> InvalidSetting {
     InvalidSetting::of("failover", field, value, reason)
 }

@@ -6,7 +6,10 @@ use std::{
 };
 
 use super::member::{COUNTED, MemberInfo};
-use crate::{health::Signal, setting::InvalidSetting};
+use crate::{
+    health::Signal,
+    setting::{InvalidSetting, share_reason},
+};
 
 /// How many backends circuits may keep out of rotation.
 ///
@@ -30,7 +33,10 @@ impl EjectionLimits {
     pub(super) fn checked(self) -> Result<Self, InvalidSetting> {
         let settings = [("max_ejected", self.max_ejected), ("panic_below", self.panic_below)];
         match settings.into_iter().find(|(_, share)| !(0.0..=1.0).contains(share)) {
-            Some((field, share)) => Err(InvalidSetting::of("fleet", field, share, "must be a share from 0 to 1")),
+            Some((field, share)) => {
+                let reason = share_reason(share, "must be a share from 0 to 1");
+                Err(InvalidSetting::of("fleet", field, share, reason))
+            }
             None => Ok(self),
         }
     }

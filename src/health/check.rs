@@ -1,9 +1,9 @@
 //! Validation of a policy.
 
-use std::time::Duration;
+use std::{borrow::Cow, time::Duration};
 
 use super::policy::CircuitPolicy;
-use crate::setting::InvalidSetting;
+use crate::setting::{InvalidSetting, share_reason};
 
 /// Longer durations are refused: they are typing errors.
 const MAX_DURATION: Duration = Duration::from_secs(30 * 24 * 60 * 60);
@@ -44,7 +44,7 @@ impl CircuitPolicy {
             return Err(refused("max_open_for", value, "must be at least as long as open_for"));
         }
         if !(0.0..=1.0).contains(&self.jitter) {
-            return Err(refused("jitter", self.jitter, "must be a share from 0 to 1"));
+            return Err(refused("jitter", self.jitter, share_reason(self.jitter, "must be a share from 0 to 1")));
         }
         duration("backoff_reset_after", self.backoff_reset_after)?;
         count("probes", self.probes, MAX_PROBES)?;
@@ -54,7 +54,7 @@ impl CircuitPolicy {
     }
 }
 
-fn refused(field: &'static str, value: impl ToString, reason: &'static str) -> InvalidSetting {
+fn refused(field: &'static str, value: impl ToString, reason: impl Into<Cow<'static, str>>) -> InvalidSetting {
     InvalidSetting::of("circuit breaker", field, value.to_string(), reason)
 }
 
@@ -67,7 +67,10 @@ fn count(field: &'static str, value: u32, max: u32) -> Result<(), InvalidSetting
 }
 
 fn share(field: &'static str, value: f64) -> Result<(), InvalidSetting> {
-    if value > 0.0 && value <= 1.0 { Ok(()) } else { Err(refused(field, value, "must be a share over 0 and up to 1")) }
+    match value > 0.0 && value <= 1.0 {
+        true => Ok(()),
+        false => Err(refused(field, value, share_reason(value, "must be a share over 0 and up to 1"))),
+    }
 }
 
 fn duration(field: &'static str, value: Duration) -> Result<(), InvalidSetting> {

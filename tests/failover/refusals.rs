@@ -26,6 +26,7 @@ fn bad() -> Vec<(&'static str, FailoverBuilder)> {
         ("backoff.jitter", layer().backoff(Backoff::default().jitter(1.5))),
         ("budget.share", layer().budget(budget(f64::NAN))),
         ("budget.share", layer().budget(budget(-0.2))),
+        ("budget.share", layer().budget(budget(20.0))),
         ("budget.reserve", layer().budget(Budget::default().reserve(0))),
         ("race_width", layer().race_width(0)),
     ]
@@ -86,7 +87,7 @@ async fn extreme_values_are_no_trouble() {
             .deadline(long)
             .attempts_per_backend(100)
             .retry_after_cap(long)
-            .budget(Budget::new(100.0).reserve(u32::MAX));
+            .budget(Budget::new(1.0).reserve(u32::MAX));
         let (fleet, [a, b]) = fleet();
         a.usually(status(503).after(1));
         b.usually(status(200).after(5));

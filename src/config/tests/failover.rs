@@ -37,6 +37,7 @@ fn every_setting_takes_effect() {
         ("retry_after_cap = \"5s\"", "retry_after_cap: 5s"),
         ("budget = { share = 0.3, reserve = 7 }", "budget: Some(Budget { share: 0.3, reserve: 7,"),
         ("budget = { share = 0.3 }", "budget: Some(Budget { share: 0.3, reserve: 10,"),
+        ("budget = { share = \"20%\" }", "budget: Some(Budget { share: 0.2, reserve: 10,"),
         ("triggers = [\"timeout\", \"custom\"]", "triggers: [Trigger(\"timeout\"), Trigger(\"custom\")]"),
         ("triggers = []", "triggers: []"),
         ("retry_methods = \"idempotent\"", "retry_methods: Idempotent"),

@@ -9,7 +9,7 @@ fn an_error_shows_path_value_and_backend() {
     for (text, expected) in [
         // Refused by type.
         ("name = 3", "name: 3 must be a text"),
-        ("max_ejected = \"all\"", "max_ejected: \"all\" must be a number"),
+        ("max_ejected = \"all\"", "max_ejected: \"all\" must be a share from 0 to 1, such as 0.2 or \"20%\""),
         ("failover = [\"race\"]", "failover: a list must be a table"),
         ("backend = 3", "backend: 3 must be a list"),
         ("backend = [3]", "backend[0]: 3 must be a table"),
@@ -84,8 +84,8 @@ fn an_error_shows_path_value_and_backend() {
         ),
         // Refused by the builders.
         ("name = \"a b\"", "name: `a b` may hold ASCII letters, digits and -_.:/[] only"),
-        ("max_ejected = 1.5", "max_ejected: 1.5 must be a share from 0 to 1"),
-        ("panic_below = nan", "panic_below: NaN must be a share from 0 to 1"),
+        ("max_ejected = 1.5", "max_ejected: 1.5 must be a share from 0 to 1; for 1.5 %, write 0.015 or \"1.5%\""),
+        ("panic_below = nan", "panic_below: NaN must be a share from 0 to 1, such as 0.2 or \"20%\""),
         ("[failover]\ntimeout = 0", "failover.timeout: 0ns must be longer than zero"),
         ("[failover]\nmode = { hedged = 0 }", "failover.mode.hedged: 0ns must be longer than zero"),
         ("[failover]\nattempts_per_backend = 101", "failover.attempts_per_backend: 101 must be from 1 to 100"),
@@ -93,14 +93,14 @@ fn an_error_shows_path_value_and_backend() {
         ("[failover]\nbackoff = { base = \"30s\" }", "failover.backoff.cap: 16s must be at least the base"),
         (
             "[failover]\nbudget = { share = -1, reserve = 1 }",
-            "failover.budget.share: -1 must be a number from 0 to 100",
+            "failover.budget.share: -1 must be a share from 0 to 1, such as 0.2 or \"20%\"",
         ),
         ("[failover]\nserved_by = \"a b\"", "failover.served_by: \"a b\" must be the name of a header"),
         ("[breaker]\nfailures = 0", "breaker.failures: 0 must be at least 1"),
         ("[breaker]\nopen_for = 0", "breaker.open_for: 0ns must be longer than zero"),
         (
-            "[breaker]\nfailure_rate = { share = 2, window = \"1s\", minimum_calls = 1 }",
-            "breaker.failure_rate.share: 2 must be a share over 0 and up to 1",
+            "[breaker]\nfailure_rate = { share = 0, window = \"1s\", minimum_calls = 1 }",
+            "breaker.failure_rate.share: 0 must be a share over 0 and up to 1",
         ),
         (
             "[breaker]\nslow_calls = { share = 1, slower_than = \"1s\", window = 0, minimum_calls = 1 }",
@@ -131,6 +131,41 @@ fn an_error_shows_path_value_and_backend() {
         ),
     ] {
         assert_eq!(refused(text), expected, "{text}");
+    }
+}
+
+/// Every share in a file, with `SHARE` in its place.
+const SHARES: [(&str, &str); 7] = [
+    ("max_ejected", "max_ejected = SHARE"),
+    ("panic_below", "panic_below = SHARE"),
+    ("failover.budget.share", "[failover]\nbudget = { share = SHARE }"),
+    ("failover.backoff.jitter", "[failover]\nbackoff = { jitter = SHARE }"),
+    ("breaker.jitter", "[breaker]\njitter = SHARE"),
+    ("breaker.failure_rate.share", "[breaker]\nfailure_rate = { share = SHARE }"),
+    ("breaker.slow_calls.share", "[breaker]\nslow_calls = { share = SHARE, slower_than = \"1s\" }"),
+];
+
+// C53, C58
+#[test]
+fn a_share_is_a_number_up_to_one_or_a_percentage() {
+    for (path, text) in SHARES {
+        let shown = |share: &str| debugged(&good(&text.replace("SHARE", share)));
+        assert_eq!(shown("\"20%\""), shown("0.2"), "{path}");
+        assert_eq!(shown("\" 12.5 % \""), shown("0.125"), "{path}");
+        assert_eq!(shown("\"100%\""), shown("1"), "{path}");
+        assert_eq!(shown("1.0"), shown("1"), "{path}");
+        for share in ["20", "20.0"] {
+            let hint = "20 must be a share from 0 to 1; for 20 %, write 0.2 or \"20%\"";
+            assert_eq!(refused(&text.replace("SHARE", share)), format!("{path}: {hint}"));
+        }
+        let refusal = |value: &str| format!("{path}: {value} must be a share from 0 to 1, such as 0.2 or \"20%\"");
+        for share in ["-1", "101", "\"20\"", "\"0.2\"", "\"%\"", "\"-5%\"", "\"101%\"", "\"NaN%\"", "\"20 %%\"", "true"]
+        {
+            assert_eq!(refused(&text.replace("SHARE", share)), refusal(share));
+        }
+        for (share, value) in [("nan", "NaN"), ("inf", "inf"), ("-inf", "-inf"), ("1e9", "1000000000")] {
+            assert_eq!(refused(&text.replace("SHARE", share)), refusal(value));
+        }
     }
 }
 
