@@ -116,6 +116,9 @@ pub enum Stopped {
     Unreplayable(Unreplayable),
     /// Its method is not idempotent, and a backend may have begun to work on it.
     NotIdempotent,
+    /// A backend responded that the request must not be sent again: with a negative or invalid
+    /// `grpc-retry-pushback-ms`, or with [`Failure::no_retry`](crate::outcome::Failure::no_retry).
+    Pushback,
     /// The retry budget is used up.
     OverBudget,
     /// The time of the request ran out.
@@ -185,6 +188,7 @@ impl fmt::Display for Stopped {
         match self {
             Self::Unreplayable(reason) => write!(f, "not sent again: {reason}"),
             Self::NotIdempotent => f.write_str("not sent again: not idempotent"),
+            Self::Pushback => f.write_str("not sent again: pushback of a backend"),
             Self::OverBudget => f.write_str("not sent again: over the retry budget"),
             Self::OutOfTime => f.write_str("not sent again: out of time"),
         }

@@ -3,7 +3,12 @@
 use std::time::Duration;
 
 use super::{Mode, Stopped, settings::Settings};
-use crate::{attempt::TimeLimit, outcome::Outcome, rng::Rng, time::Moment};
+use crate::{
+    attempt::TimeLimit,
+    outcome::{Failure, Outcome},
+    rng::Rng,
+    time::Moment,
+};
 
 /// The plan of one request: from the start and the end of its attempts, it decides when the next one may start.
 #[derive(Debug)]
@@ -66,6 +71,10 @@ impl Plan {
 
     /// Plans what follows the trip of an attempt. Returns why no attempt may follow, if none may.
     pub(super) fn tripped(&mut self, settings: &Settings, trip: &Trip<'_>, rng: &mut Rng) -> Option<Stopped> {
+        if trip.can_send && trip.outcome.failure().is_some_and(Failure::forbids_retry) {
+            self.next = Next::Never;
+            return Some(Stopped::Pushback);
+        }
         let is_unprocessed = trip.outcome.failure().is_some_and(|failure| failure.kind().is_unprocessed());
         if !is_unprocessed && !trip.may_repeat && trip.can_send {
             self.next = Next::Never;
@@ -160,7 +169,7 @@ impl Plan {
 #[cfg(test)]
 mod tests {
     use super::{super::Backoff, *};
-    use crate::outcome::{Failure, FailureKind};
+    use crate::outcome::FailureKind;
 
     fn at(seconds: u64) -> Moment {
         Moment::since_epoch(Duration::from_secs(seconds))
@@ -211,6 +220,18 @@ mod tests {
         settings.attempts_per_backend = 2;
         trip(&mut plan, &settings, throttled.into(), 1);
         assert_eq!((plan.next, plan.same_backend), (Next::At(at(10)), true));
+    }
+
+    // C26, C52
+    #[test]
+    fn a_backend_that_forbids_a_retry_ends_the_attempts() {
+        for mode in [Mode::Race, Mode::Sequential, Mode::Hedged(Duration::from_secs(2))] {
+            let (settings, mut plan) = (settings(mode), Plan::new(None));
+            plan.started(&settings, at(0), true);
+            let forbidden = Failure::new(FailureKind::Connect).no_retry();
+            assert_eq!(trip(&mut plan, &settings, forbidden.into(), 1), Some(Stopped::Pushback), "{mode:?}");
+            assert_eq!((plan.next, plan.is_racing, plan.next_wake()), (Next::Never, false, None), "{mode:?}");
+        }
     }
 
     // C51

@@ -123,8 +123,10 @@ where
         }
         let trip = Trip { outcome, now, can_send, may_repeat, has_same, has_new };
         let stopped = self.plan.tripped(&self.search.local().extra.settings, &trip, &mut self.rng);
-        if stopped == Some(Stopped::NotIdempotent) {
+        if matches!(stopped, Some(Stopped::NotIdempotent | Stopped::Pushback)) {
+            // Final, whatever the running attempts come to. So the backends that are not ready need not be waited for.
             self.kept = None;
+            self.search.stop();
         }
         self.ledger.stopped = stopped.or(self.ledger.stopped);
     }

@@ -14,7 +14,8 @@ pub enum Outcome {
     Neutral,
 }
 
-/// A failed call: its kind, and how long the backend wants to get no requests.
+/// A failed call: its kind, and what the backend responded about a retry: how long it wants to get no requests, or that
+/// the request must not be sent again.
 ///
 /// It is also an error. A service that knows how its call failed puts a `Failure` into the source chain of its error,
 /// where [`inspect`](super::inspect) finds it.
@@ -22,7 +23,15 @@ pub enum Outcome {
 #[non_exhaustive]
 pub struct Failure {
     kind: FailureKind,
-    retry_after: Option<Duration>,
+    retry: Retry,
+}
+
+/// What the backend responded about a retry.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Retry {
+    Unspecified,
+    After(Duration),
+    Never,
 }
 
 /// The kind of a failure.
@@ -83,12 +92,21 @@ impl Outcome {
 impl Failure {
     /// Creates a failure of this kind, without a `Retry-After`.
     pub const fn new(kind: FailureKind) -> Self {
-        Self { kind, retry_after: None }
+        Self { kind, retry: Retry::Unspecified }
     }
 
     /// Sets how long the backend wants to get no requests: a `Duration`, or an `Option` of one.
     pub fn retry_after(mut self, delay: impl Into<Option<Duration>>) -> Self {
-        self.retry_after = delay.into();
+        self.retry = delay.into().map_or(Retry::Unspecified, Retry::After);
+        self
+    }
+
+    /// Sets that the request must not be sent again, to any backend, in place of a `Retry-After`.
+    ///
+    /// gRPC servers state this with a negative `grpc-retry-pushback-ms` (gRFC A6). A [`Failover`](crate::Failover)
+    /// starts no further attempt; those that run may still succeed.
+    pub const fn no_retry(mut self) -> Self {
+        self.retry = Retry::Never;
         self
     }
 
@@ -101,7 +119,21 @@ impl Failure {
     ///
     /// It is not capped, so that adding it to an instant can overflow.
     pub const fn retry_delay(&self) -> Option<Duration> {
-        self.retry_after
+        match self.retry {
+            Retry::After(delay) => Some(delay),
+            Retry::Unspecified | Retry::Never => None,
+        }
+    }
+
+    /// Returns whether the request must not be sent again, to any backend.
+    pub const fn forbids_retry(&self) -> bool {
+        matches!(self.retry, Retry::Never)
+    }
+
+    /// Whether nothing is known about a retry.
+    #[cfg(feature = "http")]
+    pub(super) const fn leaves_retry_open(&self) -> bool {
+        matches!(self.retry, Retry::Unspecified)
     }
 }
 
@@ -160,9 +192,10 @@ impl fmt::Display for Outcome {
 
 impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.retry_after {
-            Some(delay) => write!(f, "{}, retry after {delay:?}", self.kind),
-            None => self.kind.fmt(f),
+        match self.retry {
+            Retry::After(delay) => write!(f, "{}, retry after {delay:?}", self.kind),
+            Retry::Never => write!(f, "{}, no retry", self.kind),
+            Retry::Unspecified => self.kind.fmt(f),
         }
     }
 }
@@ -191,9 +224,22 @@ mod tests {
     fn failures_are_shown_in_lower_case_without_a_full_stop() {
         let failure = Failure::new(FailureKind::Status(429)).retry_after(Duration::from_secs(30));
         assert_eq!(failure.to_string(), "status 429, retry after 30s");
+        assert_eq!(failure.no_retry().to_string(), "status 429, no retry");
         assert_eq!(Outcome::from(FailureKind::Timeout).to_string(), "timeout");
         assert_eq!(Outcome::from(FailureKind::Grpc(14)).to_string(), "grpc status 14");
         assert_eq!(Outcome::from(FailureKind::Custom("quota")).to_string(), "quota");
+    }
+
+    #[test]
+    fn a_delay_and_a_forbidden_retry_replace_each_other() {
+        // C52
+        let failure = Failure::new(FailureKind::Grpc(14));
+        let second = Duration::from_secs(1);
+        let read = |failure: Failure| (failure.retry_delay(), failure.forbids_retry());
+        assert_eq!(read(failure), (None, false));
+        assert_eq!(read(failure.no_retry()), (None, true));
+        assert_eq!(read(failure.retry_after(second).no_retry()), (None, true));
+        assert_eq!(read(failure.no_retry().retry_after(second)), (Some(second), false));
     }
 
     #[test]

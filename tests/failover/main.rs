@@ -8,6 +8,7 @@ mod ledger;
 #[path = "../support/http.rs"]
 mod mock;
 mod modes;
+mod pushback;
 mod refusals;
 mod requests;
 mod times;

@@ -39,6 +39,7 @@ type Read = Result<(Vec<u8>, Option<HeaderMap>), String>;
 pub(crate) enum Piece {
     Data(Vec<u8>),
     Trailer(&'static str, &'static str),
+    Trailers(&'static [(&'static str, &'static str)]),
     Wait(u64),
     Error(&'static str),
     Stall,
@@ -62,6 +63,9 @@ pub(crate) fn body(pieces: Vec<Piece>) -> Body {
                 Piece::Trailer(name, value) => {
                     Ok(Frame::trailers(HeaderMap::from_iter([(name.parse().unwrap(), value.parse().unwrap())])))
                 }
+                Piece::Trailers(list) => Ok(Frame::trailers(
+                    list.iter().map(|(name, value)| (name.parse().unwrap(), value.parse().unwrap())).collect(),
+                )),
                 Piece::Error(text) => Err(BoxError::from(text)),
                 Piece::Stall => std::future::pending().await,
                 Piece::Size(_) => continue,
@@ -475,7 +479,7 @@ where
     }
 }
 
-pub(crate) fn millis(count: u64) -> Duration {
+pub(crate) const fn millis(count: u64) -> Duration {
     Duration::from_millis(count)
 }
 

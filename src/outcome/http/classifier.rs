@@ -13,6 +13,9 @@ use super::{Statuses, codes::FailureCodes};
 /// | `application/grpc*` with a `grpc-status` among the headers | by the code, at the head |
 /// | `application/grpc` without it | by the code in the trailers; a failure if there is none |
 ///
+/// With a failure, a `grpc-retry-pushback-ms` takes precedence over a `Retry-After`. A negative or invalid one forbids a
+/// retry (gRFC A6), as [`Failure::no_retry`](crate::outcome::Failure::no_retry) does.
+///
 /// For the gRPC codes that are failures, see `grpc_codes` (feature `http`).
 ///
 /// ```

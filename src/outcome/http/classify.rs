@@ -5,7 +5,7 @@ use http_body::Body;
 use tower_http::classify::GrpcCode;
 
 use super::{
-    super::{BoxError, CallGuard, Classify, Failure, FailureKind, Outcome, Verdict, error::find},
+    super::{BoxError, CallGuard, Classify, FailureKind, Outcome, Verdict, error::find},
     HttpClassifier, HttpEnd, Statuses, WatchedBody, grpc, retry_after,
 };
 
@@ -47,8 +47,8 @@ where
     fn response(&self, call: &mut HttpEnd, response: &Response<B>) -> Verdict {
         let (status, headers) = (response.status(), response.headers());
         if self.statuses.contains(status.as_u16()) {
-            let failure = Failure::new(FailureKind::Status(status.as_u16()));
-            return Verdict::Now(failure.retry_after(retry_after::from_headers(headers)).into());
+            let failure = FailureKind::Status(status.as_u16()).into();
+            return Verdict::Now(retry_after::with_headers(failure, headers).into());
         }
         if let Some(flavour) = grpc::flavour(headers) {
             if let Some(outcome) = grpc::outcome(headers, self.grpc) {

@@ -3,7 +3,7 @@
 use http::{HeaderMap, StatusCode, header};
 
 use super::{
-    super::{Failure, FailureKind, Outcome},
+    super::{FailureKind, Outcome},
     codes::{FailureCodes, UNKNOWN},
     retry_after,
 };
@@ -39,7 +39,7 @@ pub(super) fn outcome(headers: &HeaderMap, failures: FailureCodes) -> Option<Out
     // An unreadable status is UNKNOWN, as for every gRPC client.
     let code = code.to_str().ok().and_then(|code| code.trim().parse().ok()).unwrap_or(UNKNOWN);
     Some(if failures.contains(code) {
-        Failure::new(FailureKind::Grpc(code)).retry_after(retry_after::from_headers(headers)).into()
+        retry_after::with_headers(FailureKind::Grpc(code).into(), headers).into()
     } else if code == CANCELLED {
         Outcome::Neutral
     } else {

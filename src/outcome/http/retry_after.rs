@@ -4,6 +4,8 @@ use std::time::{Duration, SystemTime};
 
 use http::{HeaderMap, HeaderValue, header};
 
+use super::super::Failure;
+
 /// Parses a `Retry-After` value: seconds, or a date in any of the three forms of RFC 9110, 5.6.7.
 ///
 /// Returns zero for a date in the past, `u64::MAX` seconds for a number that is too large, and `None` for anything
@@ -30,17 +32,28 @@ pub fn retry_after(value: &HeaderValue, now: SystemTime) -> Option<Duration> {
     Some(date.duration_since(now).unwrap_or_default())
 }
 
-/// The time after which the backend wants the next request, by the headers or trailers of a response.
+/// The failure, with what the headers or trailers of its response state about a retry: a time after which the backend
+/// wants the next request, or that the request must not be sent again.
 ///
-/// gRPC servers send `grpc-retry-pushback-ms`. A negative number there means "do not retry" (gRFC A6) and is ignored,
-/// since a classifier does not decide that. A date is compared with the `Date` of the response, if it has one, so that
-/// the clock of the backend may differ from ours.
-pub(super) fn from_headers(headers: &HeaderMap) -> Option<Duration> {
-    if let Some(pushback) = headers.get("grpc-retry-pushback-ms") {
-        return Some(Duration::from_millis(pushback.to_str().ok()?.trim().parse().ok()?));
+/// A `grpc-retry-pushback-ms` takes precedence over a `Retry-After`. A date is compared with the `Date` of the response,
+/// if it has one, so that the clock of the backend may differ from ours.
+pub(super) fn with_headers(failure: Failure, headers: &HeaderMap) -> Failure {
+    let mut pushbacks = headers.get_all("grpc-retry-pushback-ms").iter();
+    if let Some(first) = pushbacks.next() {
+        return match pushback(first).filter(|_| pushbacks.next().is_none()) {
+            Some(delay) => failure.retry_after(delay),
+            None => failure.no_retry(),
+        };
     }
-    let value = headers.get(header::RETRY_AFTER)?;
-    retry_after(value, date(headers).unwrap_or_else(SystemTime::now))
+    let value = headers.get(header::RETRY_AFTER);
+    failure.retry_after(value.and_then(|value| retry_after(value, date(headers).unwrap_or_else(SystemTime::now))))
+}
+
+/// The delay of a pushback. `None` if the server states that the request must not be sent again: if the value is not a
+/// signed 32-bit integer, or negative (gRFC A6).
+fn pushback(value: &HeaderValue) -> Option<Duration> {
+    let millis: i32 = value.to_str().ok()?.trim().parse().ok()?;
+    u64::try_from(millis).ok().map(Duration::from_millis)
 }
 
 fn date(headers: &HeaderMap) -> Option<SystemTime> {
@@ -51,9 +64,10 @@ fn date(headers: &HeaderMap) -> Option<SystemTime> {
 mod tests {
     use std::time::UNIX_EPOCH;
 
+    use http::HeaderName;
     use proptest::prelude::*;
 
-    use super::*;
+    use super::{super::super::FailureKind, *};
 
     /// 1994-11-06 08:49:37, the example of RFC 9110.
     const EXAMPLE: u64 = 784_111_777;
@@ -64,6 +78,14 @@ mod tests {
     fn read(value: &str, now: u64) -> Option<u64> {
         let value = HeaderValue::from_str(value).unwrap();
         retry_after(&value, UNIX_EPOCH + Duration::from_secs(now)).map(|delay| delay.as_secs())
+    }
+
+    fn failure(headers: &HeaderMap) -> Failure {
+        with_headers(FailureKind::Grpc(14).into(), headers)
+    }
+
+    fn delay(headers: &HeaderMap) -> Option<Duration> {
+        failure(headers).retry_delay()
     }
 
     #[test]
@@ -96,21 +118,44 @@ mod tests {
     fn a_date_is_compared_with_the_date_of_the_response() {
         let mut headers = HeaderMap::new();
         headers.insert(header::RETRY_AFTER, HeaderValue::from_static("Sun, 06 Nov 1994 08:49:37 GMT"));
-        assert_eq!(from_headers(&headers), Some(Duration::ZERO));
+        assert_eq!(delay(&headers), Some(Duration::ZERO));
         headers.insert(header::DATE, HeaderValue::from_static("Sun, 06 Nov 1994 08:49:07 GMT"));
-        assert_eq!(from_headers(&headers), Some(Duration::from_secs(30)));
+        assert_eq!(delay(&headers), Some(Duration::from_secs(30)));
     }
 
+    /// The headers of a response with these pushbacks.
+    fn with_pushbacks(values: &[&[u8]]) -> HeaderMap {
+        let value = |value: &&[u8]| HeaderValue::from_bytes(value).unwrap();
+        values.iter().map(|bytes| (HeaderName::from_static("grpc-retry-pushback-ms"), value(bytes))).collect()
+    }
+
+    // C52
     #[test]
-    fn grpc_pushback_is_parsed_unless_negative() {
-        let pushback = |value| {
-            let mut headers = HeaderMap::new();
-            headers.insert("grpc-retry-pushback-ms", HeaderValue::from_static(value));
-            from_headers(&headers)
+    fn a_pushback_is_a_delay_or_forbids_a_retry() {
+        let read = |values: &[&[u8]]| {
+            let failure = failure(&with_pushbacks(values));
+            (failure.retry_delay().map(|delay| delay.as_millis()), failure.forbids_retry())
         };
-        assert_eq!(pushback("250"), Some(Duration::from_millis(250)));
-        assert_eq!(pushback("-1"), None);
-        assert_eq!(pushback("soon"), None);
+        for (value, delay) in [("0", 0), ("250", 250), (" 250 ", 250), ("007", 7), ("2147483647", 2_147_483_647)] {
+            assert_eq!(read(&[value.as_bytes()]), (Some(delay), false), "{value}");
+        }
+        for value in ["-1", "-2147483648", "-99999999999", "2147483648", "soon", "1.5", "5s", "0x10", "- 1", "", " "] {
+            assert_eq!(read(&[value.as_bytes()]), (None, true), "{value}");
+        }
+        assert_eq!(read(&[b"1\xff"]), (None, true), "not a text");
+        assert_eq!(read(&[b"1", b"1"]), (None, true), "more than one");
+        assert_eq!(read(&[]), (None, false));
+    }
+
+    // C52
+    #[test]
+    fn a_pushback_takes_precedence_over_a_retry_after() {
+        for (pushback, expected) in [("250", (Some(Duration::from_millis(250)), false)), ("-1", (None, true))] {
+            let mut headers = with_pushbacks(&[pushback.as_bytes()]);
+            headers.insert(header::RETRY_AFTER, HeaderValue::from_static("9"));
+            let failure = failure(&headers);
+            assert_eq!((failure.retry_delay(), failure.forbids_retry()), expected);
+        }
     }
 
     proptest! {
@@ -121,6 +166,8 @@ mod tests {
             // C58
             if let Ok(value) = HeaderValue::from_bytes(&bytes) {
                 let _ = retry_after(&value, UNIX_EPOCH + Duration::from_secs(now.into()));
+                let failure = failure(&with_pushbacks(&[value.as_bytes()]));
+                prop_assert!(failure.forbids_retry() || failure.retry_delay().is_some());
             }
         }
 

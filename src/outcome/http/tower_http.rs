@@ -101,7 +101,7 @@ where
         match classifier.classify_response(response) {
             ClassifiedResponse::Ready(Ok(())) => Verdict::Now(Outcome::Success),
             ClassifiedResponse::Ready(Err(class)) => {
-                Verdict::Now(with_retry_after((call.convert)(class), Some(response.headers())))
+                Verdict::Now(with_retry((call.convert)(class), Some(response.headers())))
             }
             ClassifiedResponse::RequiresEos(eos) => {
                 call.stage = Stage::End(eos);
@@ -137,7 +137,7 @@ where
         };
         match eos.classify_eos(trailers) {
             Ok(()) => Outcome::Success,
-            Err(class) => with_retry_after((self.convert)(class), trailers),
+            Err(class) => with_retry((self.convert)(class), trailers),
         }
     }
 
@@ -150,12 +150,12 @@ where
     }
 }
 
-/// The failure, with the `Retry-After` of these headers unless it has one.
-fn with_retry_after(failure: Failure, headers: Option<&HeaderMap>) -> Outcome {
-    if failure.retry_delay().is_some() {
-        return failure.into();
+/// The failure, with what these headers state about a retry unless the conversion has set that.
+fn with_retry(failure: Failure, headers: Option<&HeaderMap>) -> Outcome {
+    match headers {
+        Some(headers) if failure.leaves_retry_open() => retry_after::with_headers(failure, headers).into(),
+        _ => failure.into(),
     }
-    failure.retry_after(headers.and_then(retry_after::from_headers)).into()
 }
 
 /// The failure, or what was found in the error if the failure is of an unknown kind or the finding is neutral.
@@ -275,6 +275,12 @@ mod tests {
         let expected = Failure::new(FailureKind::Status(503)).retry_after(Duration::from_secs(5));
         let (verdict, _) = classified(TowerHttp::new(ServerErrorsAsFailures::make_classifier()), busy).await;
         assert_eq!(verdict, Verdict::Now(expected.into()));
+
+        let mut pushback = headers("grpc-status", "14");
+        pushback.extend(headers("grpc-retry-pushback-ms", "-1"));
+        let ended = response(200, vec![Ok(Frame::trailers(pushback))]);
+        let (_, recorded) = classified(TowerHttp::new(GrpcErrorsAsFailures::make_classifier()), ended).await;
+        assert_eq!(recorded, [Failure::new(FailureKind::Grpc(14)).no_retry().into()]);
     }
 
     #[tokio::test]

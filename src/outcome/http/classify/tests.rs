@@ -6,7 +6,10 @@ use http::{HeaderValue, StatusCode, header};
 use http_body::Frame;
 use http_body_util::{BodyExt, Empty, Full, StreamBody};
 
-use super::{super::super::call_guard::recorder::Recorder, *};
+use super::{
+    super::super::{Failure, call_guard::recorder::Recorder},
+    *,
+};
 
 type Frames = Vec<io::Result<Frame<Bytes>>>;
 type Stream = StreamBody<stream::Iter<std::vec::IntoIter<io::Result<Frame<Bytes>>>>>;
@@ -189,6 +192,13 @@ async fn grpc_trailers_may_have_a_pushback() {
     let call = response(200, &[("content-type", "application/grpc")], vec![pushback]);
     let expected = Failure::new(FailureKind::Grpc(8)).retry_after(Duration::from_millis(1500));
     assert_eq!(recorded(HttpClassifier::new(), call).await, [expected.into()]);
+
+    let negative = [("grpc-status", "8"), ("grpc-retry-pushback-ms", "-1")];
+    let forbidden = Failure::new(FailureKind::Grpc(8)).no_retry();
+    let call = response(200, &[("content-type", "application/grpc")], vec![trailers(&negative)]);
+    assert_eq!(recorded(HttpClassifier::new(), call).await, [forbidden.into()]);
+    let at_the_head = [("content-type", "application/grpc"), negative[0], negative[1]];
+    assert_eq!(head(HttpClassifier::new(), &response(200, &at_the_head, vec![])), Verdict::Now(forbidden.into()));
 }
 
 #[tokio::test]
