@@ -86,9 +86,9 @@ fn printable(value: impl fmt::Display) -> String {
     value.to_string().escape_debug().take(160).collect()
 }
 
-/// The reason to refuse a share. A number from 1 to 100 is usually a percentage, so the reason shows the share to write.
+/// The reason to refuse a share. A number from 2 to 100 is usually a percentage, so the reason shows the share to write.
 pub(crate) fn share_reason(value: f64, range: &'static str) -> Cow<'static, str> {
-    if value > 1.0 && value <= 100.0 {
+    if (2.0..=100.0).contains(&value) {
         // As `f32`, so that 29 % is shown as 0.29.
         return format!("{range}; for {value} %, write {}", (value / 100.0) as f32).into();
     }

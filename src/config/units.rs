@@ -115,7 +115,7 @@ impl Visitor<'_> for ShareVisitor {
     fn visit_f64<E: Error>(self, number: f64) -> Result<Share, E> {
         match number {
             0.0..=1.0 => Ok(Share(number)),
-            1.0..=100.0 => Err(needs_a_percent_sign(number)),
+            2.0..=100.0 => Err(needs_a_percent_sign(number)),
             _ => Err(E::invalid_value(Unexpected::Float(number), &self)),
         }
     }
@@ -129,7 +129,7 @@ impl Visitor<'_> for ShareVisitor {
     }
 }
 
-/// A number over 1 is usually a percentage.
+/// A number from 2 to 100 is usually a percentage.
 fn needs_a_percent_sign<E: Error>(number: f64) -> E {
     // As `f32`, so that 29 % is shown as 0.29.
     let share = (number / 100.0) as f32;

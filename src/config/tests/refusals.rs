@@ -84,7 +84,7 @@ fn an_error_shows_path_value_and_backend() {
         ),
         // Refused by the builders.
         ("name = \"a b\"", "name: `a b` may hold ASCII letters, digits and -_.:/[] only"),
-        ("max_ejected = 1.5", "max_ejected: 1.5 must be a share from 0 to 1; for 1.5 %, write 0.015 or \"1.5%\""),
+        ("max_ejected = 1.5", "max_ejected: 1.5 must be a share from 0 to 1, such as 0.2 or \"20%\""),
         ("panic_below = nan", "panic_below: NaN must be a share from 0 to 1, such as 0.2 or \"20%\""),
         ("[failover]\ntimeout = 0", "failover.timeout: 0ns must be longer than zero"),
         ("[failover]\nmode = { hedged = 0 }", "failover.mode.hedged: 0ns must be longer than zero"),
