@@ -132,6 +132,8 @@
 mod attempt;
 pub mod balance;
 pub mod body;
+#[cfg(feature = "http")]
+mod boxed;
 pub mod breaker;
 #[cfg(feature = "serde")]
 pub mod config;
@@ -155,7 +157,7 @@ mod wake;
 pub use crate::config::Config;
 #[doc(inline)]
 pub use crate::{
-    attempt::{TimeLimit, TimedOut},
+    attempt::{Oneshot, TimeLimit, TimedOut},
     balance::{Balance, BalanceLayer},
     breaker::{CircuitBreaker, CircuitBreakerLayer},
     failover::{Failover, FailoverLayer, Ledger, Methods, Mode},

@@ -24,12 +24,14 @@ mod state;
 mod timeout;
 mod wait;
 
-pub use self::timeout::{TimeLimit, TimedOut};
 pub(crate) use self::{
     call::{Attempt, Failed},
     door::Door,
-    oneshot::Oneshot,
     ready::{NotReady, Ready, Refusal, Unready},
     scan::{OnPanic, Scope, Wanted},
     search::ReadySearch,
+};
+pub use self::{
+    oneshot::Oneshot,
+    timeout::{TimeLimit, TimedOut},
 };

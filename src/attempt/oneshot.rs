@@ -10,13 +10,16 @@ use pin_project_lite::pin_project;
 use tower_service::Service;
 
 pin_project! {
-    /// The future of a door's own `oneshot`: waits until the door is ready, then calls it. Dropping it cancels the
-    /// request.
+    /// The future of a door's own `oneshot`: waits until the door is ready, then calls it.
     ///
-    /// It names the door's future as a type parameter. Through a projection, as in [`tower::util::Oneshot`], rustc cannot
-    /// prove that it is `Send` inside of an `async` block when the error of the backends is a `BoxError`.
+    /// `F` is the door's future. Because it is a parameter, an `async` block with this future is `Send` also if an error
+    /// of the backends or of their bodies is a `BoxError`. With [`tower::util::Oneshot`] it is not.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping it cancels the request.
     #[must_use = "futures do nothing unless polled"]
-    pub(crate) struct Oneshot<D, Req, F> {
+    pub struct Oneshot<D, Req, F> {
         #[pin]
         state: State<D, Req, F>,
     }

@@ -26,17 +26,28 @@ pin_project! {
     ///
     /// Dropping it cancels the call and releases the permit of a probe. A cancelled call is neutral for its circuit,
     /// unless it was already [slow](crate::CircuitPolicy::slow_calls).
+    ///
+    /// The parameters after `Req` are always their defaults.
+    // Parameters, since rustc cannot prove in an `async` block that a future with such projections is `Send` if the
+    // error of the bodies is a `BoxError`.
     #[must_use = "futures do nothing unless polled"]
-    pub struct ResponseFuture<S, P, C, Req>
+    pub struct ResponseFuture<
+        S,
+        P,
+        C,
+        Req,
+        F = <S as Service<Req>>::Future,
+        N = <C as Classify<Req, <S as Service<Req>>::Response>>::Call,
+    >
     where
-        S: Service<Req>,
         S: Send,
         S: Sync,
         P: Strategy,
-        C: Classify<Req, S::Response>,
+        C: Send,
+        C: Sync,
     {
         #[pin]
-        state: State<S, P, C, Req>,
+        state: State<S, P, C, Req, F, N>,
         // The timeout of the backend, if it has one. Set when the call is first pending. Boxed, to keep the future
         // small.
         timer: Option<Pin<Box<Sleep>>>,
@@ -45,29 +56,29 @@ pin_project! {
 
 pin_project! {
     #[project = StateProjection]
-    enum State<S, P, C, Req>
+    enum State<S, P, C, Req, F, N>
     where
-        S: Service<Req>,
         S: Send,
         S: Sync,
         P: Strategy,
-        C: Classify<Req, S::Response>,
+        C: Send,
+        C: Sync,
     {
         // Waits for a ready backend.
         Searching { search: Box<ReadySearch<S, C, P, ()>>, request: Option<Req> },
         // Waits for the response of the backend.
-        Calling { #[pin] attempt: Attempt<S::Future, C::Call, S, C>, limit: Option<Duration> },
+        Calling { #[pin] attempt: Attempt<F, N, S, C>, limit: Option<Duration> },
     }
 }
 
-impl<S, P, C, Req> State<S, P, C, Req>
+impl<S, P, C, Req, F, N> State<S, P, C, Req, F, N>
 where
-    S: Service<Req> + Send + Sync,
+    S: Send + Sync,
     P: Strategy,
-    C: Classify<Req, S::Response>,
+    C: Send + Sync,
 {
     #[inline(always)]
-    fn calling(attempt: Attempt<S::Future, C::Call, S, C>) -> Self {
+    fn calling(attempt: Attempt<F, N, S, C>) -> Self {
         let limit = attempt.limit();
         Self::Calling { attempt, limit }
     }

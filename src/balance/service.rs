@@ -48,10 +48,12 @@ impl<S, P: Strategy, C> Balance<S, P, C> {
     /// # Cancel safety
     ///
     /// Dropping the future cancels the request.
-    pub fn oneshot<Req>(self, request: Req) -> impl Future<Output = Result<C::Watched, Error>>
+    // The return type is named, and made of parameters in place of projections: else an `async` block with this future
+    // would not be `Send` over bodies with a `BoxError`, and a wrong client would be reported as a missing method.
+    pub fn oneshot<Req, F, N>(self, request: Req) -> Oneshot<Self, Req, ResponseFuture<S, P, C, Req, F, N>>
     where
-        S: BackendService<Req>,
-        C: Classify<Req, S::Reply>,
+        S: BackendService<Req, Future = F>,
+        C: Classify<Req, S::Reply, Call = N>,
     {
         Oneshot::new(self, request)
     }

@@ -2,6 +2,7 @@
 
 use http::Request;
 use http_body::Body;
+use tower::BoxError;
 
 use super::{Replay, ReplayBody, ReplayMemory, Unreplayable, replay_body::DEFAULT_LIMIT};
 
@@ -53,7 +54,11 @@ impl Default for ReplayLayer {
 }
 
 /// Each copy has the whole head of the request, including its extensions.
-impl<B: Body> Replay<Request<B>> for ReplayLayer {
+impl<B> Replay<Request<B>> for ReplayLayer
+where
+    B: Body,
+    B::Error: Into<BoxError>,
+{
     type Request = Request<ReplayBody<B>>;
 
     fn keep(&self, request: Request<B>) -> Self::Request {

@@ -15,6 +15,7 @@ use super::{
     frames::into_bytes,
     reader::{Polled, Reader},
 };
+use crate::boxed::BoxErrors;
 
 /// As much as nginx and Envoy keep of a body for a retry by default. Prompts, forms and JSON documents fit, uploads do
 /// not.
@@ -57,7 +58,7 @@ pub(super) const DEFAULT_LIMIT: usize = 1024 * 1024;
 /// # }).unwrap();
 /// ```
 pub struct ReplayBody<B> {
-    inner: Inner<B>,
+    inner: Inner<BoxErrors<B>>,
 }
 
 enum Inner<B> {
@@ -71,7 +72,11 @@ enum Inner<B> {
     Ended { is_whole: bool, reason: Unreplayable },
 }
 
-impl<B: Body> ReplayBody<B> {
+impl<B> ReplayBody<B>
+where
+    B: Body,
+    B::Error: Into<BoxError>,
+{
     /// Creates a body that can be replayed within the default bounds: 1 MiB, charged to the memory of the
     /// [process](ReplayMemory::process).
     pub fn new(body: B) -> Self {
@@ -85,6 +90,7 @@ impl<B: Body> ReplayBody<B> {
         if body.is_end_stream() {
             return Self { inner: Inner::Empty };
         }
+        let body = BoxErrors::new(body);
         if limit == 0 || body.size_hint().lower() > limit as u64 {
             return Self { inner: Inner::PassThrough { source: body, reason: Unreplayable::TooLarge { limit } } };
         }
@@ -93,7 +99,7 @@ impl<B: Body> ReplayBody<B> {
 
     /// Creates a body for a single attempt: it cannot be copied, and no frame is kept.
     pub fn once(body: B) -> Self {
-        Self { inner: Inner::PassThrough { source: body, reason: Unreplayable::NoCopy } }
+        Self { inner: Inner::PassThrough { source: BoxErrors::new(body), reason: Unreplayable::NoCopy } }
     }
 }
 
@@ -128,11 +134,7 @@ impl<B> ReplayBody<B> {
     }
 }
 
-impl<B> Body for ReplayBody<B>
-where
-    B: Body + Unpin,
-    B::Error: Into<BoxError>,
-{
+impl<B: Body + Unpin> Body for ReplayBody<B> {
     type Data = Bytes;
     type Error = ReplayError;
 

@@ -4,6 +4,7 @@ use std::task::{Context, Poll};
 
 use http::Request;
 use http_body::Body;
+use tower::BoxError;
 use tower_layer::Layer;
 use tower_service::Service;
 
@@ -27,6 +28,7 @@ impl<S, B> Service<Request<B>> for ReplayService<S>
 where
     S: Service<Request<ReplayBody<B>>>,
     B: Body,
+    B::Error: Into<BoxError>,
 {
     type Response = S::Response;
     type Error = S::Error;

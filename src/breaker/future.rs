@@ -2,6 +2,7 @@
 
 use std::{
     fmt,
+    marker::PhantomData,
     pin::Pin,
     task::{Context, Poll},
 };
@@ -20,16 +21,27 @@ pin_project! {
     ///
     /// Dropping it cancels the call and releases the permit of a probe. A cancelled call is neutral for its circuit,
     /// unless it was already [slow](crate::CircuitPolicy::slow_calls).
+    ///
+    /// The parameters after `Req` are always their defaults.
+    // Parameters, since rustc cannot prove in an `async` block that a future with such projections is `Send` if the
+    // error of the bodies is a `BoxError`.
     #[must_use = "futures do nothing unless polled"]
-    pub struct ResponseFuture<S, C, Req>
+    pub struct ResponseFuture<
+        S,
+        C,
+        Req,
+        F = <S as Service<Req>>::Future,
+        N = <C as Classify<Req, <S as Service<Req>>::Response>>::Call,
+    >
     where
-        S: Service<Req>,
-        C: Classify<Req, S::Response>,
+        C: Send,
+        C: Sync,
     {
         // `None` if the call was rejected.
         #[pin]
-        attempt: Option<Attempt<S::Future, C::Call, (), C>>,
+        attempt: Option<Attempt<F, N, (), C>>,
         rejected: Option<Box<BoxError>>,
+        of: PhantomData<fn(S, Req)>,
     }
 }
 
@@ -40,12 +52,12 @@ where
 {
     #[inline(always)]
     pub(super) fn admitted(attempt: Attempt<S::Future, C::Call, (), C>) -> Self {
-        Self { attempt: Some(attempt), rejected: None }
+        Self { attempt: Some(attempt), rejected: None, of: PhantomData }
     }
 
     #[cold]
     pub(super) fn rejected(error: impl Into<BoxError>) -> Self {
-        Self { attempt: None, rejected: Some(Box::new(error.into())) }
+        Self { attempt: None, rejected: Some(Box::new(error.into())), of: PhantomData }
     }
 }
 

@@ -7,30 +7,37 @@ use std::{
 };
 
 use pin_project_lite::pin_project;
-use tower_service::Service;
 
 use super::{
     Commit, Ledger,
-    running::{AttemptEnd, Peek, Running},
+    running::{AttemptEnd, CallFuture, CallState, Peek, Running},
     settings::Policy,
 };
 use crate::{body::Replay, fleet::BackendService, outcome::Classify, time::Moment};
 
 pin_project! {
     /// The running attempts, in the order in which they started. Dropping them cancels them.
-    pub(super) struct Attempts<S, H, C, Req>
+    ///
+    /// The parameters after `Req` are always their defaults, as in [`ResponseFuture`](super::ResponseFuture).
+    pub(super) struct Attempts<
+        S,
+        H,
+        C,
+        Req,
+        F = CallFuture<S, H, Req>,
+        N = CallState<S, H, C, Req>,
+        K = Peek<S, H, C, Req>,
+    >
     where
-        S: Service<H::Request>,
         S: Send,
         S: Sync,
-        H: Replay<Req>,
-        H: Commit<C::Watched>,
-        C: Classify<H::Request, S::Response>,
+        C: Send,
+        C: Sync,
     {
         // Inline, so that a request without further attempts costs no allocation.
         #[pin]
-        first: Option<Running<S, H, C, Req>>,
-        others: Vec<Pin<Box<Running<S, H, C, Req>>>>,
+        first: Option<Running<S, H, C, Req, F, N, K>>,
+        others: Vec<Pin<Box<Running<S, H, C, Req, F, N, K>>>>,
     }
 }
 

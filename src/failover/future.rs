@@ -15,7 +15,7 @@ use super::{
     attempts::Attempts,
     plan::Next,
     progress::Progress,
-    running::{AttemptEnd, End},
+    running::{AttemptEnd, CallFuture, CallState, End, Peek},
     settings::Policy,
 };
 use crate::{
@@ -32,22 +32,33 @@ pin_project! {
     /// # Cancel safety
     ///
     /// Dropping it cancels all attempts of the request, and releases their permits.
+    ///
+    /// The parameters after `Req` are always their defaults.
+    // Parameters, since rustc cannot prove in an `async` block that a future with such projections is `Send` if an error
+    // of the backends or of a body is a `BoxError`.
     #[must_use = "futures do nothing unless polled"]
-    pub struct ResponseFuture<S, H, C, Req>
+    pub struct ResponseFuture<
+        S,
+        H,
+        C,
+        Req,
+        Q = <H as Replay<Req>>::Request,
+        F = CallFuture<S, H, Req>,
+        N = CallState<S, H, C, Req>,
+        K = Peek<S, H, C, Req>,
+    >
     where
-        S: Service<H::Request>,
         S: Send,
         S: Sync,
-        H: Replay<Req>,
-        H: Commit<C::Watched>,
-        C: Classify<H::Request, S::Response>,
+        C: Send,
+        C: Sync,
     {
         #[pin]
-        attempts: Attempts<S, H, C, Req>,
+        attempts: Attempts<S, H, C, Req, F, N, K>,
         // One timer for all limits, set to the earliest.
         #[pin]
         timer: Option<Sleep>,
-        progress: Progress<S, H, C, Req>,
+        progress: Progress<S, H, C, Req, Q, K>,
     }
 }
 

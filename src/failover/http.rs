@@ -8,6 +8,7 @@ use std::{
 use bytes::Buf;
 use http::{HeaderName, HeaderValue, Request, Response, StatusCode};
 use http_body::Body;
+use tower::BoxError;
 use tower_http::classify::GrpcCode;
 
 use super::{
@@ -52,7 +53,11 @@ impl Http {
     }
 }
 
-impl<B: Body> Replay<Request<B>> for Http {
+impl<B> Replay<Request<B>> for Http
+where
+    B: Body,
+    B::Error: Into<BoxError>,
+{
     type Request = Request<ReplayBody<B>>;
 
     fn keep(&self, request: Request<B>) -> Self::Request {

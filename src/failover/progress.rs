@@ -1,12 +1,12 @@
 //! The state of one request between its attempts: what was attempted, and what may be attempted next.
 
 use std::{
+    marker::PhantomData,
     task::{Context, Poll, ready},
     time::Duration,
 };
 
 use tower::BoxError;
-use tower_service::Service;
 
 use super::{
     Attempted, Commit, Ending, Ledger, Methods, Mode, Stopped,
@@ -28,21 +28,19 @@ use crate::{
 };
 
 /// The state of one request between its attempts.
-pub(super) struct Progress<S, H, C, Req>
-where
-    S: Service<H::Request>,
-    H: Replay<Req> + Commit<C::Watched>,
-    C: Classify<H::Request, S::Response>,
-{
+///
+/// The parameters after `Req` are always their defaults, as in [`ResponseFuture`](super::ResponseFuture).
+pub(super) struct Progress<S, H, C, Req, Q = <H as Replay<Req>>::Request, K = Peek<S, H, C, Req>> {
     pub(super) search: ReadySearch<S, C, AnyStrategy, Policy<H>>,
     /// The caller's request; `None` once it cannot be sent again.
-    pub(super) kept: Option<H::Request>,
+    pub(super) kept: Option<Q>,
     pub(super) ledger: Ledger,
     pub(super) plan: Plan,
     /// Set once a further attempt is considered.
     pub(super) counts: Option<Box<AttemptCounts>>,
-    pub(super) last: Option<LastFailure<Peek<S, H, C, Req>>>,
+    pub(super) last: Option<LastFailure<K>>,
     pub(super) rng: Rng,
+    of: PhantomData<fn(Req)>,
 }
 
 /// What is returned to the caller if no attempt succeeds.
@@ -67,7 +65,7 @@ where
         let kept = Some(policy.protocol.keep(request));
         let deadline = policy.settings.deadline.map(|deadline| now.after(deadline));
         let (ledger, plan) = (Ledger::default(), Plan::new(deadline));
-        Self { kept, ledger, plan, counts: None, last: None, rng: Rng::new(), search }
+        Self { kept, ledger, plan, counts: None, last: None, rng: Rng::new(), search, of: PhantomData }
     }
 
     pub(super) fn policy(&self) -> &Policy<H> {

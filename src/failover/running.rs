@@ -1,6 +1,7 @@
 //! One running attempt, from the call until its response is final or has failed.
 
 use std::{
+    marker::PhantomData,
     panic::{AssertUnwindSafe, catch_unwind},
     pin::Pin,
     task::{Context, Poll, ready},
@@ -22,12 +23,14 @@ use crate::{
 };
 
 /// The call of a service of type `S` with the requests of `H`.
-type Call<S, H, C, Req> = Attempt<
-    <S as Service<<H as Replay<Req>>::Request>>::Future,
-    <C as Classify<<H as Replay<Req>>::Request, <S as Service<<H as Replay<Req>>::Request>>::Response>>::Call,
-    S,
-    C,
->;
+type Call<S, H, C, Req> = Attempt<CallFuture<S, H, Req>, CallState<S, H, C, Req>, S, C>;
+
+/// The future of a service of type `S` with the requests of `H`.
+pub(super) type CallFuture<S, H, Req> = <S as Service<<H as Replay<Req>>::Request>>::Future;
+
+/// The state of the classifier for such a call.
+pub(super) type CallState<S, H, C, Req> =
+    <C as Classify<<H as Replay<Req>>::Request, <S as Service<<H as Replay<Req>>::Request>>::Response>>::Call;
 
 /// The response as the classifier makes it.
 pub(super) type Watched<S, H, C, Req> =
@@ -38,21 +41,30 @@ pub(super) type Peek<S, H, C, Req> = <H as Commit<Watched<S, H, C, Req>>>::Peek;
 
 pin_project! {
     /// A running attempt. Dropping it cancels it.
-    pub(super) struct Running<S, H, C, Req>
+    ///
+    /// The parameters after `Req` are always their defaults, as in [`ResponseFuture`](super::ResponseFuture).
+    pub(super) struct Running<
+        S,
+        H,
+        C,
+        Req,
+        F = CallFuture<S, H, Req>,
+        N = CallState<S, H, C, Req>,
+        K = Peek<S, H, C, Req>,
+    >
     where
-        S: Service<H::Request>,
         S: Send,
         S: Sync,
-        H: Replay<Req>,
-        H: Commit<C::Watched>,
-        C: Classify<H::Request, S::Response>,
+        C: Send,
+        C: Sync,
     {
         // The index of its ledger entry.
         entry: usize,
         started: Moment,
         limit: Option<(Duration, TimeLimit)>,
         #[pin]
-        stage: Stage<Call<S, H, C, Req>, Peek<S, H, C, Req>>,
+        stage: Stage<Attempt<F, N, S, C>, K>,
+        of: PhantomData<fn(S, H, C, Req)>,
     }
 }
 
@@ -101,7 +113,7 @@ where
         // A ready service is called without delay. The call itself may panic.
         let call = catch_unwind(AssertUnwindSafe(call));
         let stage = call.map_or(Stage::Panicked, |attempt| Stage::Calling { attempt });
-        Self { entry, started, limit, stage }
+        Self { entry, started, limit, stage, of: PhantomData }
     }
 
     /// The index of its ledger entry.

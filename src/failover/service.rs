@@ -48,11 +48,17 @@ impl<S, H, C> Failover<S, H, C> {
     /// # Cancel safety
     ///
     /// Dropping the future cancels all attempts of the request.
-    pub fn oneshot<Req>(self, request: Req) -> impl Future<Output = Result<<H as Commit<C::Watched>>::Response, Error>>
+    // The return type is named, and made of parameters in place of projections: else an `async` block with this future
+    // would not be `Send` over bodies with a `BoxError`, and a wrong client would be reported as a missing method.
+    #[expect(clippy::type_complexity, reason = "each part is named once")]
+    pub fn oneshot<Req, F, N, K>(
+        self,
+        request: Req,
+    ) -> Oneshot<Self, Req, ResponseFuture<S, H, C, Req, H::Request, F, N, K>>
     where
-        H: Replay<Req> + Commit<C::Watched>,
-        S: BackendService<H::Request>,
-        C: Classify<H::Request, S::Reply>,
+        H: Replay<Req> + Commit<C::Watched, Peek = K>,
+        S: BackendService<H::Request, Future = F>,
+        C: Classify<H::Request, S::Reply, Call = N>,
     {
         Oneshot::new(self, request)
     }

@@ -79,7 +79,7 @@ struct Attempts(usize);
 
 impl<B, R, E> Policy<Request<ReplayBody<B>>, Response<R>, E> for Attempts
 where
-    B: Body,
+    B: Body<Error: Into<tower::BoxError>>,
 {
     type Future = Ready<()>;
 

@@ -14,6 +14,7 @@ use super::{
     super::{BoxError, CallGuard, InFlight, Outcome},
     end::{ClassifyEnd, HttpEnd},
 };
+use crate::boxed::BoxErrors;
 
 pin_project! {
     /// A response body that passes on the frames of another, and records how it ended.
@@ -24,7 +25,7 @@ pin_project! {
     /// Its error is a [`BoxError`] that holds the error of `B`.
     pub struct WatchedBody<B, E = HttpEnd> {
         #[pin]
-        inner: B,
+        inner: BoxErrors<B>,
         // `None` once the end is recorded.
         end: Option<E>,
         guard: Option<CallGuard>,
@@ -34,6 +35,7 @@ pin_project! {
 impl<B, E> WatchedBody<B, E>
 where
     B: Body,
+    B::Error: Into<BoxError>,
     E: ClassifyEnd,
 {
     /// Creates a body that watches `inner`.
@@ -44,15 +46,9 @@ where
         if inner.is_end_stream() {
             record_end(&mut end, &mut guard, None);
         }
-        Self { inner, end, guard }
+        Self { inner: BoxErrors::new(inner), end, guard }
     }
-}
 
-impl<B, E> WatchedBody<B, E>
-where
-    B: Body,
-    E: ClassifyEnd,
-{
     /// Watches the body of a response. An upgraded connection outlives its response, so its call is kept in flight by
     /// an [`InFlight`] in the extensions.
     pub(super) fn watch(end: E, response: Response<B>, mut guard: CallGuard) -> Response<Self> {
@@ -62,7 +58,7 @@ where
         // Nothing after the head is seen here.
         guard.commit();
         guard.outcome(&Outcome::Success);
-        let mut response = response.map(|inner| Self { inner, end: None, guard: None });
+        let mut response = response.map(|inner| Self { inner: BoxErrors::new(inner), end: None, guard: None });
         response.extensions_mut().insert(InFlight::new(guard));
         response
     }
@@ -71,7 +67,7 @@ where
 impl<B, E> WatchedBody<B, E> {
     /// Returns the inner body.
     pub fn inner(&self) -> &B {
-        &self.inner
+        self.inner.inner()
     }
 
     /// Returns the guard of the call, or `None` for a body without a call.
@@ -83,7 +79,6 @@ impl<B, E> WatchedBody<B, E> {
 impl<B, E> Body for WatchedBody<B, E>
 where
     B: Body,
-    B::Error: Into<BoxError>,
     E: ClassifyEnd,
 {
     type Data = B::Data;
@@ -106,7 +101,6 @@ where
                 Some(Ok(frame))
             }
             Some(Err(error)) => {
-                let error = error.into();
                 if let Some((end, guard)) = this.end.take().zip(this.guard.as_mut()) {
                     guard.outcome(&end.error(&error));
                     guard.end();
@@ -137,9 +131,13 @@ fn record_end<E: ClassifyEnd>(end: &mut Option<E>, guard: &mut Option<CallGuard>
 }
 
 /// An unwatched body, for middleware that makes responses of its own.
-impl<B: Default, E> Default for WatchedBody<B, E> {
+impl<B, E> Default for WatchedBody<B, E>
+where
+    B: Body + Default,
+    B::Error: Into<BoxError>,
+{
     fn default() -> Self {
-        Self { inner: B::default(), end: None, guard: None }
+        Self { inner: BoxErrors::new(B::default()), end: None, guard: None }
     }
 }
 

@@ -32,7 +32,7 @@ struct Watching {
     log: Arc<Mutex<Vec<String>>>,
 }
 
-fn watch<B: Body>(body: B) -> (WatchedBody<B, LogEnd>, Watching) {
+fn watch<B: Body<Error: Into<BoxError>>>(body: B) -> (WatchedBody<B, LogEnd>, Watching) {
     let watching = Watching { recorder: Arc::default(), log: Arc::default() };
     let body = WatchedBody::new(body, LogEnd(watching.log.clone()), watching.recorder.guard());
     (body, watching)
