@@ -107,6 +107,11 @@ impl<C> CircuitBreakerLayer<C> {
 
     /// Makes requests wait in `poll_ready` while the circuit is open, instead of rejecting their calls. They are woken
     /// when the open time is over or a permit is free.
+    ///
+    /// A probe then takes its permit in `poll_ready`, as tower's `ConcurrencyLimit` does: otherwise all requests that
+    /// wait would be ready at once, and the calls of all but one rejected. So call or drop a service that is ready. One
+    /// that is idle keeps the permit until the [time of a probe](crate::CircuitPolicy::probe_timeout) is over, 60 s by
+    /// default. Without `waiting`, and in a fleet, the permit is taken in `call`.
     pub fn waiting(mut self) -> Self {
         self.when_open = WhenOpen::Wait;
         self
