@@ -1,6 +1,6 @@
 //! The layer that makes request bodies replayable.
 
-use http::Request;
+use http::{HeaderMap, HeaderValue, Request};
 use http_body::Body;
 use tower::BoxError;
 
@@ -80,6 +80,14 @@ where
     }
 
     fn is_idempotent(&self, kept: &Self::Request) -> bool {
-        kept.method().is_idempotent() || kept.headers().contains_key("idempotency-key")
+        kept.method().is_idempotent() || has_idempotency_key(kept.headers())
     }
+}
+
+/// Whether there is an `Idempotency-Key`, and each of them has a value: a server cannot recognise a repeated request by
+/// an empty one. The value is a string in quotes, or bare.
+fn has_idempotency_key(headers: &HeaderMap) -> bool {
+    let mut keys = headers.get_all("idempotency-key").iter().peekable();
+    let is_set = |key: &HeaderValue| key.as_bytes().iter().any(|byte| !matches!(byte, b' ' | b'\t' | b'"'));
+    keys.peek().is_some() && keys.all(is_set)
 }

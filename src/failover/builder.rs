@@ -201,7 +201,8 @@ impl<H> FailoverBuilder<H> {
 
     /// Sets which requests may be hedged under [`Mode::Hedged`]: sent to a second backend although nothing has failed.
     /// Default [`Methods::Idempotent`]: **not a `POST`**, unless it has an `Idempotency-Key`. gRPC requests are
-    /// `POST`s.
+    /// `POST`s. **Requests that are not HTTP are all hedged**, unless
+    /// [`Replay::is_idempotent`](crate::body::Replay::is_idempotent) denies it.
     pub fn hedge_methods(mut self, methods: Methods) -> Self {
         self.settings.hedge_methods = methods;
         self

@@ -62,7 +62,9 @@ pub trait Commit<Res>: Clone + Send + Sync + 'static {
 
 /// The protocol of services that are not HTTP: each response is final, and carries no ledger; an error does.
 ///
-/// `R` is how a request is copied for further attempts: by default with [`CloneRequest`].
+/// `R` is how a request is copied for further attempts: by default with [`CloneRequest`]. Whether a request is idempotent
+/// is up to [`Replay::is_idempotent`]. By default **every request is**, so it is sent again after a failure and hedged
+/// under any [`Methods`](super::Methods).
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Plain<R = CloneRequest> {
     replay: R,

@@ -39,7 +39,12 @@ pub enum Methods {
     /// All requests.
     All,
     /// Requests that have the same effect when they are sent twice: over HTTP `GET`, `HEAD`, `PUT`, `DELETE`, `OPTIONS`
-    /// and `TRACE`, and any request with an `Idempotency-Key`.
+    /// and `TRACE`, and any request with an `Idempotency-Key` that is not empty. Methods are case-sensitive: `get` is
+    /// none of them.
+    ///
+    /// Requests that are not HTTP are all idempotent, as [`Plain`](super::Plain) and its
+    /// [`Replay`](crate::body::Replay) pass them on. If some are not, override
+    /// [`Replay::is_idempotent`](crate::body::Replay::is_idempotent).
     Idempotent,
 }
 

@@ -1,15 +1,22 @@
 //! What each attempt is sent, and what is sent once only.
 
-use std::time::Duration;
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
 
 use http::{HeaderMap, Method, Request, Version};
 use tokio::time::Instant;
 use tower_fleet::{
-    FailoverLayer,
-    body::{ReplayLayer, Unreplayable},
-    failover::{FailoverBuilder, Methods, Mode, Stopped},
+    Backend, FailoverLayer, Fleet,
+    body::{CloneRequest, Replay, ReplayLayer, Unreplayable},
+    failover::{FailoverBuilder, Http, Methods, Mode, Plain, Stopped},
     outcome::FailureKind,
 };
+use tower_layer::Layer;
 
 use crate::mock::*;
 
@@ -174,6 +181,12 @@ fn keyed_post() -> Request<Body> {
     request
 }
 
+fn post_with_keys(keys: &[&'static str]) -> Request<Body> {
+    let mut request = post(full("x"));
+    keys.iter().for_each(|key| drop(request.headers_mut().append("Idempotency-Key", key.parse().unwrap())));
+    request
+}
+
 // C26
 #[tokio::test(start_paused = true)]
 async fn a_slow_request_is_hedged_if_it_is_idempotent_or_all_methods_are_hedged() {
@@ -187,11 +200,21 @@ async fn a_slow_request_is_hedged_if_it_is_idempotent_or_all_methods_are_hedged(
         (hedged(), post(full("x")), 0),
         (hedged(), of_method("PATCH"), 0),
         (hedged(), of_method("CONNECT"), 0),
+        (hedged(), of_method("get"), 0),
+        (hedged(), of_method("put"), 0),
+        (hedged(), of_method("PURGE"), 0),
         (hedged(), get(), 1),
         (hedged(), of_method("PUT"), 1),
         (hedged(), of_method("DELETE"), 1),
         (hedged(), keyed_post(), 1),
         (hedged(), keyed_patch(), 1),
+        (hedged(), post_with_keys(&["\"8e03978e\""]), 1),
+        (hedged(), post_with_keys(&["a", "b"]), 1),
+        (hedged(), post_with_keys(&[""]), 0),
+        (hedged(), post_with_keys(&[" \t "]), 0),
+        (hedged(), post_with_keys(&["\"\""]), 0),
+        (hedged(), post_with_keys(&["a", ""]), 0),
+        (hedged().hedge_methods(Methods::All), post_with_keys(&[""]), 1),
         (hedged().hedge_methods(Methods::Idempotent), post(full("x")), 0),
         (hedged().hedge_methods(Methods::All), post(full("x")), 1),
         // What may be sent again after a failure is another setting.
@@ -207,6 +230,98 @@ async fn a_slow_request_is_hedged_if_it_is_idempotent_or_all_methods_are_hedged(
         assert_took(began, 500);
         assert_eq!((a.calls(), b.calls()), (1, hedges), "{shown}");
     }
+}
+
+// C26
+#[tokio::test(start_paused = true)]
+async fn every_way_to_make_a_layer_hedges_no_post_by_default() {
+    let mode = Mode::Hedged(millis(10));
+    let layers = [
+        FailoverLayer::new().into_builder().mode(mode),
+        FailoverLayer::default().into_builder().mode(mode),
+        FailoverLayer::builder().mode(mode),
+        FailoverLayer::builder().mode(mode).retry_methods(Methods::Idempotent),
+        FailoverLayer::builder().strategy_named("weighted_failover".parse().unwrap()).mode(mode),
+        FailoverLayer::with_protocol(Http::new()).mode(mode),
+        FailoverLayer::builder().mode(mode).hedge_methods(Methods::All).hedge_methods(Methods::Idempotent),
+        hedged().build().unwrap().into_builder(),
+    ];
+    for (index, layer) in layers.into_iter().enumerate() {
+        for (layer, request, hedges) in [
+            (layer.clone(), post(full("x")), 0),
+            (layer.clone(), post_with_keys(&[""]), 0),
+            (layer.clone(), keyed_post(), 1),
+            (layer.clone(), get(), 1),
+            (layer.hedge_methods(Methods::All), post(full("x")), 1),
+        ] {
+            let (fleet, [a, b]) = fleet();
+            a.usually(status(200).after(500));
+            b.usually(hang());
+            assert_eq!(told(ask(&layer, &fleet, request).await).await, (200, "a".into()));
+            assert_eq!(b.calls(), hedges, "{index}");
+        }
+    }
+}
+
+// C26
+#[tokio::test(start_paused = true)]
+async fn with_idempotent_methods_an_empty_key_is_not_sent_again() {
+    for (request, served) in [(post_with_keys(&[""]), 503), (post_with_keys(&["a"]), 200)] {
+        let (fleet, [a, _b]) = fleet();
+        a.usually(status(503).after(1));
+        let answer = ask(&FailoverLayer::builder().retry_methods(Methods::Idempotent), &fleet, request).await;
+        assert_eq!(told(answer).await.0, served);
+    }
+}
+
+/// Copies each command, and knows which of them only read.
+#[derive(Clone)]
+struct Commands;
+
+impl Replay<&'static str> for Commands {
+    type Request = &'static str;
+
+    fn keep(&self, command: &'static str) -> &'static str {
+        command
+    }
+
+    fn again(&self, kept: &&'static str) -> Result<&'static str, Unreplayable> {
+        Ok(kept)
+    }
+
+    fn is_idempotent(&self, kept: &&'static str) -> bool {
+        kept.starts_with("GET")
+    }
+}
+
+// C26
+#[tokio::test(start_paused = true)]
+async fn requests_that_are_not_http_are_hedged_unless_their_replay_denies_it() {
+    async fn hedges<R>(protocol: Plain<R>, methods: Option<Methods>, command: &'static str) -> usize
+    where
+        R: Replay<&'static str, Request = &'static str> + Clone + Send + Sync + 'static,
+    {
+        let calls = Arc::new(AtomicUsize::new(0));
+        let slow = |calls: Arc<AtomicUsize>| {
+            tower::service_fn(move |_: &'static str| {
+                calls.fetch_add(1, Ordering::SeqCst);
+                async { Ok::<_, tower::BoxError>(tokio::time::sleep(millis(100)).await) }
+            })
+        };
+        let backends = ["a", "b"].map(|name| Backend::new(name, slow(Arc::clone(&calls))));
+        let fleet = Fleet::plain().backends(backends).build().unwrap();
+        let mut layer = FailoverLayer::with_protocol(protocol).mode(Mode::Hedged(millis(10)));
+        if let Some(methods) = methods {
+            layer = layer.hedge_methods(methods);
+        }
+        layer.build().unwrap().layer(fleet).oneshot(command).await.unwrap();
+        calls.load(Ordering::SeqCst) - 1
+    }
+    assert_eq!(hedges(Plain::new(CloneRequest), None, "SET a 1").await, 1);
+    assert_eq!(hedges(Plain::new(CloneRequest), Some(Methods::Idempotent), "SET a 1").await, 1);
+    assert_eq!(hedges(Plain::new(Commands), None, "SET a 1").await, 0);
+    assert_eq!(hedges(Plain::new(Commands), None, "GET a").await, 1);
+    assert_eq!(hedges(Plain::new(Commands), Some(Methods::All), "SET a 1").await, 1);
 }
 
 // C26

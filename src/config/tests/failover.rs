@@ -158,6 +158,43 @@ async fn the_longest_durations_do_not_overflow_and_longer_ones_are_refused() {
     }
 }
 
+// C26
+#[tokio::test(start_paused = true)]
+async fn a_post_is_hedged_only_if_the_file_says_all_or_with_a_key() {
+    let hedged = "mode = { hedged = \"10ms\" }";
+    for (section, method, key, attempts) in [
+        ("", "POST", None, 1),
+        ("", "PATCH", None, 1),
+        ("", "get", None, 1),
+        ("", "GET", None, 2),
+        ("", "POST", Some("8e03978e"), 2),
+        ("", "POST", Some(""), 1),
+        ("retry_methods = \"all\"", "POST", None, 1),
+        ("hedge_methods = \"idempotent\"", "POST", None, 1),
+        ("hedge_methods = \"all\"", "POST", None, 2),
+        ("hedge_methods = \"all\"\nretry_methods = \"idempotent\"", "POST", None, 2),
+    ] {
+        for preset in ["", "preset = \"llxprt\"\n"] {
+            let text = format!("{preset}[failover]\n{hedged}\n{section}");
+            let config = good(&with_backends(&text, &["a", "b"]));
+            let fleet = config.fleet(|_| {
+                service_fn(|_: Request<ReplayBody<Full<Bytes>>>| async {
+                    tokio::time::sleep(Duration::from_millis(100)).await;
+                    Ok::<_, Infallible>(Response::new(Full::<Bytes>::default()))
+                })
+            });
+            let mut request = Request::builder().method(method);
+            if let Some(key) = key {
+                request = request.header("idempotency-key", key);
+            }
+            let door = config.failover().layer(fleet.unwrap());
+            let response = door.oneshot(request.body(Full::<Bytes>::from("x")).unwrap()).await.unwrap();
+            let ledger = response.extensions().get::<Ledger>().unwrap();
+            assert_eq!(ledger.attempts().len(), attempts, "{text} {method} {key:?}");
+        }
+    }
+}
+
 // C25
 #[tokio::test(start_paused = true)]
 async fn served_by_names_the_backend() {
