@@ -183,7 +183,9 @@ fn keyed_post() -> Request<Body> {
 
 fn post_with_keys(keys: &[&'static str]) -> Request<Body> {
     let mut request = post(full("x"));
-    keys.iter().for_each(|key| drop(request.headers_mut().append("Idempotency-Key", key.parse().unwrap())));
+    for key in keys {
+        request.headers_mut().append("Idempotency-Key", key.parse().unwrap());
+    }
     request
 }
 
@@ -305,7 +307,10 @@ async fn requests_that_are_not_http_are_hedged_unless_their_replay_denies_it() {
         let slow = |calls: Arc<AtomicUsize>| {
             tower::service_fn(move |_: &'static str| {
                 calls.fetch_add(1, Ordering::SeqCst);
-                async { Ok::<_, tower::BoxError>(tokio::time::sleep(millis(100)).await) }
+                async {
+                    tokio::time::sleep(millis(100)).await;
+                    Ok::<_, tower::BoxError>(())
+                }
             })
         };
         let backends = ["a", "b"].map(|name| Backend::new(name, slow(Arc::clone(&calls))));
