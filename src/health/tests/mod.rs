@@ -2,7 +2,8 @@
 
 #[cfg(not(fleet_loom))]
 mod circuit;
+#[cfg(not(fleet_loom))]
+mod histories;
 #[cfg(fleet_loom)]
 mod loom;
-#[cfg(not(fleet_loom))]
 mod reference;

@@ -12,11 +12,11 @@ const fn ms(millis: u64) -> Duration {
 }
 
 /// A transition from one state to another.
-type Step = (CircuitState, CircuitState);
+pub(super) type Step = (CircuitState, CircuitState);
 
 /// The settings of one history: the policy is made from them, and the reference reads them.
 #[derive(Clone, Copy, Debug)]
-struct Settings {
+pub(super) struct Settings {
     failures: Option<(u32, Duration)>,
     consecutive: Option<u32>,
     failure_rate: Option<(f64, Duration, u32)>,
@@ -32,7 +32,7 @@ struct Settings {
 }
 
 impl Settings {
-    fn random(rng: &mut fastrand::Rng) -> Self {
+    pub(super) fn random(rng: &mut fastrand::Rng) -> Self {
         let rules = rng.u8(1..16);
         let mut pick = |from: &[u64]| ms(from[rng.usize(..from.len())]);
         let (within, window, slow_window) = (pick(&[40, 100]), pick(&[64, 320]), pick(&[64, 320]));
@@ -55,7 +55,7 @@ impl Settings {
         }
     }
 
-    fn policy(&self) -> CircuitPolicy {
+    pub(super) fn policy(&self) -> CircuitPolicy {
         let mut policy = CircuitPolicy::new()
             .open_for(self.open_for)
             .growth(self.growth)
@@ -97,7 +97,7 @@ struct Event {
 
 /// An admitted call.
 #[derive(Clone, Copy, Debug)]
-struct Call {
+pub(super) struct Call {
     generation: u64,
     number: u64,
     started: Duration,
@@ -112,7 +112,7 @@ struct Reference {
     /// Failed bodies without a good one between them.
     body_streak: u32,
     open_until: Duration,
-    /// The calls that hold a permit, and when it expires.
+    /// The probes that hold a permit, and when it expires.
     permits: Vec<(u64, Duration)>,
     openings: u32,
     closed_at: Duration,
@@ -234,6 +234,12 @@ impl Reference {
         }
     }
 
+    /// Whether a ticket that was not used yet is still valid.
+    fn honours(&self, call: Call, now: Duration) -> bool {
+        let holds = || self.permits.iter().any(|(number, expires_at)| *number == call.number && *expires_at > now);
+        call.generation == self.generation && (self.state != CircuitState::HalfOpen || holds())
+    }
+
     fn count(&mut self, event: Event, random: u64) -> Option<Step> {
         self.events.push(event);
         self.is_met(event).then(|| self.open(event.at, random))
@@ -302,18 +308,35 @@ fn is_in_window(at: Duration, now: Duration, window: Duration) -> bool {
 }
 
 /// A circuit and the reference, side by side.
-struct Pair {
+pub(super) struct Pair {
     circuit: Circuit,
     reference: Reference,
-    now: Duration,
-    tickets: Vec<(Ticket, Call)>,
+    pub(super) now: Duration,
+    /// The running calls, the oldest first.
+    pub(super) tickets: Vec<(Ticket, Call)>,
     /// The calls with a good head, whose bodies have not ended.
-    bodies: Vec<(Ticket, Call)>,
+    pub(super) bodies: Vec<(Ticket, Call)>,
     /// The transitions so far, and whether the end of a body caused each of them.
-    seen: Vec<(Step, bool)>,
+    pub(super) seen: Vec<(Step, bool)>,
 }
 
 impl Pair {
+    pub(super) fn new(settings: Settings, now: Duration) -> Self {
+        Self {
+            circuit: Circuit::new(settings.policy()),
+            reference: Reference::new(settings),
+            now,
+            tickets: Vec::new(),
+            bodies: Vec::new(),
+            seen: Vec::new(),
+        }
+    }
+
+    /// Moves the time to the moment from which on a call is admitted, and beyond it.
+    pub(super) fn pass_deadline(&mut self, beyond: Duration) {
+        self.now = self.reference.eligible_at(self.now).unwrap_or(self.now).max(self.now) + beyond;
+    }
+
     fn moment(&self) -> Moment {
         Moment::since_epoch(self.now)
     }
@@ -328,7 +351,7 @@ impl Pair {
         self.seen.extend(expected.map(|step| (step, by_body)));
     }
 
-    fn admit(&mut self) {
+    pub(super) fn admit(&mut self) {
         let moment = self.moment();
         let expected = self.reference.admit(self.now);
         match (self.circuit.admit(|| moment), expected) {
@@ -343,46 +366,76 @@ impl Pair {
         }
     }
 
-    fn record(&mut self, rng: &mut fastrand::Rng) {
+    fn record_any(&mut self, rng: &mut fastrand::Rng) {
         if self.tickets.is_empty() {
             return;
         }
-        let (ticket, call) = self.tickets.swap_remove(rng.usize(..self.tickets.len()));
+        let index = rng.usize(..self.tickets.len());
         let result = match rng.u8(..10) {
             0..4 => CallResult::Success,
             4..7 => CallResult::Failure,
             7..9 => CallResult::GivenUp,
             _ => CallResult::Neutral,
         };
-        let random = u64::from(rng.bool()) << 63;
-        let moment = self.moment();
+        self.record(index, result, u64::from(rng.bool()) << 63);
+    }
+
+    /// Records the result of a running call.
+    pub(super) fn record(&mut self, index: usize, result: CallResult, random: u64) {
+        let (ticket, call) = self.tickets.remove(index);
+        let (moment, before) = (self.moment(), self.public());
         let found = self.circuit.record(ticket, result, || moment, || random);
         let expected = self.reference.record(call, result, self.now, random);
+        self.assert_unchanged_by_late(call, &before);
         self.assert_same(found, expected, false);
         if result == CallResult::Success {
             self.bodies.push((ticket, call));
         }
     }
 
-    fn record_body(&mut self, rng: &mut fastrand::Rng) {
-        if self.bodies.is_empty() {
-            return;
+    fn record_any_body(&mut self, rng: &mut fastrand::Rng) {
+        if !self.bodies.is_empty() {
+            let index = rng.usize(..self.bodies.len());
+            self.record_body(index, rng.u8(..4) == 0, u64::from(rng.bool()) << 63);
         }
-        let (ticket, call) = self.bodies.swap_remove(rng.usize(..self.bodies.len()));
-        let is_good = rng.u8(..4) == 0;
+    }
+
+    /// Records the end of the body of a call with a good head.
+    pub(super) fn record_body(&mut self, index: usize, is_good: bool, random: u64) {
+        let (ticket, call) = self.bodies.remove(index);
         let result = if is_good { CallResult::BodyEnded } else { CallResult::BodyFailed };
-        let random = u64::from(rng.bool()) << 63;
-        let moment = self.moment();
+        let (moment, before) = (self.moment(), self.public());
         let found = self.circuit.record(ticket, result, || moment, || random);
         let expected = self.reference.record_body(call, is_good, self.now, random);
+        self.assert_unchanged_by_late(call, &before);
         self.assert_same(found, expected, true);
     }
 
-    fn operate(&mut self, rng: &mut fastrand::Rng) {
+    /// Begins an admitted call only now: it had waited for its service.
+    pub(super) fn begin_late(&mut self, index: usize) {
+        let (moment, now) = (self.moment(), self.now);
+        let (ticket, call) = &mut self.tickets[index];
+        (*ticket, call.started) = (ticket.started_at(moment), now);
+    }
+
+    /// What calls can see of the circuit.
+    fn public(&self) -> (CircuitState, u64, Moment) {
+        (self.circuit.state(self.moment()), self.circuit.generation(), self.circuit.eligible_at())
+    }
+
+    /// A call that began in another generation changes nothing.
+    fn assert_unchanged_by_late(&self, call: Call, before: &(CircuitState, u64, Moment)) {
+        if call.generation != before.1 {
+            assert_eq!(&self.public(), before, "C39");
+        }
+    }
+
+    /// Does what an operator, an active check or a neighbour does.
+    pub(super) fn operate(&mut self, what: u8) {
         let (now, moment) = (self.now, self.moment());
         let state = self.reference.state;
         let reference = &mut self.reference;
-        let (found, expected) = match rng.u8(..5) {
+        let (found, expected) = match what {
             0 => (
                 self.circuit.force_open(moment),
                 (state != CircuitState::ForcedOpen).then(|| reference.enter(CircuitState::ForcedOpen, now)),
@@ -409,7 +462,7 @@ impl Pair {
         self.assert_same(found, expected, false);
     }
 
-    fn compare(&self) {
+    pub(super) fn compare(&self) {
         let moment = self.moment();
         assert_eq!(self.circuit.state(moment), self.reference.shown(self.now));
         assert_eq!(self.circuit.generation(), self.reference.generation);
@@ -420,6 +473,9 @@ impl Pair {
         }
         let admits = self.reference.eligible_at(self.now) == Some(self.now);
         assert_eq!(self.circuit.would_admit(|| moment), admits);
+        for (ticket, call) in &self.tickets {
+            assert_eq!(self.circuit.honours(*ticket, || moment), self.reference.honours(*call, self.now));
+        }
     }
 }
 
@@ -427,28 +483,18 @@ impl Pair {
 fn history(seed: u64) -> Vec<(Step, bool)> {
     let mut rng = fastrand::Rng::with_seed(seed);
     let settings = Settings::random(&mut rng);
-    let mut pair = Pair {
-        circuit: Circuit::new(settings.policy()),
-        reference: Reference::new(settings),
-        now: ms(rng.u64(..1_000)),
-        tickets: Vec::new(),
-        bodies: Vec::new(),
-        seen: Vec::new(),
-    };
+    let mut pair = Pair::new(settings, ms(rng.u64(..1_000)));
     for _ in 0..rng.usize(10..120) {
         match rng.u8(..100) {
             0..36 => pair.admit(),
-            36..66 => pair.record(&mut rng),
-            66..74 => pair.record_body(&mut rng),
+            36..66 => pair.record_any(&mut rng),
+            66..74 => pair.record_any_body(&mut rng),
             74..90 => pair.now += ms(rng.u64(..8)),
             // To a deadline, or 1 ns past it.
-            90..95 => {
-                let next = pair.reference.eligible_at(pair.now).unwrap_or(pair.now);
-                pair.now = next.max(pair.now) + Duration::from_nanos(rng.u64(..2));
-            }
+            90..95 => pair.pass_deadline(Duration::from_nanos(rng.u64(..2))),
             95..98 => pair.now += ms(rng.u64(..400)),
             98 if rng.u8(..3) > 0 => pair.now += Duration::from_nanos(rng.u64(..1_000_000)),
-            _ => pair.operate(&mut rng),
+            _ => pair.operate(rng.u8(..5)),
         }
         pair.compare();
     }
