@@ -62,8 +62,13 @@ impl Plan {
 
     /// Plans what follows the start of an attempt.
     pub(super) fn started(&mut self, settings: &Settings, now: Moment, may_hedge: bool) {
-        self.next = match settings.mode {
-            Mode::Hedged(delay) if may_hedge => Next::At(now.after(delay)),
+        let hedge_at = match settings.mode {
+            Mode::Hedged(delay) if may_hedge => Some(now.after(delay)),
+            _ => None,
+        };
+        self.next = match hedge_at {
+            // A hedge that is due when the time is up would not start.
+            Some(at) if self.ends.is_none_or(|ends| at < ends) => Next::At(at),
             _ if self.is_racing => Next::All,
             _ => Next::OnTrip,
         };
@@ -168,6 +173,8 @@ impl Plan {
 
 #[cfg(test)]
 mod tests {
+    mod sequences;
+
     use super::{super::Backoff, *};
     use crate::outcome::FailureKind;
 
