@@ -177,7 +177,7 @@ where
             }
             let now = self.now();
             // In this order, so that a request that cannot be sent takes no token from the budget.
-            if self.has_called() && (self.is_unreplayable() || !self.may_spend(now)) {
+            if !self.has_time(now) || self.has_called() && (self.is_unreplayable() || !self.may_spend()) {
                 self.search.stop();
                 return Poll::Ready(None);
             }
@@ -227,13 +227,18 @@ where
         reason.is_some()
     }
 
-    /// Whether an extra attempt may be made: there is time, and a token of the budget, which is taken. The ledger
-    /// records why not.
-    fn may_spend(&mut self, now: Moment) -> bool {
-        if self.plan.ends.is_some_and(|ends| now.reached(ends)) {
+    /// Whether there is time for an attempt: a backend may become ready just when the time is up. The ledger records it
+    /// if there is none.
+    fn has_time(&mut self, now: Moment) -> bool {
+        let is_over = self.plan.ends.is_some_and(|ends| now.reached(ends));
+        if is_over {
             self.ledger.stopped = Some(Stopped::OutOfTime);
-            return false;
         }
+        !is_over
+    }
+
+    /// Whether the budget has a token for an extra attempt, which is taken. The ledger records it if there is none.
+    fn may_spend(&mut self) -> bool {
         let has_token = self.settings().budget.as_ref().is_none_or(|budget| budget.withdraw());
         if !has_token {
             self.ledger.stopped = Some(Stopped::OverBudget);

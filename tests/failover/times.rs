@@ -251,6 +251,23 @@ async fn retry_after_is_waited_for_up_to_a_cap() {
     }
 }
 
+// C51
+#[tokio::test(start_paused = true)]
+async fn no_attempt_starts_when_its_backend_is_ready_only_at_the_deadline() {
+    for mode in [Mode::Race, Mode::Sequential, Mode::Hedged(millis(20))] {
+        for (ready_after, calls) in [(99, 1), (100, 0), (101, 0)] {
+            let (fleet, [a]) = fleet();
+            a.ready_after(ready_after);
+            let layer = FailoverLayer::builder().mode(mode).deadline(millis(100));
+            // Called at once, so that the request waits for the backend.
+            let answer = layer.build().unwrap().layer(fleet.clone()).call(get()).await;
+            assert_eq!((answer.is_ok(), a.calls()), (calls == 1, calls), "{mode:?} {ready_after}");
+            let stopped = (calls == 0).then_some(Stopped::OutOfTime);
+            assert_eq!(ledger(&answer).stopped(), stopped, "{mode:?} {ready_after}");
+        }
+    }
+}
+
 // C53
 #[tokio::test(start_paused = true)]
 async fn a_budget_is_kept_from_the_first_second_of_an_outage_on() {
