@@ -139,6 +139,7 @@ pub mod breaker;
 pub mod config;
 pub mod failover;
 pub mod fleet;
+mod foreign;
 mod health;
 mod name;
 pub mod outcome;

@@ -6,7 +6,7 @@ use std::{fs, path::Path};
 
 /// Bottom to top. A room imports from the floors below and, where that makes no cycle, from its own.
 const FLOORS: &[&[&str]] = &[
-    &["setting", "name", "rng", "time", "wake", "shard", "boxed"],
+    &["setting", "name", "rng", "time", "foreign", "wake", "shard", "boxed"],
     &["health"],
     &["outcome", "body", "upstream"],
     &["telemetry"],

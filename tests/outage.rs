@@ -366,7 +366,9 @@ async fn no_poll_of_a_large_fleet_is_long() {
             let failover = failover(mode).build().unwrap().layer(fleet.clone());
             let (answer, most, polls) = work(failover.oneshot(()), &last.shared).await;
             answer.expect("the last one is good");
-            assert!(most <= 300 && polls > 3, "{most} in one of {polls} polls");
+            // In an order that begins anywhere, the last one may be found at once.
+            let is_long = does == Large::FailsReady || polls > 100;
+            assert!(most <= 300 && is_long, "{most} in one of {polls} polls");
         }
         let (fleet, last) = large(does, true);
         let balance = BalanceLayer::round_robin().layer(fleet.clone());

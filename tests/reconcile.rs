@@ -5,7 +5,7 @@ use std::{
     io,
     sync::{
         Arc,
-        atomic::{AtomicUsize, Ordering},
+        atomic::{AtomicBool, AtomicUsize, Ordering},
     },
     task::{Context, Poll},
     time::Duration,
@@ -214,4 +214,124 @@ async fn a_backend_that_cools_down_is_left_alone_until_then() {
     tokio::time::advance(Duration::from_secs(10)).await;
     let both = [ask().await.unwrap(), ask().await.unwrap()];
     assert!(both.contains(&"1") && both.contains(&"2"), "{both:?}");
+}
+
+/// Runs when a key is compared.
+#[derive(Clone)]
+struct Interrupts(u32, Arc<dyn Fn() + Send + Sync>);
+
+impl PartialEq for Interrupts {
+    fn eq(&self, other: &Self) -> bool {
+        (self.1)();
+        (other.1)();
+        self.0 == other.0
+    }
+}
+
+// C11, C64
+#[tokio::test]
+async fn a_backend_that_is_removed_or_replaced_meanwhile_is_not_brought_back_to_life() {
+    let client = |hangs| Client { address: "x", hangs, _made: Arc::default() };
+    let quiet = |names: &[&'static str]| {
+        let key = || Interrupts(1, Arc::new(|| {}));
+        names.iter().map(|name| Backend::new(*name, key())).collect::<Vec<_>>()
+    };
+    let set = || {
+        let fleet = fleet();
+        fleet.reconcile(quiet(&["a", "b"]), |_| client(false)).unwrap();
+        fleet
+    };
+    let while_compared = |fleet: &Fleet<Client, ErrorsOnly>, change: fn(&Fleet<Client, ErrorsOnly>)| {
+        let (inner, once) = (fleet.clone(), AtomicUsize::new(0));
+        let meanwhile = Arc::new(move || {
+            if once.fetch_add(1, Ordering::SeqCst) == 0 {
+                change(&inner);
+            }
+        });
+        let wanted = ["a", "b", "c"].map(|name| Backend::new(name, Interrupts(1, meanwhile.clone())).weight(2));
+        fleet.reconcile(wanted, |_| client(false)).unwrap()
+    };
+
+    let fleet = set();
+    let changed = while_compared(&fleet, |fleet| assert!(fleet.remove("a")));
+    assert_eq!((changed.inserted.len(), changed.updated.len(), changed.unchanged), (1, 1, 1));
+    assert_eq!(names(&fleet), ["b", "c"], "as if it had been removed afterwards");
+    // Wanted again, it is made anew.
+    let changed = fleet.reconcile(quiet(&["a", "b", "c"]), |_| client(false)).unwrap();
+    assert_eq!((changed.inserted.len(), names(&fleet)), (1, vec!["b".into(), "c".into(), "a".into()]));
+
+    let fleet = set();
+    let hand_made = |fleet: &Fleet<Client, ErrorsOnly>| {
+        let client = Client { address: "by hand", hangs: false, _made: Arc::default() };
+        fleet.replace(Backend::new("a", client.clone()).weight(9)).unwrap();
+        fleet.insert(Backend::new("c", client)).unwrap();
+    };
+    let changed = while_compared(&fleet, hand_made);
+    assert_eq!(changed.replaced, ["c"], "its key is not known to be the wanted one");
+    let weights: Vec<_> = fleet.snapshot().iter().map(|backend| backend.weight).collect();
+    assert_eq!((names(&fleet).len(), weights), (3, vec![9, 2, 2]), "the later replacement of `a` stays");
+}
+
+// C11, C64
+#[test]
+fn wanted_sets_and_removals_that_race_leave_a_fleet_of_known_backends() {
+    let (fleet, maker) = (fleet(), Maker::default());
+    let sets = [&["a", "b", "c", "d"][..], &["c", "d", "e"], &["e", "a"], &[]];
+    let all = ["a", "b", "c", "d", "e"];
+    let is_over = AtomicBool::new(false);
+    let removed = AtomicUsize::new(0);
+    std::thread::scope(|scope| {
+        for thread in 0..2 {
+            let (fleet, is_over, removed) = (&fleet, &is_over, &removed);
+            scope.spawn(move || {
+                let mut rng = fastrand::Rng::with_seed(thread);
+                while !is_over.load(Ordering::SeqCst) {
+                    removed.fetch_add(usize::from(fleet.remove(all[rng.usize(..5)])), Ordering::SeqCst);
+                    std::thread::yield_now();
+                }
+            });
+        }
+        let sets_by_two: Vec<_> = (0..2)
+            .map(|thread| {
+                let (fleet, maker) = (&fleet, Maker(Arc::clone(&maker.0)));
+                scope.spawn(move || {
+                    let mut rng = fastrand::Rng::with_seed(10 + thread);
+                    for _ in 0..3_000 {
+                        let names = sets[rng.usize(..4)];
+                        let key = if rng.bool() { "1" } else { "2" };
+                        let set = names.iter().map(|name| Backend::new(*name, key).weight(rng.u32(1..3)));
+                        let changed = fleet.reconcile(set, |backend| maker.make(backend)).unwrap();
+                        let [inserted, replaced, updated] =
+                            [&changed.inserted, &changed.replaced, &changed.updated].map(Vec::len);
+                        assert_eq!(inserted + replaced + updated + changed.unchanged, names.len(), "{changed:?}");
+                        let present = fleet.snapshot();
+                        let mut unique: Vec<_> = present.iter().map(|backend| backend.name.to_string()).collect();
+                        unique.sort_unstable();
+                        unique.dedup();
+                        assert_eq!(unique.len(), present.len(), "{present:?}");
+                        let door = BalanceLayer::round_robin().layer(fleet.clone());
+                        match futures::executor::block_on(door.oneshot(())) {
+                            Ok(address) => assert!(["1", "2"].contains(&address)),
+                            Err(error) => {
+                                let kind = error.kind();
+                                let is_gone = matches!(kind, ErrorKind::NoBackends | ErrorKind::NoneAvailable { .. });
+                                assert!(is_gone, "{kind:?}");
+                            }
+                        }
+                    }
+                })
+            })
+            .collect();
+        let results: Vec<_> = sets_by_two.into_iter().map(|thread| thread.join()).collect();
+        is_over.store(true, Ordering::SeqCst);
+        assert!(results.iter().all(Result::is_ok));
+    });
+    assert!(removed.load(Ordering::SeqCst) > 0);
+    // At rest, a wanted set is the set, and nothing else is alive.
+    fleet.reconcile(wanted(&[("x", "1"), ("a", "1")]), |backend| maker.make(backend)).unwrap();
+    let mut names = names(&fleet);
+    names.sort_unstable();
+    assert_eq!(names, ["a", "x"]);
+    assert!(fleet.snapshot().iter().all(|backend| backend.in_flight == 0));
+    assert_eq!(Arc::strong_count(&maker.0), 1 + 2, "one reference for each backend that is there");
 }

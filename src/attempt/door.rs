@@ -18,6 +18,7 @@ use super::{
 };
 use crate::{
     fleet::FleetInner,
+    foreign,
     pick::Strategy,
     shard::{SLOTS, slot},
     time::Moment,
@@ -88,11 +89,15 @@ where
     fn sibling(&self, slot: usize) -> Arc<Local<S, C, P, X>> {
         let siblings = self.siblings.get_or_init(|| (0..SLOTS).map(|_| OnceLock::new()).collect());
         let Sibling(sibling) = &**siblings[slot].get_or_init(|| Box::new(Sibling(Mutex::default())));
-        let mut sibling = sibling.lock().unwrap_or_else(PoisonError::into_inner);
-        match &*sibling {
-            Some(local) if local.is_current() => Arc::clone(local),
-            _ => Arc::clone(sibling.insert(self.search.local().at(slot))),
-        }
+        let lock = || sibling.lock().unwrap_or_else(PoisonError::into_inner);
+        let known = lock().as_ref().filter(|local| local.is_current()).map(Arc::clone);
+        known.unwrap_or_else(|| {
+            // Outside of the lock, like the drop of the last one: strategies and picks are the caller's code.
+            let local = self.search.local().at(slot);
+            let last = lock().replace(Arc::clone(&local));
+            foreign::discard(last);
+            local
+        })
     }
 }
 

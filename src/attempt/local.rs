@@ -1,6 +1,7 @@
 //! What a thread needs to select a backend: the selection of the fleet and the pick of the strategy.
 
 use std::{
+    any::Any,
     fmt,
     panic::{AssertUnwindSafe, catch_unwind},
     sync::{Arc, Mutex, PoisonError, Weak},
@@ -8,6 +9,7 @@ use std::{
 
 use crate::{
     fleet::{Candidates, FleetCore, FleetInner, Selection, Shard},
+    foreign,
     pick::{Pick, PickContext, Skipped, Strategy},
     rng::Rng,
     shard::slot,
@@ -61,12 +63,20 @@ where
     X: Clone,
 {
     /// Makes the local part of a slot, of the current version.
-    fn local(self: &Arc<Self>, slot: usize) -> Arc<Local<S, C, P, X>> {
+    fn local(self: &Arc<Self>, slot: usize, is_first: bool) -> Arc<Local<S, C, P, X>> {
         let mut current = self.current.lock().unwrap_or_else(PoisonError::into_inner);
-        if current.selection.version != self.fleet.core.version() {
-            self.renew(&mut current);
+        let is_stale = is_first || current.selection.version != self.fleet.core.version();
+        let replaced = if is_stale { self.renew(&mut current) } else { None };
+        let (selection, pick) = (Arc::clone(&current.selection), current.pick.clone());
+        drop(current);
+        // Outside of the lock, since picks, panics and subscribers are the caller's code.
+        if let Some(Replaced { pick, panic }) = replaced {
+            foreign::discard(pick);
+            if let Some(panic) = panic {
+                foreign::discard([panic]);
+                foreign::run(|| telemetry::strategy_panicked(&self.fleet.core.name));
+            }
         }
-        let selection = Arc::clone(&current.selection);
         Arc::new(Local {
             core: Arc::clone(&self.fleet.core),
             version: selection.version,
@@ -74,33 +84,40 @@ where
             has_spares_due: selection.probes_due().iter().any(|row| !selection.is_in_serving_tier(*row)),
             shards: selection.serving_shards(slot),
             selection,
-            pick: current.pick.clone(),
+            pick,
             slot,
             extra: self.extra.clone(),
             shared: Arc::clone(self),
         })
     }
 
-    /// Updates the selection, and makes a new pick if its candidates changed.
+    /// Updates the selection, and makes a new pick if its candidates changed. Returns what that replaced.
     #[cold]
-    fn renew(&self, current: &mut Current<S, C, P>) {
+    fn renew(&self, current: &mut Current<S, C, P>) -> Option<Replaced<P::Pick>> {
         current.selection = self.fleet.selection();
         let candidates = current.selection.serving_tier();
         let is_made = current.pick.is_some() && current.made_for.tier_version == current.selection.tier_version;
         // Without candidates the last pick is kept, so that the strategy continues from it later.
         if candidates.is_empty() || is_made {
-            return;
+            return None;
         }
         let before = current.made_for.serving_tier();
         let before = current.pick.as_deref().map(|pick| (pick, &before));
         // A strategy may be the caller's code. If it panics, backends are selected at random.
-        let made = catch_unwind(AssertUnwindSafe(|| self.strategy.make(&candidates, before)));
-        if made.is_err() {
-            telemetry::strategy_panicked(&self.fleet.core.name);
-        }
-        current.pick = made.ok().map(Arc::new);
+        let (made, panic) = match catch_unwind(AssertUnwindSafe(|| self.strategy.make(&candidates, before))) {
+            Ok(made) => (Some(Arc::new(made)), None),
+            Err(panic) => (None, Some(panic)),
+        };
         current.made_for = Arc::clone(&current.selection);
+        Some(Replaced { pick: std::mem::replace(&mut current.pick, made), panic })
     }
+}
+
+/// What a new pick replaced, to be dropped outside of the lock.
+struct Replaced<K> {
+    pick: Option<Arc<K>>,
+    /// The panic of the strategy.
+    panic: Option<Box<dyn Any + Send>>,
 }
 
 impl<S, C, P, X> Local<S, C, P, X>
@@ -126,10 +143,7 @@ where
         let selection = fleet.selection();
         let current = Current { made_for: Arc::clone(&selection), selection, pick: None };
         let shared = DoorShared { fleet: Arc::clone(fleet), strategy, extra, current: Mutex::new(current) };
-        let mut current = shared.current.lock().unwrap_or_else(PoisonError::into_inner);
-        shared.renew(&mut current);
-        drop(current);
-        Arc::new(shared).local(slot())
+        Arc::new(shared).local(slot(), true)
     }
 
     /// Returns the local part of this thread, of the current version.
@@ -139,7 +153,7 @@ where
 
     /// Returns the local part of a slot, of the current version.
     pub(super) fn at(&self, slot: usize) -> Arc<Self> {
-        self.shared.local(slot)
+        self.shared.local(slot, false)
     }
 
     #[inline(always)]

@@ -74,9 +74,8 @@ where
         S: Service<Req>,
         S::Error: Into<BoxError>,
     {
-        self.renew();
         if self.underway.is_none()
-            && !self.local.has_probe_to_send()
+            && !self.renew().has_probe_to_send()
             && let Some(shard) = self.local.select(slot(), &mut self.rng)
             && shard.info().health.is_eligible()
         {
@@ -128,17 +127,17 @@ where
         S: Service<Req>,
         S::Error: Into<BoxError>,
     {
-        self.renew();
         self.search(cx, wanted, refusals, None)
     }
 
     /// Updates the selection to the current version.
     #[inline(always)]
-    pub(crate) fn renew(&mut self) {
+    pub(crate) fn renew(&mut self) -> &Local<S, C, P, X> {
         self.local.core.process_due();
         if !self.local.is_current() {
             self.renew_local();
         }
+        &self.local
     }
 
     #[cold]
@@ -198,6 +197,7 @@ where
         if let Some(wait) = wait {
             wait.unregister();
         }
+        self.renew();
         let mut first = first.and_then(|(instance, polled)| state.accept(instance, polled));
         for _ in 0..MAX_ROUNDS {
             let scanned = match first.take() {
@@ -206,7 +206,10 @@ where
             };
             refusals.append(&mut state.refusals);
             match scanned {
-                Scanned::Ready(ready) => return Poll::Ready(Ok(ready)),
+                Scanned::Ready(ready) => {
+                    wait.as_mut().filter(|_| ready.is_probe).map(Wait::used);
+                    return Poll::Ready(Ok(ready));
+                }
                 Scanned::Unfinished => break,
                 Scanned::Nothing => {}
             }

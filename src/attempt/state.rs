@@ -19,6 +19,7 @@ use super::{
 };
 use crate::{
     fleet::Shard,
+    foreign,
     name::BackendId,
     outcome::{FailureKind, Guard, Outcome, inspect},
     pick::{Skip, Strategy},
@@ -74,9 +75,7 @@ impl<S, C> Default for SearchState<S, C> {
 /// Drops the pending instances one by one. A panic in a destructor must not cost a response.
 impl<S, C> Drop for SearchState<S, C> {
     fn drop(&mut self) {
-        for pending in mem::take(&mut self.pending) {
-            let _ = catch_unwind(AssertUnwindSafe(|| drop(pending)));
-        }
+        foreign::discard(mem::take(&mut self.pending));
     }
 }
 

@@ -13,20 +13,20 @@ use std::{
 use futures::task::AtomicWaker;
 use tokio::time::Sleep;
 
-use crate::{fleet::FleetCore, time::Moment};
+use crate::{fleet::FleetCore, time::Moment, wake::Waiter};
 
 /// The wait of a search while all backends are pending.
 pub(super) struct Wait {
     since: Moment,
-    /// Woken when the fleet changes.
-    waker: Arc<AtomicWaker>,
-    /// Ends at the next deadline of the fleet, or of the search. Boxed, since `poll_ready` does not pin the service.
+    /// Woken by the changes of the fleet that concern the search.
+    waiter: Waiter,
+    /// Ends when the search must check by itself, or is over. Boxed, since `poll_ready` does not pin the service.
     timer: Option<Pin<Box<Sleep>>>,
 }
 
 impl Wait {
     pub(super) fn new(core: &FleetCore, now: Moment) -> Self {
-        Self { since: now, waker: core.add_waker(), timer: None }
+        Self { since: now, waiter: core.add_waker(), timer: None }
     }
 
     /// Returns whether it has taken as long as it may.
@@ -36,7 +36,13 @@ impl Wait {
 
     /// Takes out the waker, so that changes made by the search itself do not wake its task.
     pub(super) fn unregister(&mut self) {
-        self.waker.take();
+        self.waiter.take();
+    }
+
+    /// Notes that the search has found the probe for which the task may have been woken. For any other instance, the
+    /// wake-up is passed on.
+    pub(super) fn used(&mut self) {
+        self.waiter.used();
     }
 
     /// Registers the task for the next change or deadline of the fleet, and for the end of the wait. Returns whether
@@ -48,11 +54,11 @@ impl Wait {
         now: Moment,
         within: Option<Duration>,
     ) -> bool {
-        let ends = within.map(|within| self.since.after(within));
-        self.waker.register(cx.waker());
-        self.timer = core.next_due().into_iter().chain(ends).min().map(|due| {
+        let rest = within.map(|within| self.since.after(within).since(now));
+        self.waiter.register(cx.waker());
+        self.timer = core.checks_after(&self.waiter).into_iter().chain(rest).min().map(|wait| {
             // At least 1 ms: a backend that is due but not ready must not be polled in a busy loop.
-            Box::pin(tokio::time::sleep(due.since(now).max(Duration::from_millis(1))))
+            Box::pin(tokio::time::sleep(wait.max(Duration::from_millis(1))))
         });
         self.timer.as_mut().is_some_and(|timer| timer.as_mut().poll(cx).is_ready())
     }

@@ -20,6 +20,7 @@ use super::{CircuitBreakerLayer, CircuitOpen, ResponseFuture};
 use crate::{
     attempt::Attempt,
     fleet::{Shard, Switch},
+    foreign,
     health::Circuit,
     name::BackendName,
     outcome::{Classify, Guard},
@@ -102,26 +103,33 @@ impl<C: Clone + Send + Sync + 'static> Keys<C> {
         drop(circuits);
         let member = self.layer.member_named(BackendName::lossy(key));
         let mut circuits = self.circuits.write().unwrap_or_else(PoisonError::into_inner);
-        if circuits.len() >= self.max.get() && !circuits.contains_key(key) {
-            evict(&mut circuits);
+        if let Some(entry) = circuits.get(key) {
+            let known = Arc::clone(&entry.member);
+            drop(circuits);
+            return known;
         }
+        let evicted = if circuits.len() >= self.max.get() { evict(&mut circuits) } else { Vec::new() };
         // Unused until the key comes again, so that keys that come only once are evicted first.
-        let fresh = || Entry { member, used: AtomicBool::new(false) };
-        Arc::clone(&circuits.entry(Arc::from(key)).or_insert_with(fresh).member)
+        circuits.insert(Arc::from(key), Entry { member: Arc::clone(&member), used: AtomicBool::new(false) });
+        // Outside of the lock: the classifiers are the caller's code, and so are the readers of transitions.
+        drop(circuits);
+        foreign::discard(evicted);
+        member
     }
 }
 
 /// Evicts all closed circuits that were not used since the last eviction: only their counters are lost. If there are
-/// none, evicts an arbitrary one, closed if possible.
-fn evict<C>(circuits: &mut HashMap<Arc<str>, Entry<C>>) {
+/// none, evicts an arbitrary one, closed if possible. Returns the evicted ones, to be dropped outside of the lock.
+fn evict<C>(circuits: &mut HashMap<Arc<str>, Entry<C>>) -> Vec<Entry<C>> {
     let serves = |entry: &Entry<C>| entry.member.info().circuit().is_some_and(Circuit::serves);
-    let before = circuits.len();
-    circuits.retain(|_, entry| entry.used.swap(false, Ordering::Relaxed) || !serves(entry));
-    if circuits.len() == before {
-        let serving = circuits.iter().find(|(_, entry)| serves(entry));
-        let evicted = serving.or_else(|| circuits.iter().next()).map(|(key, _)| Arc::clone(key));
-        evicted.map(|key| circuits.remove(&key));
+    let is_unused = |_: &Arc<str>, entry: &mut Entry<C>| !entry.used.swap(false, Ordering::Relaxed) && serves(entry);
+    let evicted: Vec<_> = circuits.extract_if(is_unused).map(|(_, entry)| entry).collect();
+    if !evicted.is_empty() {
+        return evicted;
     }
+    let serving = circuits.iter().find(|(_, entry)| serves(entry));
+    let any = serving.or_else(|| circuits.iter().next()).map(|(key, _)| Arc::clone(key));
+    any.and_then(|key| circuits.remove(&key)).into_iter().collect()
 }
 
 impl<S, C, F> KeyedCircuitBreaker<S, C, F> {

@@ -105,8 +105,11 @@ impl<C> CircuitBreakerLayer<C> {
         Ok(self)
     }
 
-    /// Makes requests wait in `poll_ready` while the circuit is open, instead of rejecting their calls. They are woken
-    /// when the open time is over or a permit is free.
+    /// Makes requests wait in `poll_ready` while the circuit is open, instead of rejecting their calls.
+    ///
+    /// A permit wakes the request that came first, also at the end of the open time; a circuit that closes wakes all. A
+    /// service that is woken and dropped passes the permit on. One that is kept and not polled again delays the others
+    /// by a second at most.
     ///
     /// A probe then takes its permit in `poll_ready`, as tower's `ConcurrencyLimit` does: otherwise all requests that
     /// wait would be ready at once, and the calls of all but one rejected. So call or drop a service that is ready. One
@@ -130,8 +133,17 @@ impl<C: Clone + Send + Sync + 'static> CircuitBreakerLayer<C> {
     ///
     /// For a backend of a fleet, see [`Fleet::switch`](crate::Fleet::switch).
     pub fn switch(&self) -> Option<Switch> {
-        let shared = self.shared.as_ref()?.get_or_init(|| self.member());
-        Switch::new(Arc::clone(shared.info()))
+        Switch::new(Arc::clone(self.shared_member(self.shared.as_ref()?).info()))
+    }
+
+    /// Returns the circuit that all services share, which is made with the first one.
+    fn shared_member(&self, shared: &OnceLock<LoneMember<C>>) -> LoneMember<C> {
+        if let Some(member) = shared.get() {
+            return Arc::clone(member);
+        }
+        // Made before it is stored, so that the classifier may use this layer when it is cloned.
+        let member = self.member();
+        Arc::clone(shared.get_or_init(|| member))
     }
 
     fn member(&self) -> LoneMember<C> {
@@ -150,7 +162,7 @@ impl<S, C: Clone + Send + Sync + 'static> Layer<S> for CircuitBreakerLayer<C> {
 
     fn layer(&self, inner: S) -> CircuitBreaker<S, C> {
         let member = match &self.shared {
-            Some(shared) => Arc::clone(shared.get_or_init(|| self.member())),
+            Some(shared) => self.shared_member(shared),
             None => self.member(),
         };
         CircuitBreaker::new(inner, Spread::new(member), self.when_open)

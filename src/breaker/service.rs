@@ -7,7 +7,6 @@ use std::{
     task::{Context, Poll, ready},
 };
 
-use futures::task::AtomicWaker;
 use tokio::time::Sleep;
 use tower::BoxError;
 use tower_service::Service;
@@ -16,10 +15,11 @@ use super::{CircuitOpen, ResponseFuture};
 use crate::{
     attempt::Attempt,
     fleet::{MemberInfo, Shard, Switch},
-    health::{Circuit, Ticket},
+    health::{Circuit, CircuitState, Ticket},
     outcome::{Classify, Event, FailureKind, Guard, HttpClassifier, Outcome, Record},
     shard::Spread,
     time::Moment,
+    wake::Waiter,
 };
 
 /// A [`Service`] that calls its inner service while the circuit admits calls, and rejects them otherwise. See
@@ -92,11 +92,33 @@ impl<C: Send + Sync> Drop for HeldPermit<C> {
     }
 }
 
-/// The wait for an admission, until the circuit changes or `timer` ends: with the open time, or with a permit.
+/// The wait for an admission, until the circuit wakes `waiter` or `timer` ends.
 struct Waiting {
-    waker: Arc<AtomicWaker>,
+    waiter: Waiter,
     // Boxed, since a service is not pinned. Allocated only when a request has to wait.
     timer: Option<Pin<Box<Sleep>>>,
+}
+
+impl Waiting {
+    /// Waits until the open time is over, or until the waiter must check by itself.
+    fn poll_timer(&mut self, info: &MemberInfo, cx: &mut Context<'_>) -> Poll<()> {
+        let now = info.clock.now();
+        let state = info.circuit().map_or(CircuitState::Closed, |circuit| circuit.state(now));
+        let due = info.circuit().map(Circuit::eligible_at).filter(|at| *at != Moment::NEVER).map(|at| at.since(now));
+        let Some(wait) = self.waiter.checks_after(due, state == CircuitState::HalfOpen) else {
+            self.timer = None;
+            return Poll::Pending;
+        };
+        let sleep = tokio::time::sleep(wait);
+        let timer = match &mut self.timer {
+            Some(timer) => {
+                timer.as_mut().set(sleep);
+                timer
+            }
+            none => none.insert(Box::pin(sleep)),
+        };
+        timer.as_mut().poll(cx)
+    }
 }
 
 impl<S, C> CircuitBreaker<S, C>
@@ -130,26 +152,25 @@ where
     #[cold]
     fn poll_admission(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         loop {
-            if let Some(waiting) = &self.waiting {
-                // An admission wakes the waiters, and this one needs no wake-up from its own.
-                waiting.waker.take();
+            if let Some(waiting) = &mut self.waiting {
+                // An admission wakes the next waiter, which must not be this one.
+                waiting.waiter.take();
             }
             let member = Arc::clone(self.member.here());
             let info = Arc::clone(member.info());
-            let retry_after = match info.admit(|| info.clock.now()) {
-                Ok(ticket) => {
-                    self.admitted = Some(HeldPermit { member, ticket });
-                    self.waiting = None;
-                    return Poll::Ready(());
+            if let Ok(ticket) = info.admit(|| info.clock.now()) {
+                self.admitted = Some(HeldPermit { member, ticket });
+                if let Some(mut waiting) = self.waiting.take() {
+                    waiting.waiter.used();
                 }
-                Err(retry_after) => retry_after,
-            };
-            let waiting = self.waiting.get_or_insert_with(|| Waiting { waker: info.waiters().join(), timer: None });
-            waiting.waker.register(cx.waker());
-            waiting.timer = retry_after.map(|wait| Box::pin(tokio::time::sleep(wait)));
-            let is_due = waiting.timer.as_mut().is_some_and(|timer| timer.as_mut().poll(cx).is_ready());
-            // Checked after the waker was registered, so that no change in between is missed.
-            if !is_due && !self.would_admit() {
+                return Poll::Ready(());
+            }
+            let waiting = self.waiting.get_or_insert_with(|| Waiting { waiter: info.waiters().join(), timer: None });
+            waiting.waiter.register(cx.waker());
+            // Read after the waker was registered, so that no change in between is missed.
+            if !info.circuit().is_none_or(|circuit| circuit.would_admit(|| info.clock.now()))
+                && waiting.poll_timer(&info, cx).is_pending()
+            {
                 return Poll::Pending;
             }
         }
@@ -201,6 +222,8 @@ where
             // An invalid permission is dropped first, which releases its permit.
             self.admitted = None;
             ready!(self.poll_admission(cx));
+        } else if self.waiting.is_some() {
+            self.waiting = None;
         }
         self.is_ready = false;
         let ready = ready!(self.inner.poll_ready(cx)).map_err(Into::into);

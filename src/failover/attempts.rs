@@ -1,7 +1,6 @@
 //! The running attempts of one request.
 
 use std::{
-    panic::{AssertUnwindSafe, catch_unwind},
     pin::Pin,
     task::{Context, Poll},
 };
@@ -13,7 +12,7 @@ use super::{
     running::{AttemptEnd, CallFuture, CallState, Peek, Running},
     settings::Policy,
 };
-use crate::{body::Replay, fleet::BackendService, outcome::Classify, time::Moment};
+use crate::{body::Replay, fleet::BackendService, foreign, outcome::Classify, time::Moment};
 
 pin_project! {
     /// The running attempts, in the order in which they started. Dropping them cancels them.
@@ -75,12 +74,12 @@ where
         if let Some(first) = this.first.as_mut().as_pin_mut()
             && let Poll::Ready(ended) = first.poll(cx, policy)
         {
-            drop_caught(|| this.first.set(None));
+            foreign::run(|| this.first.set(None));
             return Poll::Ready(ended);
         }
         for index in 0..this.others.len() {
             if let Poll::Ready(ended) = this.others[index].as_mut().poll(cx, policy) {
-                drop_caught(|| drop(this.others.remove(index)));
+                foreign::discard([this.others.remove(index)]);
                 return Poll::Ready(ended);
             }
         }
@@ -102,14 +101,14 @@ where
         {
             let name = name(&first);
             let ended = first.time_out(name, policy);
-            drop_caught(|| this.first.set(None));
+            foreign::run(|| this.first.set(None));
             return Some(ended);
         }
         let index = this.others.iter().position(|running| is_due(running))?;
         let mut running = this.others.remove(index);
         let name = name(&running);
         let ended = running.as_mut().time_out(name, policy);
-        drop_caught(|| drop(running));
+        foreign::discard([running]);
         Some(ended)
     }
 
@@ -124,20 +123,11 @@ where
             ledger.set_took(running.entry(), now.since(running.started()));
         }
         let mut this = self.as_mut().project();
-        // One by one: a second panic while a list is dropped would abort the process.
-        for running in std::mem::take(this.others) {
-            drop_caught(|| drop(running));
-        }
-        drop_caught(|| this.first.set(None));
+        foreign::discard(std::mem::take(this.others));
+        foreign::run(|| this.first.set(None));
     }
 
     fn iter(&self) -> impl Iterator<Item = &Running<S, H, C, Req>> {
         self.first.iter().chain(self.others.iter().map(|running| &**running))
     }
-}
-
-/// Drops an attempt, or what is left of one. A panic in a destructor must not cost the response of another attempt.
-#[inline]
-pub(super) fn drop_caught(drop: impl FnOnce()) {
-    let _ = catch_unwind(AssertUnwindSafe(drop));
 }

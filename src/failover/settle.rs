@@ -6,7 +6,6 @@ use tower::BoxError;
 
 use super::{
     Commit, Ending, Error, ErrorKind, Ledger, Mode, Stopped,
-    attempts::drop_caught,
     plan::Trip,
     progress::{LastFailure, Progress},
     running::{AttemptEnd, End, Peek, Watched},
@@ -14,6 +13,7 @@ use super::{
 use crate::{
     body::Replay,
     fleet::BackendService,
+    foreign,
     outcome::{Classify, Failure, FailureKind, Outcome},
     time::Moment,
 };
@@ -31,8 +31,8 @@ where
     fn release(&mut self) -> Ledger {
         drop(self.search.stop());
         let (kept, last) = (self.kept.take(), self.last.take());
-        drop_caught(|| drop(kept));
-        drop_caught(|| drop(last));
+        foreign::discard(kept);
+        foreign::discard(last);
         std::mem::take(&mut self.ledger)
     }
 
@@ -64,7 +64,7 @@ where
         {
             self.ledger.set_ending(entry, Ending::BrokenOff { outcome });
             let dropped = if self.last.is_some() { last } else { std::mem::replace(&mut self.last, last) };
-            drop_caught(|| drop(dropped));
+            foreign::discard(dropped);
             return None;
         }
         let Some(trigger) = self.settings().fired(&outcome) else {
@@ -80,7 +80,7 @@ where
             (Some(LastFailure::Response(..)), last @ Some(LastFailure::Error(_))) | (_, last @ None) => last,
             (_, last) => std::mem::replace(&mut self.last, last),
         };
-        drop_caught(|| drop(dropped));
+        foreign::discard(dropped);
         self.plan_next(&outcome, now);
         None
     }

@@ -5,8 +5,9 @@ use std::{
     task::{Context, Poll},
 };
 
-use futures::{channel::mpsc, stream::Stream};
+use futures::stream::Stream;
 
+use super::feed::{Feed, Reader, SendError, Wakeup, feed};
 use crate::{
     health::{AdminStatus, Transition},
     name::BackendName,
@@ -40,9 +41,11 @@ pub enum Change {
 /// Holds up to 1,024 changes; beyond that, it yields [`Change::Missed`]. Changes are in the order in which they were
 /// made. Only transitions of one circuit that two threads caused at the same time may be swapped: their
 /// [generations](Transition::generation) show the order.
+///
+/// Its reader is woken when no lock is held, so a waker may read and change the fleet.
 #[derive(Debug)]
 #[must_use = "streams do nothing unless polled"]
-pub struct Changes(mpsc::Receiver<Change>);
+pub struct Changes(Reader<Change>);
 
 impl Stream for Changes {
     type Item = Change;
@@ -54,7 +57,7 @@ impl Stream for Changes {
 
 /// The sending end of [`Changes`]. Never waits for a slow reader, but counts the changes that the reader misses.
 pub(super) struct Listener {
-    sender: mpsc::Sender<Change>,
+    feed: Feed<Change>,
     missed: u64,
 }
 
@@ -63,27 +66,32 @@ impl Listener {
     const BACKLOG: usize = 1024;
 
     pub(super) fn pair() -> (Self, Changes) {
-        let (sender, receiver) = mpsc::channel(Self::BACKLOG);
-        (Self { sender, missed: 0 }, Changes(receiver))
+        let (feed, reader) = feed(Self::BACKLOG);
+        (Self { feed, missed: 0 }, Changes(reader))
     }
 
     pub(super) fn is_connected(&self) -> bool {
-        !self.sender.is_closed()
+        self.feed.is_connected()
     }
 
-    /// Sends a change. Returns false once the stream was dropped.
+    /// Sends a change, without waking the reader. Returns false once the stream was dropped.
     pub(super) fn announce(&mut self, change: &Change) -> bool {
-        if self.missed > 0 && self.sender.try_send(Change::Missed(self.missed)).is_ok() {
+        if self.missed > 0 && self.feed.send(Change::Missed(self.missed)).is_ok() {
             self.missed = 0;
         }
-        match self.sender.try_send(change.clone()) {
+        match self.feed.send(change.clone()) {
             Ok(()) => true,
-            Err(error) if error.is_full() => {
+            Err(SendError::Full) => {
                 self.missed += 1;
                 true
             }
-            Err(_) => false,
+            Err(SendError::Closed) => false,
         }
+    }
+
+    /// Returns the wake-up of the reader, for when the fleet's lock is released.
+    pub(super) fn wakeup(&self) -> Wakeup<Change> {
+        self.feed.wakeup()
     }
 }
 

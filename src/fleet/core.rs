@@ -4,27 +4,28 @@ use std::{
     num::NonZeroU32,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
     time::Duration,
 };
 
-use futures::task::AtomicWaker;
-
 use super::{
     changes::{Change, Changes, Listener},
     ejection::EjectionLimits,
+    feed::Wakeup,
     member::{MemberInfo, Publisher},
-    registry::Registry,
+    registry::{Published, Registry, Wakes},
     snapshot::Snapshot,
+    spare_turns::SpareTurns,
     switch::Switch,
 };
 use crate::{
+    foreign,
     health::{AdminStatus, CircuitPolicy, CircuitState, Signal, Transition},
     setting::InvalidSetting,
     telemetry,
     time::{Clock, Moment},
-    wake::Waiters,
+    wake::{Waiter, Waiters},
 };
 
 /// The part of a fleet that does not depend on the type of its services.
@@ -40,8 +41,9 @@ pub(crate) struct FleetCore {
     version: AtomicU64,
     /// The first deadline of the registry, in nanoseconds; [`Moment::NEVER`] without one.
     next_due: AtomicU64,
-    /// From when on a request may probe a backend of a lower tier, in nanoseconds.
-    spare_turn: AtomicU64,
+    spare_turns: SpareTurns,
+    /// Whether a task that waits may have to wait for a permit: a probe is due or running.
+    has_probes: AtomicBool,
     registry: Mutex<Registry>,
     waiters: Waiters,
 }
@@ -55,7 +57,8 @@ impl FleetCore {
             limits,
             version: AtomicU64::new(1),
             next_due: AtomicU64::new(Moment::NEVER.as_nanos()),
-            spare_turn: AtomicU64::new(0),
+            spare_turns: SpareTurns::default(),
+            has_probes: AtomicBool::new(false),
             registry: Mutex::new(Registry::new(limits)),
             waiters: Waiters::default(),
         }
@@ -69,36 +72,49 @@ impl FleetCore {
 
     /// Locks the registry.
     pub(super) fn registry(&self) -> MutexGuard<'_, Registry> {
-        // The caller's code must not run under the lock. Exceptions: the wakers of listeners, the keys of a discovery.
+        // No code of the crate's users runs under the lock: no waker, key, service, classifier or subscriber.
         self.registry.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Changes the fleet, and publishes the change before it returns. Publishes nothing if nothing changed.
     ///
-    /// Every change is made here.
+    /// Every change is made here. Streams get it under the lock, in order; tasks are woken after it, and may read and
+    /// change the fleet.
     pub(super) fn edit<T>(&self, edit: impl FnOnce(&mut Registry) -> T) -> T {
         let mut registry = self.registry();
         let done = edit(&mut registry);
-        let unpublished = self.publish(&mut registry);
+        let (published, wakes) = self.publish(&mut registry);
         drop(registry);
-        let Some(unpublished) = unpublished else { return done };
-        self.waiters.wake();
-        unpublished.iter().for_each(|change| match change {
-            Change::Circuit(name, transition) => telemetry::circuit_changed(name, &transition.from, &transition.to),
-            change => telemetry::fleet_changed(change),
-        });
+        self.wake(wakes);
+        if let Some(Published { changes, wakeups }) = published {
+            wakeups.into_iter().for_each(Wakeup::wake);
+            changes.iter().for_each(|change| foreign::run(|| report(change)));
+        }
         done
     }
 
-    fn publish(&self, registry: &mut Registry) -> Option<Vec<Change>> {
+    fn publish(&self, registry: &mut Registry) -> (Option<Published>, Wakes) {
         let is_changed = registry.finish_edit();
-        self.next_due.store(registry.next_due().as_nanos(), Ordering::Relaxed);
+        let (due, has_probes) = (registry.next_due().as_nanos(), registry.has_probes());
+        let had_due = self.next_due.swap(due, Ordering::Relaxed);
+        let had_probes = self.has_probes.swap(has_probes, Ordering::Relaxed);
+        let mut wakes = registry.take_wakes();
+        // The tasks that wait have timers for a later deadline, or none. While there are probes, they check anyway.
+        wakes.all |= due < had_due && !had_probes;
         if !is_changed {
-            return None;
+            return (None, wakes);
         }
-        // Before the listeners: if the waker of one panics, the version is published nevertheless.
         self.version.fetch_add(1, Ordering::Release);
-        Some(registry.publish_changes())
+        (Some(registry.publish_changes()), wakes)
+    }
+
+    /// Wakes the tasks that wait for a backend, as far as a change concerns them.
+    fn wake(&self, Wakes { all, some }: Wakes) {
+        if all {
+            self.waiters.wake_all();
+        } else {
+            self.waiters.wake_first(some);
+        }
     }
 
     /// Applies a signal to a member and publishes the change. Returns whether anything changed.
@@ -139,15 +155,12 @@ impl FleetCore {
     /// Returns whether a request may probe a backend of a lower tier now.
     #[inline(never)]
     pub(crate) fn is_spare_turn(&self) -> bool {
-        self.clock.now().reached(Moment::from_nanos(self.spare_turn.load(Ordering::Relaxed)))
+        self.spare_turns.is_next(self.clock.now())
     }
 
     /// Takes the turn of a request to probe a backend of a lower tier. Returns false if another request has taken it.
     pub(crate) fn take_spare_turn(&self) -> bool {
-        let now = self.clock.now();
-        let next = now.after(SPARE_PROBE_INTERVAL).as_nanos();
-        let take = |turn| now.reached(Moment::from_nanos(turn)).then_some(next);
-        self.spare_turn.fetch_update(Ordering::Relaxed, Ordering::Relaxed, take).is_ok()
+        self.spare_turns.take(self.clock.now())
     }
 
     /// Returns whether the number of backends that circuits keep out is limited.
@@ -181,9 +194,16 @@ impl FleetCore {
         Some(Moment::from_nanos(self.next_due.load(Ordering::Relaxed))).filter(|due| *due != Moment::NEVER)
     }
 
-    /// Adds a waker for a task that waits for the fleet to change.
-    pub(crate) fn add_waker(&self) -> Arc<AtomicWaker> {
+    /// Adds a task that waits for a backend. It is woken by the changes that concern it, and must check by itself
+    /// [after some time](Self::checks_after).
+    pub(crate) fn add_waker(&self) -> Waiter {
         self.waiters.join()
+    }
+
+    /// Returns the time after which a task that waits for a backend must search again by itself, if there is one.
+    pub(crate) fn checks_after(&self, waiter: &Waiter) -> Option<Duration> {
+        let due = self.next_due().map(|due| due.since(self.clock.now()));
+        waiter.checks_after(due, self.has_probes.load(Ordering::Relaxed))
     }
 
     pub(super) fn find(&self, name: &str) -> Option<Arc<MemberInfo>> {
@@ -205,8 +225,7 @@ impl FleetCore {
         self.edit(|registry| {
             let Some(member) = registry.by_name.get(name).cloned() else { return false };
             if member.set_priority(priority) {
-                registry.membership += 1;
-                registry.announce(Change::Moved(member.name.clone(), priority));
+                registry.note_move(&member);
             }
             true
         })
@@ -252,21 +271,25 @@ impl FleetCore {
     }
 }
 
-/// How often a request of the serving tier is sent to a backend of a lower tier, to probe its circuit. Rare enough to
-/// cost the callers nothing that they notice, and frequent enough for a spare to be back before it is needed.
-const SPARE_PROBE_INTERVAL: Duration = Duration::from_millis(100);
-
 impl Publisher for FleetCore {
     fn circuit_changed(&self, member: &Arc<MemberInfo>, transition: Transition) {
         self.edit(|registry| {
             if !member.health.is_removed() {
                 registry.announce(Change::Circuit(member.name.clone(), transition));
-                registry.refresh(member, transition.to == CircuitState::Open, self.clock.now());
+                registry.refresh_circuit(member, transition.to == CircuitState::Open, self.clock.now());
             }
         });
     }
 
     fn permits_changed(&self, member: &Arc<MemberInfo>) {
-        self.edit(|registry| registry.refresh(member, false, self.clock.now()));
+        self.edit(|registry| registry.refresh_circuit(member, false, self.clock.now()));
+    }
+}
+
+/// Reports a change to the subscriber of `tracing`.
+fn report(change: &Change) {
+    match change {
+        Change::Circuit(name, transition) => telemetry::circuit_changed(name, &transition.from, &transition.to),
+        change => telemetry::fleet_changed(change),
     }
 }

@@ -11,7 +11,7 @@ use super::{
     registry::Registry,
     shard::OwnedMember,
 };
-use crate::{name::BackendName, setting::InvalidSetting, telemetry};
+use crate::{foreign, name::BackendName, setting::InvalidSetting, telemetry};
 
 impl<S: Send + Sync + 'static, C: Clone + Send + Sync + 'static> Fleet<S, C> {
     /// Adds, replaces and removes backends as a [`Discover`] stream announces them, while the returned future is
@@ -61,30 +61,37 @@ impl<S: Send + Sync + 'static, C: Clone + Send + Sync + 'static> Fleet<S, C> {
         async move {
             let mut discover = pin!(discover);
             let mut changes = poll_fn(|cx| discover.as_mut().poll_discover(cx)).ready_chunks(BATCH);
-            let mut names = HashMap::new();
+            let mut keys = Keys::default();
             while let Some(batch) = changes.next().await {
                 let mut failed = None;
-                // Outside the fleet's lock: the stream and `backend` are the caller's code.
+                // Outside the fleet's lock: the stream, its keys and `backend` are the caller's code.
                 let mut batch = batch.into_iter().map_while(|change| change.map_err(|error| failed = Some(error)).ok());
                 let batch: Vec<_> = std::iter::from_fn(|| {
                     Some(match batch.next()? {
-                        Change::Remove(key) => (key, None),
+                        Change::Remove(key) => (keys.id(&key), key, None),
                         Change::Insert(key, service) => {
                             let new = fleet.checked(backend(&key, service));
-                            (key, Some(new))
+                            (keys.id(&key), key, Some(new))
                         }
                     })
                 })
                 .collect();
+                let (ids, batch): (Vec<_>, Vec<_>) =
+                    batch.into_iter().map(|(id, key, new)| ((id, key), (id, new))).unzip();
                 let core = &fleet.shared.core;
+                let names = &mut keys.names;
                 let discarded: Vec<_> = core.edit(|registry| {
-                    batch.into_iter().map(|(key, new)| follow_one(&fleet, registry, &mut names, key, new)).collect()
+                    batch.into_iter().map(|(id, new)| follow_one(&fleet, registry, names, id, new)).collect()
                 });
+                keys.forget_unused(&ids);
                 discarded
                     .iter()
                     .filter_map(|discarded| discarded.error.as_ref())
-                    .for_each(|error| telemetry::discovered_backend_rejected(error));
-                drop(discarded);
+                    .for_each(|error| foreign::run(|| telemetry::discovered_backend_rejected(error)));
+                for Discarded { removed, rejected, .. } in discarded {
+                    foreign::discard(removed);
+                    foreign::discard(rejected);
+                }
                 if let Some(error) = failed {
                     return Err(error);
                 }
@@ -98,8 +105,41 @@ impl<S: Send + Sync + 'static, C: Clone + Send + Sync + 'static> Fleet<S, C> {
 /// views, not ten thousand.
 const BATCH: usize = 1024;
 
+/// The keys of a discovery, and the names of their backends.
+///
+/// A key has a number while it is in use, and its name is found by that number: hashing and comparing keys is the
+/// caller's code, which must not run under the fleet's lock.
+struct Keys<K> {
+    ids: HashMap<K, u64>,
+    names: HashMap<u64, BackendName>,
+    last_id: u64,
+}
+
+impl<K> Default for Keys<K> {
+    fn default() -> Self {
+        Self { ids: HashMap::new(), names: HashMap::new(), last_id: 0 }
+    }
+}
+
+impl<K: Hash + Eq + Clone> Keys<K> {
+    fn id(&mut self, key: &K) -> u64 {
+        if let Some(id) = self.ids.get(key) {
+            return *id;
+        }
+        self.last_id += 1;
+        self.ids.insert(key.clone(), self.last_id);
+        self.last_id
+    }
+
+    /// Forgets those of the keys that have no backend.
+    fn forget_unused(&mut self, keys: &[(u64, K)]) {
+        for (_, key) in keys.iter().filter(|(id, _)| !self.names.contains_key(id)) {
+            self.ids.remove(key);
+        }
+    }
+}
+
 /// The services that a change removed or rejected, to be dropped outside the lock, and the error of a rejection.
-#[expect(dead_code, reason = "dropped outside the lock")]
 struct Discarded<S, C> {
     removed: Option<OwnedMember<S, C>>,
     rejected: Option<NewMember<S, C>>,
@@ -107,11 +147,11 @@ struct Discarded<S, C> {
 }
 
 /// Applies one change of the discovery. `None` removes the backend of the key.
-fn follow_one<K: Hash + Eq, S: Send + Sync + 'static, C: Clone + Send + Sync + 'static>(
+fn follow_one<S: Send + Sync + 'static, C: Clone + Send + Sync + 'static>(
     fleet: &Fleet<S, C>,
     registry: &mut Registry,
-    names: &mut HashMap<K, BackendName>,
-    key: K,
+    names: &mut HashMap<u64, BackendName>,
+    key: u64,
     new: Option<Result<NewMember<S, C>, InvalidSetting>>,
 ) -> Discarded<S, C> {
     let (mut new, error) = match new.transpose() {

@@ -18,6 +18,7 @@ use super::{
     view::FleetInner,
 };
 use crate::{
+    foreign,
     health::{AdminStatus, Signal},
     name::{BackendId, BackendName},
     outcome::HttpClassifier,
@@ -85,7 +86,7 @@ impl<S: Send + Sync + 'static, C: Clone + Send + Sync + 'static> Fleet<S, C> {
     pub fn replace(&self, backend: Backend<S>) -> Result<(), InvalidSetting> {
         let mut new = Some(self.checked(backend)?);
         let removed = self.shared.core.edit(|registry| replace(self, registry, &mut new))?;
-        drop(removed);
+        foreign::discard(removed);
         Ok(())
     }
 
@@ -98,7 +99,9 @@ impl<S: Send + Sync + 'static, C: Clone + Send + Sync + 'static> Fleet<S, C> {
             let member = registry.by_name.get(name).cloned()?;
             self.remove_member(registry, &member)
         });
-        removed.is_some()
+        let is_removed = removed.is_some();
+        foreign::discard(removed);
+        is_removed
     }
 
     /// Sets the weight of a backend.

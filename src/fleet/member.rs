@@ -4,14 +4,13 @@ use std::{
     fmt,
     num::NonZeroU32,
     sync::{
-        Arc, Mutex, OnceLock, PoisonError, Weak,
+        Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak,
         atomic::{AtomicI32, AtomicU32, AtomicU64, Ordering},
     },
     time::Duration,
 };
 
-use futures::channel::mpsc;
-
+use super::feed::{Feed, Reader, SendError, Wakeup, feed};
 use crate::{
     health::{Circuit, CircuitPolicy, Health, Transition},
     name::{BackendId, BackendName},
@@ -55,7 +54,29 @@ pub(crate) struct MemberInfo {
 pub(super) struct Watchers {
     /// Tasks that wait for a lone breaker to admit a call.
     pub(super) waiters: Waiters,
-    pub(super) listeners: Mutex<Vec<mpsc::Sender<Transition>>>,
+    listeners: Mutex<Listeners>,
+}
+
+/// The streams of the transitions of one circuit.
+#[derive(Default)]
+struct Listeners {
+    feeds: Vec<Feed<Transition>>,
+    /// There are no more transitions.
+    is_closed: bool,
+}
+
+impl Watchers {
+    fn listeners(&self) -> MutexGuard<'_, Listeners> {
+        self.listeners.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Sends a transition to all streams. Returns their wake-ups, for when no lock is held.
+    pub(super) fn send(&self, transition: Transition) -> Vec<Wakeup<Transition>> {
+        let feeds = &mut self.listeners().feeds;
+        // A full stream misses the transition; its reader sees a gap in the generations.
+        feeds.retain(|feed| feed.send(transition) != Err(SendError::Closed));
+        feeds.iter().map(Feed::wakeup).collect()
+    }
 }
 
 /// What the registry of the fleet notes about a member. Written under the fleet's lock.
@@ -67,7 +88,7 @@ pub(super) struct Marks {
     pub(super) queued: AtomicU64,
     /// The serial number of its circuit's last opening; 0 while the circuit does not keep it out.
     pub(super) opening: AtomicU64,
-    /// [`PROBE_DUE`], [`HALF_OPEN`] and [`COUNTED`].
+    /// [`PROBE_DUE`], [`HALF_OPEN`], [`COUNTED`] and [`ELIGIBLE`].
     pub(super) flags: AtomicU32,
 }
 
@@ -77,6 +98,8 @@ pub(super) const PROBE_DUE: u32 = 1;
 pub(super) const HALF_OPEN: u32 = 2;
 /// The ejection limits count the member: only its circuit can keep it out.
 pub(super) const COUNTED: u32 = 4;
+/// The member was eligible when the registry last noted its health.
+pub(super) const ELIGIBLE: u32 = 8;
 
 impl Marks {
     pub(super) fn has(&self, flag: u32) -> bool {
@@ -224,19 +247,27 @@ impl MemberInfo {
     }
 
     /// Returns a stream of the transitions of the circuit.
-    pub(super) fn listen(&self) -> mpsc::Receiver<Transition> {
-        let (sender, receiver) = mpsc::channel(BACKLOG);
-        let watchers = self.watchers.get_or_init(Box::default);
-        watchers.listeners.lock().unwrap_or_else(PoisonError::into_inner).push(sender);
-        receiver
+    pub(super) fn listen(&self) -> Reader<Transition> {
+        let (feed, reader) = feed(BACKLOG);
+        let mut listeners = self.watchers.get_or_init(Box::default).listeners();
+        listeners.feeds.retain(Feed::is_connected);
+        if !listeners.is_closed {
+            listeners.feeds.push(feed);
+        }
+        reader
     }
 
-    /// Ends the streams of transitions when the backend is dropped. Not those of a lone breaker, whose circuit lives on
-    /// in its handles.
+    /// Ends the streams of transitions when the backend is dropped, also those that are made later. Not those of a lone
+    /// breaker, whose circuit lives on in its handles.
+    ///
+    /// So a backend that is dropped under a lock of the fleet wakes no reader there.
     pub(super) fn close(&self) {
-        if let Some(watchers) = self.watchers().filter(|_| self.fleet.is_some()) {
-            let listeners = std::mem::take(&mut *watchers.listeners.lock().unwrap_or_else(PoisonError::into_inner));
+        if self.fleet.is_some() {
+            let mut listeners = self.watchers.get_or_init(Box::default).listeners();
+            listeners.is_closed = true;
+            let feeds = std::mem::take(&mut listeners.feeds);
             drop(listeners);
+            drop(feeds);
         }
     }
 

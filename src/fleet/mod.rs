@@ -65,6 +65,7 @@ mod candidate;
 mod changes;
 mod core;
 mod ejection;
+mod feed;
 mod follow;
 mod handle;
 mod member;
@@ -74,6 +75,7 @@ mod registry;
 mod service;
 mod shard;
 mod snapshot;
+mod spare_turns;
 mod switch;
 mod view;
 

@@ -8,7 +8,7 @@ use super::{
     member::{MemberInfo, Settings},
     shard::Key,
 };
-use crate::{name::BackendName, setting::InvalidSetting};
+use crate::{foreign, name::BackendName, setting::InvalidSetting};
 
 /// The changes made by [`Fleet::reconcile`], by the names of the backends.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -104,7 +104,7 @@ impl<S: Send + Sync + 'static, C: Clone + Send + Sync + 'static> Fleet<S, C> {
         };
         let steps: Vec<_> = checked.into_iter().zip(known).map(step).collect();
         let mut report = Reconciled::default();
-        let discarded = core.edit(|registry| {
+        let (removed, kept) = core.edit(|registry| {
             let is_unwanted = |member: &&Arc<MemberInfo>| !names.contains(&member.name);
             let unwanted: Vec<_> = registry.members.iter().filter(is_unwanted).cloned().collect();
             let mut removed = Vec::new();
@@ -134,7 +134,8 @@ impl<S: Send + Sync + 'static, C: Clone + Send + Sync + 'static> Fleet<S, C> {
             (removed, kept)
         });
         // Outside of the lock: services and keys are the caller's code.
-        drop(discarded);
+        foreign::discard(removed);
+        foreign::discard(kept);
         Ok(report)
     }
 }

@@ -1,13 +1,14 @@
 //! The calls of a member: their admission, their outcomes, and the transitions of its circuit that follow.
 
-use std::{
-    sync::{Arc, PoisonError},
-    time::Duration,
-};
+use std::{sync::Arc, time::Duration};
 
-use super::member::MemberInfo;
+use super::{
+    feed::Wakeup,
+    member::{MemberInfo, Watchers},
+};
 use crate::{
-    health::{Admission, CallResult, Circuit, Ticket, Transition},
+    foreign,
+    health::{Admission, CallResult, Circuit, CircuitState, Ticket, Transition},
     outcome::{Event, Outcome},
     telemetry,
     time::Moment,
@@ -38,6 +39,7 @@ impl MemberInfo {
             Admission::Admitted(ticket, None) => {
                 if ticket.is_probe() {
                     self.permits_changed();
+                    self.offer_permit(circuit, now);
                 }
                 Ok(ticket)
             }
@@ -70,9 +72,7 @@ impl MemberInfo {
             // The permit of the probe is free again, and a request may wait for one.
             None if ticket.is_probe() => {
                 self.permits_changed();
-                if let Some(watchers) = self.watchers() {
-                    watchers.waiters.wake();
-                }
+                self.offer_permit(circuit, self.clock.now());
             }
             None => {}
         }
@@ -81,16 +81,30 @@ impl MemberInfo {
     /// Publishes a transition of the circuit. Every transition is published here.
     #[cold]
     pub(crate) fn moved(self: &Arc<Self>, transition: Transition) {
-        if !self.publish(|fleet| fleet.circuit_changed(self, transition)) {
-            telemetry::circuit_changed(&self.name, &transition.from, &transition.to);
+        // Before any waker runs, which may cause the next transition.
+        let wakeups = self.watchers().map(|watchers| watchers.send(transition));
+        let is_published = self.publish(|fleet| fleet.circuit_changed(self, transition));
+        wakeups.into_iter().flatten().for_each(Wakeup::wake);
+        if let (Some(watchers), Some(circuit)) = (self.watchers(), self.circuit()) {
+            match transition.to {
+                CircuitState::Closed | CircuitState::ForcedClosed => watchers.waiters.wake_all(),
+                CircuitState::HalfOpen => self.offer_permit(circuit, transition.at),
+                // For the new end of the open time. The others check by themselves.
+                CircuitState::Open => watchers.waiters.wake_first(1),
+                CircuitState::ForcedOpen => {}
+            }
         }
-        if let Some(watchers) = self.watchers() {
-            let mut listeners = watchers.listeners.lock().unwrap_or_else(PoisonError::into_inner);
-            // A full stream misses the transition; its reader sees a gap in the generations.
-            listeners
-                .retain_mut(|listener| listener.try_send(transition).map_or_else(|error| error.is_full(), |()| true));
-            drop(listeners);
-            watchers.waiters.wake();
+        if !is_published {
+            foreign::run(|| telemetry::circuit_changed(&self.name, &transition.from, &transition.to));
+        }
+    }
+
+    /// Wakes the first task that waits for a permit, if there is one. That task does the same once it has a permit.
+    fn offer_permit(&self, circuit: &Circuit, now: Moment) {
+        if let Some(Watchers { waiters, .. }) = self.watchers()
+            && circuit.would_admit(|| now)
+        {
+            waiters.wake_first(1);
         }
     }
 

@@ -9,7 +9,8 @@ use std::{
 use super::{
     changes::{Change, Listener},
     ejection::{Ejection, EjectionLimits},
-    member::{HALF_OPEN, MemberInfo, PROBE_DUE, Settings},
+    feed::Wakeup,
+    member::{ELIGIBLE, HALF_OPEN, MemberInfo, PROBE_DUE, Settings},
 };
 use crate::{
     health::{CircuitState, Health, Signal},
@@ -43,6 +44,22 @@ pub(crate) struct Registry {
     unpublished: Vec<Change>,
     /// Whether a change is not published yet.
     is_changed: bool,
+    wakes: Wakes,
+}
+
+/// The tasks that an edit concerns, of those that wait for a backend.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Wakes {
+    /// Another set of backends is eligible, or they are in other tiers.
+    pub(super) all: bool,
+    /// This many tasks may each send a probe, or have to note an earlier deadline.
+    pub(super) some: usize,
+}
+
+/// What an edit published, to be passed on when the lock is released.
+pub(super) struct Published {
+    pub(super) changes: Vec<Change>,
+    pub(super) wakeups: Vec<Wakeup<Change>>,
 }
 
 impl Registry {
@@ -62,6 +79,7 @@ impl Registry {
             listeners: Vec::new(),
             unpublished: Vec::new(),
             is_changed: false,
+            wakes: Wakes::default(),
         }
     }
 
@@ -73,11 +91,24 @@ impl Registry {
         std::mem::take(&mut self.is_changed)
     }
 
-    /// Sends the unpublished changes to the streams, and returns them.
-    pub(super) fn publish_changes(&mut self) -> Vec<Change> {
-        let unpublished = std::mem::take(&mut self.unpublished);
-        self.listeners.retain_mut(|listener| unpublished.iter().all(|change| listener.announce(change)));
-        unpublished
+    /// Sends the unpublished changes to the streams, and returns them with the wake-ups of the readers.
+    pub(super) fn publish_changes(&mut self) -> Published {
+        let changes = std::mem::take(&mut self.unpublished);
+        if changes.is_empty() {
+            return Published { changes, wakeups: Vec::new() };
+        }
+        self.listeners.retain_mut(|listener| changes.iter().all(|change| listener.announce(change)));
+        Published { changes, wakeups: self.listeners.iter().map(Listener::wakeup).collect() }
+    }
+
+    /// Takes the tasks that the edit concerns.
+    pub(super) fn take_wakes(&mut self) -> Wakes {
+        std::mem::take(&mut self.wakes)
+    }
+
+    /// Returns whether a task that waits may have to wait for a permit: a probe is due or running.
+    pub(super) fn has_probes(&self) -> bool {
+        self.probes_due > 0 || self.half_open > 0
     }
 
     /// Returns the first deadline.
@@ -168,6 +199,7 @@ impl Registry {
             self.announce(Change::Moved(member.name.clone(), settings.priority));
         }
         self.membership += u64::from(is_reweighted || is_moved);
+        self.wakes.all |= is_moved;
         member.set_timeout(settings.timeout) || is_reweighted || is_moved
     }
 
@@ -175,6 +207,23 @@ impl Registry {
     pub(super) fn announce(&mut self, change: Change) {
         self.is_changed = true;
         self.unpublished.push(change);
+    }
+
+    /// Notes that a member is in another tier.
+    pub(super) fn note_move(&mut self, member: &MemberInfo) {
+        self.membership += 1;
+        self.wakes.all = true;
+        self.announce(Change::Moved(member.name.clone(), member.priority()));
+    }
+
+    /// Updates the registry after a transition of a member's circuit, or after one of its permits was taken or
+    /// released.
+    pub(super) fn refresh_circuit(&mut self, member: &Arc<MemberInfo>, has_opened: bool, now: Moment) {
+        let was_due = member.marks.has(PROBE_DUE);
+        self.refresh(member, has_opened, now);
+        // There is another permit than the one for which a task was woken before.
+        let has_more = was_due && member.marks.has(PROBE_DUE);
+        self.wakes.some += usize::from(has_more || has_opened);
     }
 
     /// Updates the registry from the health of a member. `has_opened`: its circuit opened just now.
@@ -186,7 +235,9 @@ impl Registry {
         }
         let due = health.due();
         let is_probe_due = health.on_probation().is_some() && due.is_some_and(|due| now.reached(due));
-        self.probes_due = self.probes_due + usize::from(is_probe_due) - usize::from(marks.set(PROBE_DUE, is_probe_due));
+        let was_probe_due = marks.set(PROBE_DUE, is_probe_due);
+        self.probes_due = self.probes_due + usize::from(is_probe_due) - usize::from(was_probe_due);
+        self.wakes.some += usize::from(is_probe_due && !was_probe_due);
         if let Some(due) = due.filter(|due| !is_probe_due && *due != Moment::NEVER) {
             marks.queued.store(due.as_nanos(), Ordering::Relaxed);
             self.queue.insert((due, member.id), Arc::clone(member));
@@ -200,6 +251,8 @@ impl Registry {
     }
 
     fn note_change(&mut self, member: &Arc<MemberInfo>) {
+        let is_eligible = member.health.is_eligible();
+        self.wakes.all |= member.marks.set(ELIGIBLE, is_eligible) != is_eligible;
         // A removed member is in no view, and its row may belong to another member.
         if member.health.is_removed() {
             return;

@@ -7,9 +7,9 @@ use std::{
     task::{Context, Poll},
 };
 
-use futures::{channel::mpsc, stream::Stream};
+use futures::stream::Stream;
 
-use super::member::MemberInfo;
+use super::{feed::Reader, member::MemberInfo};
 use crate::{
     health::{Circuit, CircuitState, Transition},
     name::BackendName,
@@ -105,7 +105,7 @@ impl fmt::Debug for Switch {
 /// last handle is dropped.
 #[derive(Debug)]
 #[must_use = "streams do nothing unless polled"]
-pub struct Transitions(mpsc::Receiver<Transition>);
+pub struct Transitions(Reader<Transition>);
 
 impl Stream for Transitions {
     type Item = Transition;

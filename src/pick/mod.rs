@@ -84,6 +84,8 @@ pub trait Strategy: Clone + Send + Sync + 'static {
     /// is the last pick and the candidates that it was made for, so that the new pick can continue from it. Reuse what
     /// is expensive to compute and depends on the [whole tier](Candidates::tier) only, since that changes more rarely.
     ///
+    /// The other requests of the door wait until it returns, so it must not send a request through the same door.
+    ///
     /// # Panics
     ///
     /// A panic is caught and logged. The requests of the door are then sent to random candidates until the next change.

@@ -10,6 +10,7 @@ mod bounds;
 mod fleet;
 mod given_up;
 mod half_open;
+mod herd;
 mod idle;
 mod keyed;
 #[path = "../support/mock.rs"]

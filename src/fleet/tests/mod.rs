@@ -3,7 +3,7 @@
 mod discovery;
 mod rejections;
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use futures::{FutureExt, StreamExt};
 use proptest::prelude::*;
@@ -157,6 +157,22 @@ fn a_setter_without_effect_publishes_nothing() {
     assert_eq!((received(&mut changes), version(&fleet)), (vec![], published));
     fleet.set_weight("a", 2).expect("a valid weight");
     assert_eq!((received(&mut changes).len(), version(&fleet)), (1, published + 1));
+}
+
+// C11
+#[test]
+fn a_burst_is_derived_once_for_all_doors() {
+    let names: Vec<_> = (0..2_000).map(|index| index.to_string()).collect();
+    let fleet = fleet(&names.iter().map(String::as_str).collect::<Vec<_>>());
+    let before = fleet.shared.selection();
+    names[..1_500].iter().for_each(|name| assert!(fleet.drain(name)));
+    let selections = std::thread::scope(|scope| {
+        let threads: Vec<_> = (0..8).map(|_| scope.spawn(|| fleet.shared.selection())).collect();
+        threads.into_iter().map(|thread| thread.join().expect("a selection")).collect::<Vec<_>>()
+    });
+    assert!(selections.iter().all(|selection| Arc::ptr_eq(selection, &selections[0])));
+    assert_eq!((selections[0].version, selections[0].tier_version), (before.version + 1_500, before.tier_version + 1));
+    assert_eq!(selections[0].serving_tier().len(), 500);
 }
 
 // C41
