@@ -1,0 +1,291 @@
+//! What an outage costs where much waits, fails or changes at once.
+//!
+//! `cargo bench --bench pressure` prints a table; any word leaves out the rows without it in their name. Most figures are
+//! counts, which do not depend on the machine. Times are of one run each.
+//!
+//! A row is a name and a function that returns its figures: see [`ROWS`].
+
+use std::{
+    future::{Ready, ready},
+    io,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicUsize, Ordering},
+    },
+    task::{Context, Poll, Wake, Waker},
+    time::{Duration, Instant},
+};
+
+use tower::{Layer, Service};
+use tower_fleet::{
+    Backend, Balance, BalanceLayer, CircuitBreakerLayer, CircuitPolicy, Fleet,
+    outcome::ErrorsOnly,
+    pick::{RoundRobin, Strategy, Weighted},
+};
+
+/// A figure of a row: what it is, its value and its unit.
+type Figure = (&'static str, f64, &'static str);
+
+/// What is under pressure, and its figures.
+type Row = (&'static str, fn() -> Vec<Figure>);
+
+/// All rows.
+const ROWS: &[Row] = &[
+    ("herd: 10,000 requests wait for a breaker with one permit", breaker_herd),
+    ("herd: 10,000 doors wait for a fleet with one permit", fleet_herd),
+    ("herd: the open time of a breaker ends, 10,000 wait", open_time_herd),
+    ("openings: 10,000 under traffic, 16 doors, round robin", || openings(RoundRobin)),
+    ("openings: 10,000 under traffic, 16 doors, weighted", || openings(Weighted)),
+];
+
+fn main() {
+    let words: Vec<_> = std::env::args().skip(1).filter(|word| !word.starts_with("--")).collect();
+    println!("{:<60} {:<44} {:>12}", "under pressure", "figure", "value");
+    for (name, figures) in ROWS.iter().filter(|(name, _)| words.iter().all(|word| name.contains(word))) {
+        let mut shown = *name;
+        for (figure, value, unit) in figures() {
+            println!("{shown:<60} {figure:<44} {value:>12.1} {unit}");
+            shown = "";
+        }
+    }
+}
+
+const MANY: usize = 10_000;
+
+/// A service that fails or is pending when it is told to.
+#[derive(Clone, Default)]
+struct Site {
+    fails: Arc<AtomicBool>,
+    is_pending: Arc<AtomicBool>,
+}
+
+impl Service<()> for Site {
+    type Response = ();
+    type Error = io::Error;
+    type Future = Ready<io::Result<()>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        if self.is_pending.load(Ordering::Relaxed) { Poll::Pending } else { Poll::Ready(Ok(())) }
+    }
+
+    fn call(&mut self, (): ()) -> Self::Future {
+        let fails = self.fails.load(Ordering::Relaxed);
+        ready(if fails { Err(io::ErrorKind::ConnectionReset.into()) } else { Ok(()) })
+    }
+}
+
+/// Opens with the first failure, for an hour.
+fn policy() -> CircuitPolicy {
+    CircuitPolicy::new().consecutive(1).open_for(Duration::from_secs(3600))
+}
+
+/// Counts its wake-ups.
+#[derive(Default)]
+struct Wakes(AtomicUsize);
+
+impl Wake for Wakes {
+    fn wake(self: Arc<Self>) {
+        self.0.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+/// Services that wait. Each is polled when it was woken.
+struct Crowd<S>(Vec<(S, Arc<Wakes>)>);
+
+impl<S: Service<()>> Crowd<S> {
+    fn waiting(services: impl Iterator<Item = S>) -> Self {
+        let mut crowd = Self(services.map(|service| (service, Arc::default())).collect());
+        assert!((0..crowd.0.len()).all(|index| !crowd.poll(index)), "all are pending");
+        crowd.0.iter().for_each(|(_, wakes)| wakes.0.store(0, Ordering::Relaxed));
+        crowd
+    }
+
+    fn poll(&mut self, index: usize) -> bool {
+        let (service, wakes) = &mut self.0[index];
+        let waker = Waker::from(Arc::clone(wakes));
+        matches!(service.poll_ready(&mut Context::from_waker(&waker)), Poll::Ready(Ok(())))
+    }
+
+    /// Polls what was woken until nothing is. Returns the number of polls, and which are ready.
+    fn run(&mut self) -> (usize, Vec<usize>) {
+        let (mut polls, mut ready) = (0, Vec::new());
+        loop {
+            let before = polls;
+            for index in 0..self.0.len() {
+                if self.0[index].1.0.swap(0, Ordering::Relaxed) > 0 {
+                    polls += 1;
+                    if self.poll(index) {
+                        ready.push(index);
+                    }
+                }
+            }
+            if polls == before {
+                return (polls, ready);
+            }
+        }
+    }
+}
+
+/// Runs in a runtime whose time stands still.
+fn paused<T>(run: impl AsyncFnOnce() -> T) -> T {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build();
+    runtime.expect("a runtime").block_on(run())
+}
+
+fn is_ready(service: &mut impl Service<()>) -> bool {
+    service.poll_ready(&mut Context::from_waker(Waker::noop())).is_ready()
+}
+
+const TURNS: usize = 100;
+
+fn breaker_herd() -> Vec<Figure> {
+    paused(async || {
+        let service = CircuitBreakerLayer::plain(policy()).expect("a valid policy").waiting().layer(Site::default());
+        let switch = service.switch();
+        switch.trip();
+        switch.probe_now();
+        let mut prober = service.clone();
+        assert!(is_ready(&mut prober));
+        let mut crowd = Crowd::waiting((0..MANY).map(|_| service.clone()));
+        drop(prober);
+        let mut polls = 0;
+        for _ in 0..TURNS {
+            let (polled, ready) = crowd.run();
+            polls += polled;
+            // The permit comes back without a call.
+            ready.into_iter().for_each(|index| crowd.0[index].0 = service.clone());
+        }
+        switch.reset();
+        let (closing, _) = crowd.run();
+        vec![
+            ("polls per returned permit", polls as f64 / TURNS as f64, ""),
+            ("polls at the closing", closing as f64, ""),
+        ]
+    })
+}
+
+fn fleet_herd() -> Vec<Figure> {
+    paused(async || {
+        let (a, b) = (Site::default(), Site::default());
+        let backends = [Backend::new("a", a.clone()), Backend::new("b", b)];
+        let fleet = Fleet::plain().circuit_breaker(policy()).backends(backends).build().expect("a valid fleet");
+        let switch = fleet.switch("b").expect("a circuit");
+        let door = BalanceLayer::round_robin().layer(fleet.clone());
+        let probe = |door: &mut Balance<Site, RoundRobin, ErrorsOnly>| {
+            assert!(is_ready(door));
+            door.call(())
+        };
+        switch.trip();
+        switch.probe_now();
+        let mut running = probe(&mut door.clone());
+        a.is_pending.store(true, Ordering::Relaxed);
+        let mut crowd = Crowd::waiting((0..MANY).map(|_| door.clone()));
+        let mut polls = 0;
+        for _ in 0..TURNS {
+            // The probe is cancelled, and the next one is sent.
+            drop(running);
+            let (polled, ready) = crowd.run();
+            polls += polled;
+            running = crowd.0[ready[0]].0.call(());
+            // What the probe itself woke.
+            polls += crowd.run().0;
+            // They wait again.
+            for index in ready {
+                crowd.0[index].0 = door.clone();
+                assert!(!crowd.poll(index));
+            }
+        }
+        fleet.set_weight("a", 2).expect("a valid weight");
+        let (weight, _) = crowd.run();
+        switch.reset();
+        let (closing, _) = crowd.run();
+        vec![
+            ("polls per returned permit", polls as f64 / TURNS as f64, ""),
+            ("polls at a change of weight", weight as f64, ""),
+            ("polls at the closing", closing as f64, ""),
+        ]
+    })
+}
+
+fn open_time_herd() -> Vec<Figure> {
+    paused(async || {
+        let service = CircuitBreakerLayer::plain(policy()).expect("a valid policy").waiting().layer(Site::default());
+        service.switch().trip();
+        let mut crowd = Crowd::waiting((0..MANY).map(|_| service.clone()));
+        tokio::time::advance(Duration::from_secs(3600) - Duration::from_millis(1)).await;
+        assert_eq!(crowd.run().0, 0);
+        let (mut most, mut total, mut probes) = (0, 0, 0);
+        for _ in 0..1_000 {
+            tokio::time::advance(Duration::from_millis(1)).await;
+            tokio::task::yield_now().await;
+            let (polls, ready) = crowd.run();
+            (most, total, probes) = (most.max(polls), total + polls, probes + ready.len());
+        }
+        assert_eq!(probes, 1);
+        vec![("most polls in a millisecond", most as f64, ""), ("polls in a second", total as f64, "")]
+    })
+}
+
+/// Two threads send requests through eight doors each. One of them opens a circuit after each round of its doors.
+fn openings<P: Strategy>(strategy: P) -> Vec<Figure> {
+    let backends = (0..=MANY).map(|index| Backend::new(index.to_string(), Site::default()));
+    let fleet = Fleet::plain().circuit_breaker(policy()).backends(backends).build().expect("a valid fleet");
+    let door = |_| BalanceLayer::new(strategy.clone()).layer(fleet.clone());
+    let (mut doors, mut others): (Vec<_>, Vec<_>) = ((0..8).map(door).collect(), (0..8).map(door).collect());
+    let switches: Vec<_> = (0..MANY).map(|index| fleet.switch(&index.to_string()).expect("a circuit")).collect();
+    let is_over = AtomicBool::new(false);
+    let mut traffic = Traffic::default();
+    let mut all_open = Duration::ZERO;
+    std::thread::scope(|scope| {
+        let other = scope.spawn(|| {
+            let mut traffic = Traffic::default();
+            while !is_over.load(Ordering::Relaxed) {
+                traffic.send(&mut others);
+            }
+            traffic
+        });
+        let start = Instant::now();
+        for switch in &switches {
+            switch.trip();
+            traffic.send(&mut doors);
+        }
+        all_open = start.elapsed();
+        is_over.store(true, Ordering::Relaxed);
+        let other = other.join().expect("traffic");
+        traffic.served += other.served;
+        traffic.lost += other.lost;
+        traffic.slowest = traffic.slowest.max(other.slowest);
+    });
+    vec![
+        ("time until all are open", all_open.as_secs_f64() * 1e3, "ms"),
+        ("slowest request", traffic.slowest.as_secs_f64() * 1e3, "ms"),
+        ("requests served meanwhile", traffic.served as f64, ""),
+        ("requests lost", traffic.lost as f64, ""),
+    ]
+}
+
+/// The requests of one thread.
+#[derive(Default)]
+struct Traffic {
+    served: usize,
+    lost: usize,
+    slowest: Duration,
+}
+
+impl Traffic {
+    /// Sends one request through each door.
+    fn send<P: Strategy>(&mut self, doors: &mut [Balance<Site, P, ErrorsOnly>]) {
+        for door in doors {
+            let start = Instant::now();
+            let is_served = call(door);
+            self.slowest = self.slowest.max(start.elapsed());
+            *if is_served { &mut self.served } else { &mut self.lost } += 1;
+        }
+    }
+}
+
+fn call<P: Strategy>(door: &mut Balance<Site, P, ErrorsOnly>) -> bool {
+    let mut cx = Context::from_waker(Waker::noop());
+    assert!(door.poll_ready(&mut cx).is_ready(), "every backend is ready");
+    matches!(std::pin::pin!(door.call(())).poll(&mut cx), Poll::Ready(Ok(())))
+}
