@@ -239,8 +239,9 @@ mod failover {
     const HEAD: u64 = 6;
     /// What `http::Extensions` takes to hold the ledger, whose first line is in place: itself, its table, and a box.
     const LEDGER: u64 = 3;
-    /// What several attempts share of a body that is not empty.
-    const BODY: u64 = 1;
+    /// What several attempts share of a body that is not empty, and the upload of the attempt: itself, and what
+    /// `http::Extensions` takes to hold it.
+    const BODY: u64 = 1 + 4;
 
     // C13, C25: without a runtime, so that a timer could not be made: none is made for a response that comes at once.
     #[test]

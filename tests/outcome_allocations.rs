@@ -9,7 +9,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use http::{HeaderMap, HeaderValue, Response};
+use http::{HeaderMap, HeaderValue, Request, Response};
 use http_body::{Body, Frame, SizeHint};
 use http_body_util::Full;
 use tower::{Layer, Service, service_fn};
@@ -37,23 +37,24 @@ impl Body for Trailers {
     }
 }
 
-/// The allocations of one call, from the request to the end of the body, by a service that answers with its request.
+/// The allocations of one call, from the request to the end of the body, by a service that answers with the body of its request.
 fn allocations<B>(response: Response<B>, expected: Verdict) -> u64
 where
     B: Body<Error: Into<BoxError>> + Send + 'static,
 {
-    let echo = service_fn(|response: Response<B>| ready(Ok::<_, Infallible>(response)));
+    let echo = service_fn(|request: Request<Response<B>>| ready(Ok::<_, Infallible>(request.into_body())));
     // Opened by the first failure.
     let mut guarded =
         CircuitBreakerLayer::with_policy(CircuitPolicy::new().consecutive(1)).expect("good values").layer(echo);
     let mut cx = Context::from_waker(Waker::noop());
     let counted = allocation_counter::measure(|| {
         let classifier = HttpClassifier::new();
-        let mut call = Classify::<_, Response<B>>::request(&classifier, &response);
-        let verdict = Classify::<Response<B>, _>::response(&classifier, &mut call, &response);
+        let request = Request::new(response);
+        let mut call = Classify::<_, Response<B>>::request(&classifier, &request);
+        let verdict = Classify::<Request<()>, _>::response(&classifier, &mut call, request.body());
         assert_eq!(verdict, expected);
         assert!(matches!(guarded.poll_ready(&mut cx), Poll::Ready(Ok(()))));
-        let Poll::Ready(Ok(watched)) = pin!(guarded.call(response)).poll(&mut cx) else { panic!("it answers at once") };
+        let Poll::Ready(Ok(watched)) = pin!(guarded.call(request)).poll(&mut cx) else { panic!("it answers at once") };
         let mut body = pin!(watched.into_body());
         while let Poll::Ready(Some(frame)) = body.as_mut().poll_frame(&mut cx) {
             assert!(frame.is_ok());

@@ -31,10 +31,12 @@ impl Problem {
 
     /// Why a failover had nothing to pass on.
     pub(crate) fn of(error: &failover::Error) -> Self {
+        const LATE: &str = "the body of the request did not come in time";
         let detail = match error.kind() {
+            _ if error.status() == StatusCode::REQUEST_TIMEOUT => LATE,
             ErrorKind::Failed { source, .. } if causes(&**source).any(|cause| cause.is::<ReplayError>()) => {
                 return match causes(&**source).any(|cause| cause.is::<Stalled>()) {
-                    true => Self::new(StatusCode::REQUEST_TIMEOUT, "the body of the request did not come in time"),
+                    true => Self::new(StatusCode::REQUEST_TIMEOUT, LATE),
                     false => Self::new(StatusCode::BAD_REQUEST, "the body of the request broke off"),
                 };
             }

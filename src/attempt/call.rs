@@ -12,9 +12,10 @@ use tower_service::Service;
 
 use super::{TimeLimit, TimedOut};
 use crate::{
+    body::Upload,
     fleet::Shard,
     name::BackendName,
-    outcome::{CallGuard, Classify, FailureKind, Guard, Outcome, Verdict},
+    outcome::{CallGuard, Classify, FailureKind, Guard, Outcome, Verdict, find_replay_error},
 };
 
 pin_project! {
@@ -57,7 +58,9 @@ impl<F, N, S: Send + Sync, C: Send + Sync> Attempt<F, N, S, C> {
         V: Service<Req, Future = F>,
         C: Classify<Req, V::Response, Call = N>,
     {
-        let state = guard.to().expect(COMPLETED).classifier().request(&request);
+        let classifier = guard.to().expect(COMPLETED).classifier();
+        let (state, upload) = (classifier.request(&request), classifier.upload(&request));
+        guard.set_upload(upload);
         let call = guard.during(|| service.call(request));
         Self { call, state: Some(state), guard: Some(guard) }
     }
@@ -123,6 +126,12 @@ impl<F, N, S: Send + Sync, C: Send + Sync> Attempt<F, N, S, C> {
         Poll::Ready(Ok((watched, outcome)))
     }
 
+    /// Returns the upload of the request body, until the head is received.
+    #[inline]
+    pub(crate) fn upload(&self) -> Option<&Upload> {
+        self.guard.as_ref()?.upload()
+    }
+
     /// Returns the timeout of the backend.
     pub(crate) fn limit(&self) -> Option<Duration> {
         self.guard.as_ref()?.to()?.info().timeout()
@@ -153,7 +162,15 @@ where
     C: Classify<Req, R, Call = N>,
 {
     let shard = guard.to().expect(COMPLETED);
-    let (outcome, backend) = (shard.classifier().error(state, &error), shard.name.clone());
+    let (mut outcome, backend) = (shard.classifier().error(state, &error), shard.name.clone());
+    let mut error = error;
+    if let Some(failure) = guard.upload().and_then(Upload::failure) {
+        // Not every client passes the error of the body on. Over HTTP/2 it is a reset stream.
+        outcome = Outcome::Neutral;
+        if find_replay_error(&*error).is_none() {
+            error = failure.into();
+        }
+    }
     guard.outcome(&outcome);
     Box::new(Failed { backend, error, outcome })
 }

@@ -22,6 +22,7 @@ mod scan;
 mod search;
 mod state;
 mod timeout;
+mod timer;
 mod wait;
 
 pub(crate) use self::{
@@ -30,6 +31,7 @@ pub(crate) use self::{
     ready::{NotReady, Ready, Refusal, Unready},
     scan::{OnPanic, Scope, Wanted},
     search::ReadySearch,
+    timer::AttemptTimer,
 };
 pub use self::{
     oneshot::Oneshot,

@@ -13,6 +13,8 @@ use crate::{
     name::BackendName,
     outcome::{Failure, FailureKind, inspect},
 };
+#[cfg(feature = "http")]
+use crate::{body::ReplayError, outcome::find_replay_error};
 
 /// The error of a [`Balance`](super::Balance): what failed, and at which backend.
 ///
@@ -100,12 +102,15 @@ impl Error {
 
 #[cfg(feature = "http")]
 impl Error {
-    /// Returns the status for the response of a gateway: 503 if no backend was available, 504 after a timeout, 502
-    /// after any other failure. A [`Failure`] in the source chain of the backend's error decides likewise.
+    /// Returns the status for the response of a gateway: 503 if no backend was available, 504 after a timeout, 408 if
+    /// the client stalled in the middle of its request body, 502 after any other failure. A [`Failure`] in the source chain of the backend's error decides likewise.
     pub fn status(&self) -> http::StatusCode {
         match self.kind() {
             ErrorKind::NotReady { .. } => http::StatusCode::SERVICE_UNAVAILABLE,
-            ErrorKind::Failed { .. } => gateway_status(self.failure_kind()),
+            ErrorKind::Failed { source, .. } => match find_replay_error(&**source) {
+                Some(ReplayError::Stalled { .. }) => http::StatusCode::REQUEST_TIMEOUT,
+                _ => gateway_status(self.failure_kind()),
+            },
             _ => gateway_status(self.0.failure.kind()),
         }
     }

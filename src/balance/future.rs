@@ -8,12 +8,11 @@ use std::{
 };
 
 use pin_project_lite::pin_project;
-use tokio::time::Sleep;
 use tower_service::Service;
 
 use super::Error;
 use crate::{
-    attempt::{Attempt, OnPanic, ReadySearch},
+    attempt::{Attempt, AttemptTimer, OnPanic, ReadySearch},
     fleet::BackendService,
     outcome::Classify,
     pick::Strategy,
@@ -50,7 +49,7 @@ pin_project! {
         state: State<S, P, C, Req, F, N>,
         // The timeout of the backend, if it has one. Set when the call is first pending. Boxed, to keep the future
         // small.
-        timer: Option<Pin<Box<Sleep>>>,
+        timer: Option<Pin<Box<AttemptTimer>>>,
     }
 }
 
@@ -120,8 +119,9 @@ where
                         Poll::Ready(Err(failed)) => Poll::Ready(Err(failed.into())),
                         Poll::Pending => {
                             if let Some(limit) = *limit {
-                                let timer = this.timer.get_or_insert_with(|| Box::pin(tokio::time::sleep(limit)));
-                                ready!(timer.as_mut().poll(cx));
+                                let upload = attempt.upload();
+                                let start = || Box::pin(AttemptTimer::start(limit, upload));
+                                ready!(this.timer.get_or_insert_with(start).as_mut().poll(cx, upload));
                                 return Poll::Ready(Err(attempt.time_out(limit).into()));
                             }
                             Poll::Pending

@@ -1,8 +1,6 @@
 //! The error of a replayed body.
 
-use std::{fmt, sync::Arc};
-
-use tower::BoxError;
+use std::{fmt, sync::Arc, time::Duration};
 
 use super::Unreplayable;
 
@@ -18,10 +16,33 @@ pub enum ReplayError {
     NotKept(Unreplayable),
     /// The caller's body panicked in a poll.
     Panicked,
+    /// The caller sent no frame for this long while an attempt waited for one:
+    /// [`ReplayLayer::idle_timeout`](super::ReplayLayer::idle_timeout). Every reader gets this error.
+    Stalled {
+        /// The limit that was reached.
+        timeout: Duration,
+    },
+    /// The caller's body ended before its length was reached: its `content-length`, or its size hint.
+    Short {
+        /// How many bytes are missing.
+        missing: u64,
+    },
 }
 
 impl ReplayError {
-    pub(super) fn from_source(error: impl Into<BoxError>) -> Self {
+    /// Returns why a body with this error cannot be sent again.
+    pub(crate) fn reason(&self) -> Unreplayable {
+        match self {
+            Self::NotKept(reason) => *reason,
+            Self::Stalled { .. } => Unreplayable::Stalled,
+            Self::Source(_) | Self::Panicked | Self::Short { .. } => Unreplayable::SourceFailed,
+        }
+    }
+}
+
+#[cfg(feature = "http")]
+impl ReplayError {
+    pub(super) fn from_source(error: impl Into<tower::BoxError>) -> Self {
         Self::Source(Arc::from(error.into()))
     }
 }
@@ -32,6 +53,8 @@ impl fmt::Display for ReplayError {
             Self::Source(_) => f.write_str("request body failed"),
             Self::NotKept(_) => f.write_str("request body cannot be replayed"),
             Self::Panicked => f.write_str("request body panicked"),
+            Self::Stalled { timeout } => write!(f, "request body stalled: no frame within {timeout:?}"),
+            Self::Short { missing } => write!(f, "request body ended {missing} bytes before its length"),
         }
     }
 }
@@ -41,7 +64,7 @@ impl std::error::Error for ReplayError {
         match self {
             Self::Source(error) => Some(&**error),
             Self::NotKept(reason) => Some(reason),
-            Self::Panicked => None,
+            Self::Panicked | Self::Stalled { .. } | Self::Short { .. } => None,
         }
     }
 }

@@ -1,6 +1,8 @@
 //! The layer that makes request bodies replayable.
 
-use http::{HeaderMap, HeaderValue, Request};
+use std::time::Duration;
+
+use http::{HeaderMap, HeaderValue, Request, header::CONTENT_LENGTH};
 use http_body::Body;
 use tower::BoxError;
 
@@ -16,20 +18,30 @@ use super::{Replay, ReplayBody, ReplayMemory, Unreplayable, replay_body::DEFAULT
 /// |---|---|
 /// | [`limit`](Self::limit) | 1 MiB of one body: enough for prompts, forms and JSON documents, not for uploads |
 /// | [`memory`](Self::memory) | 64 MiB of all bodies of the process |
+/// | [`idle_timeout`](Self::idle_timeout) | 60 s without a frame from the caller |
 ///
-/// A body over a bound is still sent, but not again. The limit counts the data of a body, and trailers with all the
-/// memory that they take. The buffers for the data are never larger than the limit, whatever the frames of the body are.
+/// A body over one of the first two bounds is still sent, but not again. A body over the last one fails, which is
+/// neutral for the backend. The limit counts the data of a body, and trailers with all the memory that they take. The
+/// buffers for the data are never larger than the limit, whatever the frames of the body are.
+///
+/// The time in which an attempt waits for the caller is not charged to the backend: see [`Upload`](super::Upload). So a
+/// [`Balance`](crate::Balance) or a [`CircuitBreaker`](crate::CircuitBreaker) behind this layer is not affected by slow
+/// callers.
 #[derive(Debug, Clone)]
 pub struct ReplayLayer {
     limit: usize,
     memory: ReplayMemory,
+    idle_timeout: Option<Duration>,
 }
+
+/// As nginx's `client_body_timeout`. A caller that sends nothing for that long is lost or hostile.
+const DEFAULT_IDLE_TIMEOUT: Duration = Duration::from_secs(60);
 
 impl ReplayLayer {
     /// Creates a layer with the default bounds: 1 MiB of one body, and 64 MiB of all bodies of the process together.
     #[must_use]
     pub const fn new() -> Self {
-        Self { limit: DEFAULT_LIMIT, memory: ReplayMemory::process() }
+        Self { limit: DEFAULT_LIMIT, memory: ReplayMemory::process(), idle_timeout: Some(DEFAULT_IDLE_TIMEOUT) }
     }
 
     /// Sets how many bytes of one body are kept, in as much memory. With 0, requests with a body are not replayed. Default 1 MiB.
@@ -45,6 +57,43 @@ impl ReplayLayer {
         self.memory = memory;
         self
     }
+
+    /// Sets how long an attempt waits for the next frame of the caller's body. Then the body fails for all attempts,
+    /// with [`ReplayError::Stalled`](super::ReplayError::Stalled). Default 60 s; `None` sets no limit. With zero, a
+    /// body that has to be waited for fails at once; a [`Failover`](crate::Failover) refuses zero when it is built.
+    ///
+    /// The limit applies until the response is committed. After that, caller and backend may wait for each other, as in
+    /// a call with streams in both directions.
+    ///
+    /// # Panics
+    ///
+    /// With a limit, a body that has to wait needs a tokio runtime with timers. Its poll panics outside of one.
+    #[must_use]
+    pub fn idle_timeout(mut self, timeout: impl Into<Option<Duration>>) -> Self {
+        self.idle_timeout = timeout.into();
+        self
+    }
+
+    /// Returns the [`idle_timeout`](Self::idle_timeout).
+    pub(crate) fn idle_limit(&self) -> Option<Duration> {
+        self.idle_timeout
+    }
+
+    /// Puts the upload of the attempt into the extensions of its request.
+    fn track<B>(&self, mut request: Request<ReplayBody<B>>) -> Request<ReplayBody<B>> {
+        if let Some(upload) = request.body_mut().track(self.idle_timeout) {
+            let upload = upload.clone();
+            request.extensions_mut().insert(upload);
+        }
+        request
+    }
+}
+
+/// The length that the head of a request announces.
+fn announced<B>(request: &Request<B>) -> Option<u64> {
+    let mut lengths = request.headers().get_all(CONTENT_LENGTH).iter();
+    let length = lengths.next()?.to_str().ok()?.parse().ok()?;
+    lengths.next().is_none().then_some(length)
 }
 
 impl Default for ReplayLayer {
@@ -62,7 +111,11 @@ where
     type Request = Request<ReplayBody<B>>;
 
     fn keep(&self, request: Request<B>) -> Self::Request {
-        request.map(|body| ReplayBody::bounded(body, self.limit, &self.memory))
+        let length = announced(&request);
+        request.map(|body| {
+            let body = ReplayBody::bounded(body, self.limit, &self.memory);
+            length.into_iter().fold(body, ReplayBody::announced)
+        })
     }
 
     fn again(&self, kept: &Self::Request) -> Result<Self::Request, Unreplayable> {
@@ -72,7 +125,11 @@ where
         *copy.version_mut() = kept.version();
         copy.headers_mut().clone_from(kept.headers());
         copy.extensions_mut().clone_from(kept.extensions());
-        Ok(copy)
+        Ok(self.track(copy))
+    }
+
+    fn last(&self, kept: Self::Request) -> Self::Request {
+        self.track(kept)
     }
 
     fn unreplayable(&self, kept: &Self::Request) -> Option<Unreplayable> {

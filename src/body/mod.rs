@@ -4,6 +4,8 @@
 //! - [`ReplayBody`] is an HTTP request body that several attempts can read, also at the same time.
 //! - [`ReplayMemory`] bounds the memory that all such bodies hold together.
 //! - [`ReplayLayer`] makes the bodies of requests replayable, for `tower::retry` or a service of your own.
+//! - [`Upload`] tells a door how long an attempt has waited for the caller's body, so that a slow caller is not a
+//!   failure of the backend.
 //!
 //! ```text
 //! caller's body ──► reader in front        streams, without a delay
@@ -55,10 +57,11 @@
 //! # }
 //! ```
 
-mod replay;
-
-#[cfg(feature = "http")]
 mod error;
+mod replay;
+#[cfg_attr(not(feature = "http"), expect(dead_code, reason = "only bodies of HTTP requests are tracked"))]
+mod upload;
+
 #[cfg(feature = "http")]
 mod frames;
 #[cfg(feature = "http")]
@@ -76,13 +79,18 @@ mod shared;
 #[cfg(feature = "http")]
 mod trailers;
 #[cfg(feature = "http")]
+mod uploading;
+#[cfg(feature = "http")]
 mod wakers;
 
-pub use self::replay::{CloneRequest, Once, Replay, ReplayFn, Unreplayable, replay_fn};
-#[cfg(feature = "http")]
+pub(crate) use self::upload::RunningUpload;
 pub use self::{
-    error::ReplayError, layer::ReplayLayer, memory::ReplayMemory, replay_body::ReplayBody, service::ReplayService,
+    error::ReplayError,
+    replay::{CloneRequest, Once, Replay, ReplayFn, Unreplayable, replay_fn},
+    upload::Upload,
 };
+#[cfg(feature = "http")]
+pub use self::{layer::ReplayLayer, memory::ReplayMemory, replay_body::ReplayBody, service::ReplayService};
 
 #[cfg(feature = "http")]
 pub(crate) use self::frames::into_bytes;

@@ -65,7 +65,7 @@ impl<B> Reader<B> {
     fn refusal(&self, source: &Source<B>) -> Option<Unreplayable> {
         match source {
             Source::TakenOver(reason) => Some(*reason),
-            Source::Failed(_) => Some(Unreplayable::SourceFailed),
+            Source::Failed(error) => Some(error.reason()),
             // Once every handle has started to read, frames are dropped. So a reader cannot be copied, and the last one
             // needs no frame to be kept.
             Source::Idle(_) | Source::Polled | Source::Ended => self.has_begun.then_some(Unreplayable::Begun),
@@ -140,6 +140,19 @@ where
         };
         state.source = found;
         Poll::Ready(polled)
+    }
+
+    /// Fails the body for all of its readers. If another reader polls the source just now, only for this one.
+    pub(super) fn fail(&self, error: &ReplayError) {
+        let mut state = self.shared.lock();
+        if !matches!(state.source, Source::Idle(_)) {
+            return;
+        }
+        let source = mem::replace(&mut state.source, Source::Failed(error.clone()));
+        let wakeups = state.take_wakers();
+        drop(state);
+        wakeups.wake();
+        drop(source);
     }
 
     /// Polls the source, which was taken out of the shared state.

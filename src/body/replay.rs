@@ -48,6 +48,14 @@ pub trait Replay<Req> {
     /// Returns [`Unreplayable`] if a copy would not be complete. After the first error, all later calls fail too.
     fn again(&self, kept: &Self::Request) -> Result<Self::Request, Unreplayable>;
 
+    /// Returns the request of the last attempt: `kept` itself.
+    ///
+    /// For an implementation that attaches something to the request of each attempt, such as an
+    /// [`Upload`](super::Upload). Default: `kept`, unchanged.
+    fn last(&self, kept: Self::Request) -> Self::Request {
+        kept
+    }
+
     /// Returns why `kept` itself is not complete any more, after copies of it were sent. Default `None`.
     fn unreplayable(&self, kept: &Self::Request) -> Option<Unreplayable> {
         let _ = kept;
@@ -74,6 +82,9 @@ pub enum Unreplayable {
     ProcessLimit,
     /// The caller's body failed, so it cannot be read completely.
     SourceFailed,
+    /// The caller sent no frame of the body for too long:
+    /// [`ReplayError::Stalled`](super::ReplayError::Stalled).
+    Stalled,
     /// This handle was polled already. Only an unread handle can be copied.
     Begun,
     /// The request is not copied, by choice of its [`Replay`] or of [`ReplayBody::once`](super::ReplayBody::once).
@@ -86,6 +97,7 @@ impl fmt::Display for Unreplayable {
             Self::TooLarge { limit } => write!(f, "request body exceeds the replay limit of {limit} bytes"),
             Self::ProcessLimit => f.write_str("memory for replaying request bodies is used up"),
             Self::SourceFailed => f.write_str("request body failed"),
+            Self::Stalled => f.write_str("request body stalled"),
             Self::Begun => f.write_str("request body is already being read"),
             Self::NoCopy => f.write_str("request is sent once only"),
         }

@@ -4,6 +4,7 @@ use std::{
     fmt,
     pin::Pin,
     task::{Context, Poll, ready},
+    time::Duration,
 };
 
 use bytes::Bytes;
@@ -11,9 +12,10 @@ use http_body::{Body, Frame, SizeHint};
 use tower::BoxError;
 
 use super::{
-    ReplayError, ReplayMemory, Unreplayable,
+    ReplayError, ReplayMemory, Unreplayable, Upload,
     frames::into_bytes,
     reader::{Polled, Reader},
+    uploading::Uploading,
 };
 use crate::boxed::BoxErrors;
 
@@ -38,7 +40,7 @@ pub(super) const DEFAULT_LIMIT: usize = 1024 * 1024;
 /// Over the bounds, no data is kept any more. The reader in front goes on, `again` returns why it cannot copy the
 /// body, and the readers behind get [`ReplayError::NotKept`], so that no body is cut short unnoticed.
 ///
-/// The body ends at its first error. A source body that is not `Unpin` is passed as `Box::pin(body)`.
+/// The body ends at its first error. If the source ends before its length is reached, that is an error too. A source body that is not `Unpin` is passed as `Box::pin(body)`.
 ///
 /// # Cancel safety
 ///
@@ -59,6 +61,10 @@ pub(super) const DEFAULT_LIMIT: usize = 1024 * 1024;
 /// ```
 pub struct ReplayBody<B> {
     inner: Inner<BoxErrors<B>>,
+    /// How many bytes are missing to the length of the body; 0 if it has none.
+    owed: u64,
+    /// The upload of the attempt that reads it.
+    uploading: Option<Uploading>,
 }
 
 enum Inner<B> {
@@ -88,18 +94,21 @@ where
     /// With a limit of 0, only an empty body can be replayed. A body that is known to be too large is not kept at all.
     pub fn bounded(body: B, limit: usize, memory: &ReplayMemory) -> Self {
         if body.is_end_stream() {
-            return Self { inner: Inner::Empty };
+            return Self::default();
         }
-        let body = BoxErrors::new(body);
-        if limit == 0 || body.size_hint().lower() > limit as u64 {
-            return Self { inner: Inner::PassThrough { source: body, reason: Unreplayable::TooLarge { limit } } };
-        }
-        Self { inner: Inner::Shared(Reader::new(body, limit, memory.clone())) }
+        let (hint, body) = (body.size_hint(), BoxErrors::new(body));
+        let inner = if limit == 0 || hint.lower() > limit as u64 {
+            Inner::PassThrough { source: body, reason: Unreplayable::TooLarge { limit } }
+        } else {
+            Inner::Shared(Reader::new(body, limit, memory.clone()))
+        };
+        Self { inner, owed: hint.exact().unwrap_or(0), uploading: None }
     }
 
     /// Creates a body for a single attempt: it cannot be copied, and no frame is kept.
     pub fn once(body: B) -> Self {
-        Self { inner: Inner::PassThrough { source: BoxErrors::new(body), reason: Unreplayable::NoCopy } }
+        let (owed, source) = (body.size_hint().exact().unwrap_or(0), BoxErrors::new(body));
+        Self { inner: Inner::PassThrough { source, reason: Unreplayable::NoCopy }, owed, uploading: None }
     }
 }
 
@@ -116,7 +125,7 @@ impl<B> ReplayBody<B> {
             Inner::Shared(reader) => Inner::Shared(reader.again()?),
             Inner::PassThrough { reason, .. } | Inner::Ended { reason, .. } => return Err(*reason),
         };
-        Ok(Self { inner })
+        Ok(Self { inner, owed: self.owed, uploading: None })
     }
 
     /// Returns the error that [`again`](Self::again) would return; `None` if it would succeed.
@@ -128,9 +137,73 @@ impl<B> ReplayBody<B> {
         }
     }
 
+    /// Sets the length that the head of the request announces. Before the first poll.
+    pub(super) fn announced(mut self, length: u64) -> Self {
+        self.owed = length;
+        self
+    }
+
+    /// Returns the upload of the attempt that will read this handle; `None` for an empty body.
+    pub(super) fn track(&mut self, idle_timeout: Option<Duration>) -> Option<&Upload> {
+        if matches!(self.inner, Inner::Empty) {
+            return None;
+        }
+        Some(self.uploading.get_or_insert_with(|| Uploading::new(idle_timeout)).upload())
+    }
+
     fn end(&mut self, is_whole: bool) {
         let reason = self.unreplayable().unwrap_or(Unreplayable::Begun);
         self.inner = Inner::Ended { is_whole, reason };
+    }
+}
+
+/// The result of a poll of a body.
+type Item = Option<Result<Frame<Bytes>, ReplayError>>;
+
+impl<B: Body + Unpin> ReplayBody<B> {
+    /// Polls the source, or the kept frames.
+    fn poll_inner(&mut self, cx: &mut Context<'_>) -> Poll<Item> {
+        if let Inner::Shared(reader) = &mut self.inner {
+            match ready!(reader.poll(cx)) {
+                Polled::Frame(frame) => return Poll::Ready(Some(Ok(frame))),
+                Polled::End => self.end(true),
+                Polled::Failed(error) => {
+                    self.end(false);
+                    return Poll::Ready(Some(Err(error)));
+                }
+                Polled::TakeOver { source, frame, reason } => {
+                    self.inner = Inner::PassThrough { source, reason };
+                    if let Some(frame) = frame {
+                        return Poll::Ready(Some(Ok(frame)));
+                    }
+                }
+            }
+        }
+        let Inner::PassThrough { source, .. } = &mut self.inner else {
+            return Poll::Ready(None);
+        };
+        let polled = ready!(Pin::new(source).poll_frame(cx));
+        if !matches!(polled, Some(Ok(_))) {
+            self.end(polled.is_none());
+        }
+        Poll::Ready(polled.map(|item| item.map(into_bytes).map_err(ReplayError::from_source)))
+    }
+
+    /// The same, with the waits for the caller counted and limited.
+    fn poll_uploading(&mut self, cx: &mut Context<'_>) -> Poll<Item> {
+        let Some(mut uploading) = self.uploading.take() else { return self.poll_inner(cx) };
+        let mut polled = uploading.poll(cx, |cx| self.poll_inner(cx));
+        if polled.is_pending()
+            && let Poll::Ready(error) = uploading.poll_stalled(cx)
+        {
+            if let Inner::Shared(reader) = &self.inner {
+                reader.fail(&error);
+            }
+            self.end(false);
+            polled = Poll::Ready(Some(Err(error)));
+        }
+        self.uploading = Some(uploading);
+        polled
     }
 }
 
@@ -138,42 +211,36 @@ impl<B: Body + Unpin> Body for ReplayBody<B> {
     type Data = Bytes;
     type Error = ReplayError;
 
-    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, ReplayError>>> {
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Item> {
         let this = &mut *self;
-        if let Inner::Shared(reader) = &mut this.inner {
-            match ready!(reader.poll(cx)) {
-                Polled::Frame(frame) => return Poll::Ready(Some(Ok(frame))),
-                Polled::End => this.end(true),
-                Polled::Failed(error) => {
-                    this.end(false);
-                    return Poll::Ready(Some(Err(error)));
-                }
-                Polled::TakeOver { source, frame, reason } => {
-                    this.inner = Inner::PassThrough { source, reason };
-                    if let Some(frame) = frame {
-                        return Poll::Ready(Some(Ok(frame)));
-                    }
-                }
+        let mut item = ready!(this.poll_uploading(cx));
+        match &item {
+            Some(Ok(frame)) => {
+                let len = frame.data_ref().map_or(0, Bytes::len) as u64;
+                this.owed = this.owed.saturating_sub(len);
             }
+            None if this.owed > 0 => {
+                this.end(false);
+                item = Some(Err(ReplayError::Short { missing: std::mem::take(&mut this.owed) }));
+            }
+            _ => this.owed = 0,
         }
-        let Inner::PassThrough { source, .. } = &mut this.inner else {
-            return Poll::Ready(None);
-        };
-        let polled = ready!(Pin::new(source).poll_frame(cx));
-        if !matches!(polled, Some(Ok(_))) {
-            this.end(polled.is_none());
+        if let (Some(Err(error)), Some(uploading)) = (&item, &this.uploading) {
+            uploading.fail(error);
         }
-        Poll::Ready(polled.map(|item| item.map(into_bytes).map_err(ReplayError::from_source)))
+        Poll::Ready(item)
     }
 
     fn is_end_stream(&self) -> bool {
-        match &self.inner {
-            Inner::Empty => true,
-            Inner::Shared(reader) => reader.is_end_stream(),
-            Inner::PassThrough { source, .. } => source.is_end_stream(),
-            // Not after an error, which must not look like a clean end.
-            Inner::Ended { is_whole, .. } => *is_whole,
-        }
+        // A body that is too short has yet to fail.
+        self.owed == 0
+            && match &self.inner {
+                Inner::Empty => true,
+                Inner::Shared(reader) => reader.is_end_stream(),
+                Inner::PassThrough { source, .. } => source.is_end_stream(),
+                // Not after an error, which must not look like a clean end.
+                Inner::Ended { is_whole, .. } => *is_whole,
+            }
     }
 
     fn size_hint(&self) -> SizeHint {
@@ -189,7 +256,7 @@ impl<B: Body + Unpin> Body for ReplayBody<B> {
 /// An empty body.
 impl<B> Default for ReplayBody<B> {
     fn default() -> Self {
-        Self { inner: Inner::Empty }
+        Self { inner: Inner::Empty, owed: 0, uploading: None }
     }
 }
 

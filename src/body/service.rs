@@ -39,7 +39,8 @@ where
     }
 
     fn call(&mut self, request: Request<B>) -> Self::Future {
-        self.inner.call(self.layer.keep(request))
+        let kept = self.layer.keep(request);
+        self.inner.call(Replay::<Request<B>>::last(&self.layer, kept))
     }
 }
 

@@ -39,6 +39,7 @@ pub(super) struct Section {
     commit: Option<Commit>,
     replay_limit: Option<Size>,
     replay_memory: Option<Size>,
+    upload_idle_timeout: Option<Span>,
     served_by: Option<String>,
 }
 
@@ -179,7 +180,7 @@ impl Section {
             }
             builder = builder.served_by(header);
         }
-        builder = builder.replay(replay(self.replay_limit, self.replay_memory));
+        builder = builder.replay(replay(self.replay_limit, self.replay_memory, self.upload_idle_timeout));
         builder.build().map_err(|refused| {
             ValueError::new(refused.value(), refused.reason()).at(format!("failover.{}", refused.field()), None)
         })
@@ -194,13 +195,16 @@ fn builder(root: &RootKeys) -> FailoverBuilder {
     if root.sequential && !sets_mode { builder.mode(failover::Mode::Sequential) } else { builder }
 }
 
-fn replay(limit: Option<Size>, memory: Option<Size>) -> ReplayLayer {
+fn replay(limit: Option<Size>, memory: Option<Size>, idle_timeout: Option<Span>) -> ReplayLayer {
     let mut replay = ReplayLayer::new();
     if let Some(Size(limit)) = limit {
         replay = replay.limit(limit);
     }
     if let Some(Size(memory)) = memory {
         replay = replay.memory(ReplayMemory::new(memory));
+    }
+    if let Some(Span(timeout)) = idle_timeout {
+        replay = replay.idle_timeout(timeout);
     }
     replay
 }

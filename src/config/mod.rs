@@ -100,6 +100,7 @@
 //! | `commit` | `"head"`, `"first_frame"`, or `{ whole = "64KiB" }` for whole responses of up to that size | `"head"` |
 //! | `replay_limit` | size of the request body that can be sent again; 0 for none | 1 MiB |
 //! | `replay_memory` | size of all such bodies together; 0 for none | 64 MiB, shared by the process |
+//! | `upload_idle_timeout` | duration that an attempt waits for the next part of the request body; then the request fails | 60 s |
 //! | `served_by` | the name of a response header that names the backend | none |
 //!
 //! ## `[breaker]`

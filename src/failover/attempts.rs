@@ -89,11 +89,12 @@ where
     /// Ends and removes one attempt whose time is up.
     pub(super) fn expire(
         self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
         now: Moment,
         ledger: &Ledger,
         policy: &Policy<H>,
     ) -> Option<AttemptEnd<Peek<S, H, C, Req>>> {
-        let is_due = |running: &Running<S, H, C, Req>| running.deadline().is_some_and(|at| now.reached(at));
+        let mut is_due = |running: &Running<S, H, C, Req>| running.deadline(cx).is_some_and(|at| now.reached(at));
         let name = |running: &Running<S, H, C, Req>| ledger.attempts()[running.entry()].backend.clone();
         let mut this = self.project();
         if let Some(first) = this.first.as_mut().as_pin_mut()
@@ -113,8 +114,8 @@ where
     }
 
     /// The earliest moment at which the time of an attempt is up.
-    pub(super) fn deadline(&self) -> Option<Moment> {
-        self.iter().filter_map(Running::deadline).min()
+    pub(super) fn deadline(&self, cx: &mut Context<'_>) -> Option<Moment> {
+        self.iter().filter_map(|running| running.deadline(cx)).min()
     }
 
     /// Cancels all attempts, and records in the ledger how long each took.

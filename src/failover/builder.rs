@@ -113,7 +113,8 @@ impl<H> FailoverBuilder<H> {
         self
     }
 
-    /// Limits the time of a race, from its start until a response is final. Default 5 s.
+    /// Limits the time of a race, from its start until a response is final. Default 5 s. It stands still while an
+    /// attempt waits for the caller's request body.
     pub fn race_bound(mut self, bound: Duration) -> Self {
         self.settings.race_bound = bound;
         self
@@ -128,13 +129,16 @@ impl<H> FailoverBuilder<H> {
 
     /// Limits the time of one attempt, from the moment the backend is ready until the response is final. Default 60 s;
     /// `None` sets no limit. A backend's [own timeout](crate::Backend::timeout) takes precedence.
+    ///
+    /// The time stands still while the attempt waits for the caller's request body, which has a limit of its own:
+    /// [`ReplayLayer::idle_timeout`](crate::body::ReplayLayer::idle_timeout).
     pub fn timeout(mut self, timeout: impl Into<Option<Duration>>) -> Self {
         self.settings.timeout = timeout.into();
         self
     }
 
-    /// Limits the time of the whole request, until a response is final. The attempts share that time, and none starts
-    /// after it. Default no limit.
+    /// Limits the time of the whole request, until a response is final: the upload of its body included, however slow
+    /// the caller is. The attempts share that time, and none starts after it. Default no limit.
     pub fn deadline(mut self, deadline: Duration) -> Self {
         self.settings.deadline = Some(deadline);
         self
@@ -239,8 +243,11 @@ impl FailoverBuilder {
         self
     }
 
-    /// Sets how request bodies are kept for further attempts. Default [`ReplayLayer::new`]: up to 1 MiB of each.
+    /// Sets how request bodies are kept for further attempts, and how long the attempts wait for the next frame of
+    /// one. Default [`ReplayLayer::new`]: up to 1 MiB of each body is kept, and a caller that sends nothing for 60 s
+    /// ends its request.
     pub fn replay(mut self, replay: ReplayLayer) -> Self {
+        self.settings.has_zero_idle_timeout = replay.idle_limit().is_some_and(|limit| limit.is_zero());
         self.protocol = self.protocol.replay(replay);
         self
     }

@@ -88,6 +88,10 @@ impl<Req, R: Replay<Req>> Replay<Req> for Plain<R> {
         self.replay.again(kept)
     }
 
+    fn last(&self, kept: R::Request) -> R::Request {
+        self.replay.last(kept)
+    }
+
     fn unreplayable(&self, kept: &R::Request) -> Option<Unreplayable> {
         self.replay.unreplayable(kept)
     }

@@ -102,7 +102,8 @@ impl fmt::Display for Error {
             }
             ErrorKind::Failed { .. } => match self.ledger().served() {
                 Some(backend) => write!(f, "backend `{backend}` failed"),
-                None => f.write_str("a backend failed"),
+                // The attempt was broken off: the body of the request failed.
+                None => write!(f, "the request failed: {}", self.ledger()),
             },
             ErrorKind::Exhausted { fleet, .. } => {
                 write!(f, "no backend of fleet `{fleet}` could serve the request: {}", self.ledger())

@@ -4,6 +4,7 @@ use std::{
     fmt,
     pin::Pin,
     task::{Context, Poll, ready},
+    time::Duration,
 };
 
 use pin_project_lite::pin_project;
@@ -13,14 +14,14 @@ use tower_service::Service;
 use super::{
     Commit, Error, Ledger, Stopped,
     attempts::Attempts,
-    plan::Next,
+    plan::{Next, Plan},
     progress::Progress,
     running::{AttemptEnd, CallFuture, CallState, End, Peek},
     settings::Policy,
 };
 use crate::{
     attempt::{Ready, ReadySearch},
-    body::Replay,
+    body::{Replay, Upload},
     fleet::BackendService,
     outcome::Classify,
     pick::AnyStrategy,
@@ -58,6 +59,8 @@ pin_project! {
         // One timer for all limits, set to the earliest.
         #[pin]
         timer: Option<Sleep>,
+        // The upload of the attempts that run.
+        upload: Option<Upload>,
         progress: Progress<S, H, C, Req, Q, K>,
     }
 }
@@ -83,7 +86,8 @@ where
                 progress.start(ready, ticket, now)
             }
         });
-        Self { attempts: Attempts::new(first), timer: None, progress }
+        let upload = first.as_ref().and_then(|first| first.upload().cloned());
+        Self { attempts: Attempts::new(first), timer: None, upload, progress }
     }
 }
 
@@ -109,6 +113,7 @@ where
                     end => AttemptEnd { end, ..ended },
                 };
                 let now = progress.now();
+                postpone(&mut progress.plan, this.upload, this.attempts.is_empty());
                 if let Some(result) = progress.settle(ended, now, this.attempts.is_empty(), |ledger| {
                     // The other attempts are cancelled before the caller gets the result.
                     this.attempts.as_mut().cancel(now, ledger);
@@ -122,8 +127,13 @@ where
             match progress.plan.next {
                 wanted @ (Next::Now | Next::All) if progress.has_room(this.attempts.len()) => {
                     progress.plan.next = Next::OnTrip;
+                    postpone(&mut progress.plan, this.upload, is_idle);
                     match progress.poll_start(cx) {
                         Poll::Ready(Some(running)) => {
+                            if let Some(further) = running.upload() {
+                                let upload = this.upload.take();
+                                *this.upload = Some(upload.map_or(further.clone(), |upload| upload.join(further)));
+                            }
                             this.attempts.as_mut().add(running);
                             continue;
                         }
@@ -136,7 +146,9 @@ where
                 _ => {}
             }
             // Wait for the timer.
-            let due = this.attempts.deadline().into_iter().chain(progress.plan.next_wake()).min();
+            let stands_still = progress.plan.stands_still() && poll_postpone(&mut progress.plan, this.upload, cx);
+            let wake = progress.plan.next_wake(stands_still);
+            let due = this.attempts.deadline(cx).into_iter().chain(wake).min();
             let Some(due) = due else { return Poll::Pending };
             let at = progress.search.local().core.clock.instant(due);
             if this.timer.as_ref().as_pin_ref().is_none_or(|timer| timer.deadline() != at) {
@@ -147,24 +159,46 @@ where
             }
             // A timer is exact to a millisecond, so the clock may still be short of `due`.
             let now = progress.now().max(due);
-            if progress.plan.ends.is_some_and(|ends| now.reached(ends)) {
+            if progress.plan.is_over(now, stands_still) {
                 this.attempts.as_mut().cancel(now, &mut progress.ledger);
                 progress.ledger.stopped.get_or_insert(Stopped::OutOfTime);
                 return Poll::Ready(progress.conclude());
             }
-            progress.plan.wake(now);
-            if let Some(ended) = this.attempts.as_mut().expire(now, &progress.ledger, progress.policy())
-                && let Some(result) = progress.settle(ended, now, this.attempts.is_empty(), |ledger| {
+            if !stands_still {
+                progress.plan.wake(now);
+            }
+            if let Some(ended) = this.attempts.as_mut().expire(cx, now, &progress.ledger, progress.policy()) {
+                postpone(&mut progress.plan, this.upload, this.attempts.is_empty());
+                if let Some(result) = progress.settle(ended, now, this.attempts.is_empty(), |ledger| {
                     this.attempts.as_mut().cancel(now, ledger);
-                })
-            {
-                return Poll::Ready(result);
+                }) {
+                    return Poll::Ready(result);
+                }
             }
         }
         // Yields to the task's timers, even if one backend after the other fails without a delay.
         cx.waker().wake_by_ref();
         Poll::Pending
     }
+}
+
+/// Postpones the times of the plan by what the attempts have waited for the caller so far. With `is_idle`, none of them
+/// runs any more.
+fn postpone(plan: &mut Plan, upload: &mut Option<Upload>, is_idle: bool) {
+    let Some(running) = upload else { return };
+    plan.postpone(running.waited());
+    if is_idle {
+        plan.waited = Duration::ZERO;
+        *upload = None;
+    }
+}
+
+/// The same. Returns whether an attempt waits for the caller now; then the task is woken when none does any more.
+fn poll_postpone(plan: &mut Plan, upload: &Option<Upload>, cx: &mut Context<'_>) -> bool {
+    let Some(upload) = upload else { return false };
+    let waited = upload.poll_waited(cx);
+    plan.postpone(waited.unwrap_or_default());
+    waited.is_none()
 }
 
 /// How many starts and ends of attempts one poll handles at most.

@@ -68,6 +68,10 @@ where
         Replay::<Request<B>>::again(&self.replay, kept)
     }
 
+    fn last(&self, kept: Self::Request) -> Self::Request {
+        Replay::<Request<B>>::last(&self.replay, kept)
+    }
+
     fn unreplayable(&self, kept: &Self::Request) -> Option<Unreplayable> {
         Replay::<Request<B>>::unreplayable(&self.replay, kept)
     }
@@ -167,12 +171,15 @@ where
 
 impl Error {
     /// Returns the status with which a gateway responds to its client: 503 if no backend was available, 504 if the time
-    /// ran out, 502 if the backends failed.
+    /// ran out, 408 if the client stalled in the middle of its request body, 502 if the backends failed.
     pub fn status(&self) -> StatusCode {
         let was_called = |attempt: &Attempted| !matches!(attempt.ending, Ending::NotReady { .. });
         match self.kind() {
             ErrorKind::NoBackends | ErrorKind::NoneAvailable { .. } => StatusCode::SERVICE_UNAVAILABLE,
             _ if self.ledger().stopped() == Some(Stopped::OutOfTime) => StatusCode::GATEWAY_TIMEOUT,
+            _ if self.ledger().stopped() == Some(Stopped::Unreplayable(Unreplayable::Stalled)) => {
+                StatusCode::REQUEST_TIMEOUT
+            }
             ErrorKind::Exhausted { .. } if !self.ledger().attempts().iter().any(was_called) => {
                 StatusCode::SERVICE_UNAVAILABLE
             }

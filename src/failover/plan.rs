@@ -16,6 +16,11 @@ pub(super) struct Plan {
     pub(super) next: Next,
     /// When the time of the request is up: the deadline, or the bound of the race if that is earlier.
     pub(super) ends: Option<Moment>,
+    deadline: Option<Moment>,
+    race_ends: Option<Moment>,
+    /// How long the attempts that run have waited for the caller: what the time of a hedge and the bound of a race were
+    /// postponed by.
+    pub(super) waited: Duration,
     /// Whether the race has started.
     pub(super) is_racing: bool,
     /// Whether the next attempt of a sequence is at the same backend as the last one.
@@ -56,8 +61,39 @@ pub(super) struct Trip<'a> {
 
 impl Plan {
     pub(super) fn new(deadline: Option<Moment>) -> Self {
-        let last_pause = Duration::ZERO;
-        Self { next: Next::Now, ends: deadline, is_racing: false, same_backend: false, pauses: 0, last_pause }
+        Self {
+            next: Next::Now,
+            ends: deadline,
+            deadline,
+            race_ends: None,
+            waited: Duration::ZERO,
+            is_racing: false,
+            same_backend: false,
+            pauses: 0,
+            last_pause: Duration::ZERO,
+        }
+    }
+
+    /// Whether the plan has a time that leaves out the waits for the caller.
+    pub(super) fn stands_still(&self) -> bool {
+        self.race_ends.is_some() || matches!(self.next, Next::At(_))
+    }
+
+    /// Postpones the hedge and the bound of the race, now that the attempts have waited this long for the caller in
+    /// all. The deadline is not postponed: it is the time that the caller has.
+    pub(super) fn postpone(&mut self, waited: Duration) {
+        let more = waited.saturating_sub(self.waited);
+        if more.is_zero() {
+            return;
+        }
+        self.waited = waited;
+        if let Next::At(at) = &mut self.next {
+            *at = at.after(more);
+        }
+        if let Some(race_ends) = &mut self.race_ends {
+            *race_ends = race_ends.after(more);
+            self.ends = [self.deadline, self.race_ends].into_iter().flatten().min();
+        }
     }
 
     /// Plans what follows the start of an attempt.
@@ -93,7 +129,8 @@ impl Plan {
             Mode::Race => {
                 self.is_racing = true;
                 let bound = trip.now.after(settings.race_bound);
-                self.ends = Some(self.ends.map_or(bound, |ends| ends.min(bound)));
+                self.race_ends = Some(bound);
+                self.ends = Some(self.deadline.map_or(bound, |deadline| deadline.min(bound)));
                 Next::All
             }
             Mode::Hedged(_) => Next::Now,
@@ -131,7 +168,8 @@ impl Plan {
         None
     }
 
-    /// The time of an attempt: its `timeout`, or its share of the remaining time of the request.
+    /// The time of an attempt: its `timeout`, or its share of the time until the deadline. The bound of a race is for
+    /// the race, not for each of its attempts.
     pub(super) fn limit(
         &self,
         settings: &Settings,
@@ -140,7 +178,7 @@ impl Plan {
         is_last: bool,
         may_hedge: bool,
     ) -> Option<(Duration, TimeLimit)> {
-        let remaining = self.ends.map(|ends| ends.since(now));
+        let remaining = self.deadline.map(|deadline| deadline.since(now));
         let is_concurrent = match settings.mode {
             Mode::Race => self.is_racing,
             Mode::Sequential => false,
@@ -155,6 +193,12 @@ impl Plan {
         }
     }
 
+    /// Whether the time of the request is up. With `stands_still`, only the deadline counts.
+    pub(super) fn is_over(&self, now: Moment, stands_still: bool) -> bool {
+        let ends = if stands_still { self.deadline } else { self.ends };
+        ends.is_some_and(|ends| now.reached(ends))
+    }
+
     /// Updates the plan when its timer has fired.
     pub(super) fn wake(&mut self, now: Moment) {
         if let Next::At(at) = self.next
@@ -164,8 +208,12 @@ impl Plan {
         }
     }
 
-    /// When the timer has to fire for the plan.
-    pub(super) fn next_wake(&self) -> Option<Moment> {
+    /// When the timer has to fire for the plan. With `stands_still`, an attempt waits for the caller, so that only the
+    /// deadline counts.
+    pub(super) fn next_wake(&self, stands_still: bool) -> Option<Moment> {
+        if stands_still {
+            return self.deadline;
+        }
         let next = if let Next::At(at) = self.next { Some(at) } else { None };
         next.into_iter().chain(self.ends).min()
     }
@@ -237,7 +285,7 @@ mod tests {
             plan.started(&settings, at(0), true);
             let forbidden = Failure::new(FailureKind::Connect).no_retry();
             assert_eq!(trip(&mut plan, &settings, forbidden.into(), 1), Some(Stopped::Pushback), "{mode:?}");
-            assert_eq!((plan.next, plan.is_racing, plan.next_wake()), (Next::Never, false, None), "{mode:?}");
+            assert_eq!((plan.next, plan.is_racing, plan.next_wake(false)), (Next::Never, false, None), "{mode:?}");
         }
     }
 

@@ -113,14 +113,14 @@ where
                 self.ledger.stopped = Some(Stopped::Unreplayable(reason));
                 return None;
             }
-            return self.kept.take();
+            return self.kept.take().map(|kept| protocol.last(kept));
         }
         match protocol.again(kept) {
             Ok(copy) => Some(copy),
             Err(reason) => {
                 self.ledger.stopped = Some(Stopped::Unreplayable(reason));
                 // The request can be sent once only. If this is the first attempt, it gets the original.
-                self.kept.take().filter(|_| is_first)
+                self.kept.take().filter(|_| is_first).map(|kept| protocol.last(kept))
             }
         }
     }

@@ -15,7 +15,7 @@ use tower_service::Service;
 use super::{Commit, settings::Policy};
 use crate::{
     attempt::{Attempt, TimeLimit, TimedOut},
-    body::Replay,
+    body::{Replay, RunningUpload, Upload},
     fleet::BackendService,
     name::BackendName,
     outcome::{Classify, FailureKind, Outcome},
@@ -62,6 +62,7 @@ pin_project! {
         entry: usize,
         started: Moment,
         limit: Option<(Duration, TimeLimit)>,
+        upload: Option<RunningUpload>,
         #[pin]
         stage: Stage<Attempt<F, N, S, C>, K>,
         of: PhantomData<fn(S, H, C, Req)>,
@@ -113,7 +114,8 @@ where
         // A ready service is called without delay. The call itself may panic.
         let call = catch_unwind(AssertUnwindSafe(call));
         let stage = call.map_or(Stage::Panicked, |attempt| Stage::Calling { attempt });
-        Self { entry, started, limit, stage, of: PhantomData }
+        let upload = if let Stage::Calling { attempt } = &stage { attempt.upload().map(Upload::running) } else { None };
+        Self { entry, started, limit, upload, stage, of: PhantomData }
     }
 
     /// The index of its ledger entry.
@@ -125,9 +127,19 @@ where
         self.started
     }
 
-    /// When its time is up.
-    pub(super) fn deadline(&self) -> Option<Moment> {
-        self.limit.map(|(time, _)| self.started.after(time))
+    /// The upload of its request body.
+    pub(super) fn upload(&self) -> Option<&Upload> {
+        self.upload.as_deref()
+    }
+
+    /// When its time is up. `None` while it waits for the caller; then the task is woken when it does not any more.
+    pub(super) fn deadline(&self, cx: &mut Context<'_>) -> Option<Moment> {
+        let (time, _) = self.limit?;
+        let waited = match &self.upload {
+            Some(upload) => upload.poll_waited(cx)?,
+            None => Duration::ZERO,
+        };
+        Some(self.started.after(time).after(waited))
     }
 
     /// Ready when the response is final or has failed. A panic of the backend is a failed attempt.

@@ -24,7 +24,8 @@ pub enum Mode {
     Race,
     /// Attempts run one after the other, each when the one before has tripped.
     Sequential,
-    /// The next attempt starts after this delay, or when an attempt trips, whichever is earlier.
+    /// The next attempt starts after this delay, or when an attempt trips, whichever is earlier. The delay stands still
+    /// while an attempt waits for the caller's request body.
     ///
     /// A backend that loses to its hedge is cancelled, so no failure is recorded. Set
     /// [`slow_calls`](crate::CircuitPolicy::slow_calls) below this delay; otherwise a backend that hangs stays primary,
@@ -66,6 +67,8 @@ pub(super) struct Settings {
     pub(super) retry_methods: Methods,
     pub(super) hedge_methods: Methods,
     pub(super) pass_through: bool,
+    /// Whether the `ReplayLayer` has an idle timeout of zero, which is refused with the rest.
+    pub(super) has_zero_idle_timeout: bool,
 }
 
 /// The protocol and the settings of a failover, shared by its requests.
@@ -103,6 +106,7 @@ impl Default for Settings {
             hedge_methods: Methods::Idempotent,
             // The upstream's own response, such as a 429 with its headers, is of more use to the caller than an error.
             pass_through: true,
+            has_zero_idle_timeout: false,
         }
     }
 }
@@ -130,6 +134,7 @@ impl Settings {
             ("timeout", self.timeout),
             ("deadline", self.deadline),
             ("ready_within", self.ready_within),
+            ("upload_idle_timeout", self.has_zero_idle_timeout.then_some(Duration::ZERO)),
         ];
         for (field, value) in positive {
             if value.is_some_and(|value| value.is_zero()) {

@@ -11,10 +11,10 @@ use super::{
     running::{AttemptEnd, End, Peek, Watched},
 };
 use crate::{
-    body::Replay,
+    body::{Replay, ReplayError},
     fleet::BackendService,
     foreign,
-    outcome::{Classify, Failure, FailureKind, Outcome},
+    outcome::{Classify, Failure, FailureKind, Outcome, find_replay_error},
     time::Moment,
 };
 
@@ -63,6 +63,9 @@ where
             && (!is_alone || self.last.is_some())
         {
             self.ledger.set_ending(entry, Ending::BrokenOff { outcome });
+            if let Some(LastFailure::Error(error)) = &last {
+                self.record_failed_body(&**error);
+            }
             let dropped = if self.last.is_some() { last } else { std::mem::replace(&mut self.last, last) };
             foreign::discard(dropped);
             return None;
@@ -103,8 +106,20 @@ where
             Some(LastFailure::Error(source)) => source,
             None => outcome.failure().copied().unwrap_or(FailureKind::Other.into()).into(),
         };
-        self.ledger.set_ending(entry, Ending::Served);
+        // If the caller's body failed, the backend has served nothing.
+        let is_broken = outcome == Outcome::Neutral && self.record_failed_body(&*source);
+        self.ledger.set_ending(entry, if is_broken { Ending::BrokenOff { outcome } } else { Ending::Served });
         Err(Error::new(ErrorKind::Failed { source }, self.release()))
+    }
+
+    /// Records that the request cannot be sent again if its body failed. Returns whether the error says so.
+    fn record_failed_body(&mut self, error: &(dyn std::error::Error + 'static)) -> bool {
+        let Some(error) = find_replay_error(error) else { return false };
+        // An attempt that fell behind does not affect the others.
+        if !matches!(error, ReplayError::NotKept(_)) {
+            self.ledger.stopped = Some(Stopped::Unreplayable(error.reason()));
+        }
+        true
     }
 
     /// Plans what follows a trip.

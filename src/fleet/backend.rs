@@ -57,7 +57,8 @@ impl<S> Backend<S> {
     /// Limits the time of one attempt. Default no limit, and no timer runs.
     ///
     /// The time starts when the backend is ready. It ends at the head of the response, or at the commit point under
-    /// [`Failover`](crate::Failover). It does not cover the rest of the body.
+    /// [`Failover`](crate::Failover). It does not cover the rest of the body, and it stands still while the attempt waits
+    /// for the caller's request body: see [`Upload`](crate::body::Upload).
     pub fn timeout(mut self, timeout: Duration) -> Self {
         self.timeout = Some(timeout);
         self

@@ -34,6 +34,12 @@ impl Ticket {
         self
     }
 
+    /// Moves the start of the call to later, by a time in which it did not wait for the backend.
+    pub(crate) fn delayed(mut self, by: Duration) -> Self {
+        self.started = self.started.after(by);
+        self
+    }
+
     /// Whether the call is a probe, which holds a permit.
     #[inline]
     pub(crate) fn is_probe(&self) -> bool {

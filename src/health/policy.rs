@@ -169,7 +169,8 @@ impl CircuitPolicy {
     /// probe counts as failed.
     ///
     /// A call lasts until its success is recorded: at the head of the response, at the commit point under a
-    /// [`Failover`](crate::Failover) that commits later, or at the end of the body where that decides (gRPC).
+    /// [`Failover`](crate::Failover) that commits later, or at the end of the body where that decides (gRPC). The time
+    /// in which it waits for the caller's request body does not count: see [`Upload`](crate::body::Upload).
     ///
     /// A cancelled call is neutral unless it was already slow; then it counts as slow. So a hanging backend is noticed
     /// even if its hedge wins and the call to it is dropped. If a `Failover` commits later than the head and times out

@@ -26,14 +26,14 @@ pub struct CallGuard {
 impl CallGuard {
     #[inline(always)]
     pub(crate) fn new<R: Record + 'static>(mut guard: Guard<R>) -> Self {
-        let to = guard.to.take().map(|to| to as Arc<dyn Record>);
-        Self { guard: Guard { to, ticket: guard.ticket, stage: guard.stage }, verdict: None }
+        let (to, upload) = (guard.to.take().map(|to| to as Arc<dyn Record>), guard.upload.take());
+        Self { guard: Guard { to, ticket: guard.ticket, stage: guard.stage, upload }, verdict: None }
     }
 
     /// Creates a guard of no call, which records nothing.
     #[inline(always)]
     pub(crate) fn empty() -> Self {
-        Self { guard: Guard { to: None, ticket: Ticket::VOID, stage: Stage::Recorded }, verdict: None }
+        Self { guard: Guard { to: None, ticket: Ticket::VOID, stage: Stage::Recorded, upload: None }, verdict: None }
     }
 
     /// Creates the guard of a call whose success is not recorded before the commit: that of the head or, with
@@ -109,8 +109,8 @@ impl CallGuard {
             // `commit` and `refuse` end it.
             return;
         }
-        let to = self.guard.to.take();
-        drop(Guard { to, ticket: self.guard.ticket, stage: self.guard.stage });
+        let (to, upload) = (self.guard.to.take(), self.guard.upload.take());
+        drop(Guard { to, ticket: self.guard.ticket, stage: self.guard.stage, upload });
     }
 }
 

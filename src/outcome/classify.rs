@@ -3,12 +3,13 @@
 use std::fmt;
 
 use super::{BoxError, CallGuard, Outcome, error::inspect};
+use crate::body::Upload;
 
 /// A classifier, which decides the outcomes of calls.
 ///
-/// The methods are called in this order for each call: [`request`](Self::request), then either [`error`](Self::error),
-/// or [`response`](Self::response) and [`watch`](Self::watch). They are called for every request, so they should
-/// neither block nor allocate.
+/// The methods are called in this order for each call: [`request`](Self::request), [`upload`](Self::upload), then either
+/// [`error`](Self::error), or [`response`](Self::response) and [`watch`](Self::watch). They are called for every
+/// request, so they should neither block nor allocate.
 ///
 /// Errors are passed as [`BoxError`], so that one classifier fits services with concrete and with boxed errors.
 /// [`inspect`] finds the outcome in their source chain.
@@ -33,6 +34,15 @@ pub trait Classify<Req, Res>: Clone + Send + Sync + 'static {
 
     /// Returns the state for a call that begins.
     fn request(&self, request: &Req) -> Self::Call;
+
+    /// Returns the upload of the request's body, if there is one to wait for. What an attempt waits for the caller is
+    /// then not charged to the backend.
+    ///
+    /// A classifier of HTTP requests finds it in the extensions: `request.extensions().get().cloned()`. Default `None`.
+    fn upload(&self, request: &Req) -> Option<Upload> {
+        let _ = request;
+        None
+    }
 
     /// Classifies a response by its head.
     fn response(&self, call: &mut Self::Call, response: &Res) -> Verdict;
@@ -94,7 +104,8 @@ impl<Req, Res> Classify<Req, Res> for ErrorsOnly {
 
 /// Creates a classifier from a function of the response or the error.
 ///
-/// A call is in flight until its response is returned. To watch the body, implement [`Classify`].
+/// A call is in flight until its response is returned. To watch the body, or to tell the time of a caller's
+/// [upload](Classify::upload) from that of the backend, implement [`Classify`].
 pub fn classify_fn<F, Res>(decide: F) -> ClassifyFn<F>
 where
     F: Fn(Result<&Res, &BoxError>) -> Outcome + Clone + Send + Sync + 'static,

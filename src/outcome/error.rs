@@ -6,6 +6,7 @@ use super::{
     Failure, FailureKind, Outcome,
     finding::{Finding, Meaning},
 };
+use crate::body::ReplayError;
 
 /// Bounds the walk of a source chain, which might be a cycle. Real chains are far shorter.
 const MAX_DEPTH: usize = 32;
@@ -17,6 +18,7 @@ const MAX_DEPTH: usize = 32;
 /// | found in the chain | outcome |
 /// |---|---|
 /// | a [`Failure`] | that failure |
+/// | a [`ReplayError`]: the body of the request failed | [`Neutral`](Outcome::Neutral) |
 /// | `Elapsed` of `tower::timeout` or `tokio::time` | [`Timeout`](FailureKind::Timeout) |
 /// | `Overloaded` of `tower::load_shed` | [`Overloaded`](FailureKind::Overloaded) |
 /// | [`io::ErrorKind::TimedOut`] | `Timeout` |
@@ -74,6 +76,11 @@ fn chain<'a>(error: &'a (dyn Error + 'static)) -> impl Iterator<Item = &'a (dyn 
     std::iter::successors(Some(error), |error: &&'a (dyn Error + 'static)| source(*error)).take(MAX_DEPTH)
 }
 
+/// Finds the error of a request body in a source chain.
+pub(crate) fn find_replay_error<'a>(error: &'a (dyn Error + 'static)) -> Option<&'a ReplayError> {
+    chain(error).find_map(|error| error.downcast_ref())
+}
+
 /// Whether this process or host is out of file descriptors, so that nothing was sent.
 fn is_out_of_descriptors(error: &(dyn Error + 'static)) -> bool {
     const EMFILE_ENFILE: [i32; 2] = [24, 23];
@@ -84,6 +91,8 @@ fn is_out_of_descriptors(error: &(dyn Error + 'static)) -> bool {
 fn meaning(error: &(dyn Error + 'static)) -> Option<Meaning> {
     if let Some(failure) = error.downcast_ref::<Failure>() {
         Some(Meaning::local(*failure))
+    } else if error.is::<ReplayError>() {
+        Some(Meaning::local(Outcome::Neutral))
     } else if error.is::<tower::timeout::error::Elapsed>() || error.is::<tokio::time::error::Elapsed>() {
         Some(Meaning::local(FailureKind::Timeout))
     } else if error.is::<tower::load_shed::error::Overloaded>() {

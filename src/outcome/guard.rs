@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::{FailureKind, Outcome};
-use crate::health::Ticket;
+use crate::{body::Upload, health::Ticket};
 
 /// Where the calls to one backend are recorded.
 pub(crate) trait Record: Send + Sync {
@@ -36,6 +36,8 @@ pub(crate) struct Guard<R: Record + ?Sized> {
     pub(super) to: Option<Arc<R>>,
     pub(super) ticket: Ticket,
     pub(super) stage: Stage,
+    /// The upload of the request body. What the call waits for the caller is not recorded as time of the backend.
+    pub(super) upload: Option<Upload>,
 }
 
 /// The stage of a call, which decides what a drop of its guard records.
@@ -68,7 +70,19 @@ impl<R: Record + ?Sized> Guard<R> {
     #[inline(always)]
     pub(crate) fn begin(to: Arc<R>, ticket: Ticket) -> Self {
         to.begin();
-        Self { to: Some(to), ticket, stage: Stage::Running }
+        Self { to: Some(to), ticket, stage: Stage::Running, upload: None }
+    }
+
+    /// Sets the upload of the request body, before the call.
+    #[inline(always)]
+    pub(crate) fn set_upload(&mut self, upload: Option<Upload>) {
+        self.upload = upload;
+    }
+
+    /// The upload of the request body, if it has one that is not empty.
+    #[inline(always)]
+    pub(crate) fn upload(&self) -> Option<&Upload> {
+        self.upload.as_ref()
     }
 
     /// Where the call is recorded. `None` once a [`CallGuard`](super::CallGuard) has taken over.
@@ -95,6 +109,8 @@ impl<R: Record + ?Sized> Guard<R> {
     /// once.
     #[inline(always)]
     pub(crate) fn outcome(&mut self, outcome: &Outcome) {
+        // What follows a failure of the request body is no fault of the backend.
+        let outcome = if outcome.is_failure() && self.has_failed_upload() { &Outcome::Neutral } else { outcome };
         let (event, stage) = match self.stage {
             Stage::Recorded => return,
             Stage::Succeeded | Stage::Reading => match outcome {
@@ -106,9 +122,7 @@ impl<R: Record + ?Sized> Guard<R> {
             _ => (Event::Outcome(outcome), Stage::Recorded),
         };
         self.stage = stage;
-        if let Some(to) = &self.to {
-            to.record(&self.ticket, event);
-        }
+        self.record(event);
     }
 
     /// Records a success of the head. Same as [`outcome`](Self::outcome), and faster.
@@ -116,9 +130,7 @@ impl<R: Record + ?Sized> Guard<R> {
     pub(crate) fn succeed(&mut self) {
         if self.stage == Stage::Running {
             self.stage = Stage::Succeeded;
-            if let Some(to) = &self.to {
-                to.record(&self.ticket, Event::Outcome(&Outcome::Success));
-            }
+            self.record(Event::Outcome(&Outcome::Success));
         }
     }
 
@@ -128,7 +140,23 @@ impl<R: Record + ?Sized> Guard<R> {
     pub(crate) fn hand_on(&mut self) {
         if self.stage == Stage::Running {
             self.stage = Stage::Undecided;
+            if let Some(upload) = &self.upload {
+                upload.set_answered();
+            }
         }
+    }
+
+    #[inline(always)]
+    fn record(&self, event: Event<'_>) {
+        let Some(to) = &self.to else { return };
+        match &self.upload {
+            None => to.record(&self.ticket, event),
+            Some(upload) => to.record(&self.ticket.delayed(upload.set_answered()), event),
+        }
+    }
+
+    fn has_failed_upload(&self) -> bool {
+        self.upload.as_ref().is_some_and(|upload| upload.failure().is_some())
     }
 
     #[cold]
@@ -142,9 +170,7 @@ impl<R: Record + ?Sized> Guard<R> {
             Stage::Reading => Event::BodyFailed(&failure),
             Stage::Succeeded | Stage::Recorded => return,
         };
-        if let Some(to) = &self.to {
-            to.record(&self.ticket, event);
-        }
+        self.record(event);
     }
 }
 

@@ -64,7 +64,6 @@ mod http;
 
 pub use tower::BoxError;
 
-pub(crate) use self::guard::{Event, Guard, Record};
 #[cfg(feature = "http")]
 pub use self::http::{ClassifyEnd, HttpEnd, TowerHttp, TowerHttpCall, WatchedBody, retry_after};
 #[cfg(feature = "http")]
@@ -75,4 +74,8 @@ pub use self::{
     error::inspect,
     failure::{Failure, FailureKind, Outcome},
     http::{HttpClassifier, Statuses},
+};
+pub(crate) use self::{
+    error::find_replay_error,
+    guard::{Event, Guard, Record},
 };

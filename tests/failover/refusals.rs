@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use tower_fleet::{
     FailoverLayer,
+    body::ReplayLayer,
     failover::{Backoff, Budget, FailoverBuilder, Mode},
 };
 
@@ -29,6 +30,7 @@ fn bad() -> Vec<(&'static str, FailoverBuilder)> {
         ("budget.share", layer().budget(budget(20.0))),
         ("budget.reserve", layer().budget(Budget::default().reserve(0))),
         ("race_width", layer().race_width(0)),
+        ("upload_idle_timeout", layer().replay(ReplayLayer::new().idle_timeout(Duration::ZERO))),
     ]
 }
 

@@ -21,6 +21,7 @@ mod bounds;
 mod interleaving;
 mod replaying;
 mod requests;
+mod uploads;
 mod wakeups;
 mod wire;
 

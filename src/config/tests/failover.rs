@@ -202,6 +202,35 @@ async fn served_by_names_the_backend() {
     assert_eq!(response.headers()["x-served-by"], "a");
 }
 
+// C37
+#[tokio::test(start_paused = true)]
+async fn a_caller_that_stalls_is_waited_for_as_long_as_the_file_allows() {
+    for (section, limit) in [("", 60), ("[failover]\nupload_idle_timeout = \"5s\"", 5)] {
+        let config = good(section);
+        let fleet = config.fleet(|_| {
+            service_fn(async |request: Request<ReplayBody<Stalled>>| {
+                request.into_body().collect().await.map(|_| Response::new(Full::<Bytes>::default()))
+            })
+        });
+        let begun = tokio::time::Instant::now();
+        let door = config.failover().layer(fleet.expect("a fleet"));
+        let error = door.oneshot(Request::post("/").body(Stalled).expect("a request")).await.unwrap_err();
+        assert_eq!((error.status().as_u16(), begun.elapsed().as_secs()), (408, limit), "{error}");
+    }
+}
+
+/// A body of which nothing arrives.
+struct Stalled;
+
+impl http_body::Body for Stalled {
+    type Data = Bytes;
+    type Error = std::convert::Infallible;
+
+    fn poll_frame(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Self::Error>>> {
+        Poll::Pending
+    }
+}
+
 // C33
 #[tokio::test(start_paused = true)]
 async fn bodies_are_kept_within_the_limits() {

@@ -87,6 +87,7 @@ fn an_error_shows_path_value_and_backend() {
         ("max_ejected = 1.5", "max_ejected: 1.5 must be a share from 0 to 1, such as 0.2 or \"20%\""),
         ("panic_below = nan", "panic_below: NaN must be a share from 0 to 1, such as 0.2 or \"20%\""),
         ("[failover]\ntimeout = 0", "failover.timeout: 0ns must be longer than zero"),
+        ("[failover]\nupload_idle_timeout = 0", "failover.upload_idle_timeout: 0ns must be longer than zero"),
         ("[failover]\nmode = { hedged = 0 }", "failover.mode.hedged: 0ns must be longer than zero"),
         ("[failover]\nattempts_per_backend = 101", "failover.attempts_per_backend: 101 must be from 1 to 100"),
         ("[failover]\nbackoff = { factor = 0.5 }", "failover.backoff.factor: 0.5 must be a number from 1"),

@@ -1,6 +1,6 @@
 //! The default classifier at work: heads, errors, and the statuses of a gateway.
 
-use http::{Response, StatusCode};
+use http::{Request, Response, StatusCode};
 use http_body::Body;
 use tower_http::classify::GrpcCode;
 
@@ -8,6 +8,7 @@ use super::{
     super::{BoxError, CallGuard, Classify, FailureKind, Outcome, Verdict, error::find},
     HttpClassifier, HttpEnd, Statuses, WatchedBody, grpc, retry_after,
 };
+use crate::body::Upload;
 
 impl HttpClassifier {
     /// Sets the gRPC codes that are failures. OK never is.
@@ -32,7 +33,7 @@ impl HttpClassifier {
     }
 }
 
-impl<Req, B> Classify<Req, Response<B>> for HttpClassifier
+impl<A, B> Classify<Request<A>, Response<B>> for HttpClassifier
 where
     B: Body,
     B::Error: Into<BoxError>,
@@ -40,7 +41,11 @@ where
     type Call = HttpEnd;
     type Watched = Response<WatchedBody<B, HttpEnd>>;
 
-    fn request(&self, _: &Req) -> HttpEnd {
+    fn upload(&self, request: &Request<A>) -> Option<Upload> {
+        request.extensions().get().cloned()
+    }
+
+    fn request(&self, _: &Request<A>) -> HttpEnd {
         HttpEnd { grpc: self.grpc, network_errors: self.network_errors, owes_status: false }
     }
 

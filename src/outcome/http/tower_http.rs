@@ -15,6 +15,7 @@ use super::{
     end::find_in_body,
     retry_after,
 };
+use crate::body::Upload;
 
 /// A classifier made of a [`MakeClassifier`] of `tower_http`, also of one that waits for the end of the stream.
 ///
@@ -92,6 +93,10 @@ where
 
     fn request(&self, request: &Request<A>) -> Self::Call {
         TowerHttpCall { stage: Stage::Head(self.make.make_classifier(request)), convert: self.convert.clone() }
+    }
+
+    fn upload(&self, request: &Request<A>) -> Option<Upload> {
+        request.extensions().get().cloned()
     }
 
     fn response(&self, call: &mut Self::Call, response: &Response<B>) -> Verdict {

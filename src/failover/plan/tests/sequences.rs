@@ -195,11 +195,11 @@ impl Driver {
         timeout: Option<(Duration, TimeLimit)>,
         limit: Option<(Duration, TimeLimit)>,
     ) -> Result<(), TestCaseError> {
-        prop_assert_eq!(limit.is_none(), timeout.is_none() && self.plan.ends.is_none());
+        prop_assert_eq!(limit.is_none(), timeout.is_none() && self.plan.deadline.is_none());
         let Some((time, by)) = limit else { return Ok(()) };
         prop_assert!(timeout.is_none_or(|(timeout, _)| time <= timeout));
-        if let Some(ends) = self.plan.ends {
-            prop_assert!(time <= ends.since(self.now));
+        if let Some(deadline) = self.plan.deadline {
+            prop_assert!(time <= deadline.since(self.now));
         }
         prop_assert!(by == TimeLimit::Request || timeout == limit);
         Ok(())
@@ -215,7 +215,7 @@ impl Driver {
             Event::Trip(index, outcome) if !self.running.is_empty() => self.trip(*index, outcome)?,
             Event::Trip(..) => {}
             Event::Wake => {
-                let at = self.plan.next_wake();
+                let at = self.plan.next_wake(false);
                 self.now = self.now.max(at.unwrap_or(self.now));
                 let waited = matches!(self.plan.next, Next::At(_));
                 self.plan.wake(self.now);
@@ -279,9 +279,9 @@ impl Driver {
     fn check(&self) -> Result<(), TestCaseError> {
         if let Next::At(at) = self.plan.next {
             prop_assert!(self.plan.ends.is_none_or(|ends| at < ends), "{at:?} is not before {:?}", self.plan.ends);
-            prop_assert_eq!(self.plan.next_wake(), Some(at));
+            prop_assert_eq!(self.plan.next_wake(false), Some(at));
         } else {
-            prop_assert_eq!(self.plan.next_wake(), self.plan.ends);
+            prop_assert_eq!(self.plan.next_wake(false), self.plan.ends);
         }
         // C15, C23: bounded, and an attempt after the other unless the mode says otherwise.
         for (backend, attempts) in &self.attempts {
@@ -319,7 +319,7 @@ proptest! {
             driver.act(&Event::Trip(0, outcome))?;
             driver.act(&Event::Wake)?;
         }
-        let is_stuck = matches!(driver.plan.next, Next::At(_)) && driver.plan.next_wake() == Some(Moment::NEVER);
+        let is_stuck = matches!(driver.plan.next, Next::At(_)) && driver.plan.next_wake(false) == Some(Moment::NEVER);
         prop_assert!(driver.running.is_empty() || driver.is_over() || is_stuck);
     }
 }

@@ -2,7 +2,7 @@ use std::{io, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use futures::stream;
-use http::{HeaderValue, StatusCode, header};
+use http::{HeaderValue, Request, StatusCode, header};
 use http_body::Frame;
 use http_body_util::{BodyExt, Empty, Full, StreamBody};
 
@@ -34,8 +34,8 @@ fn trailers(headers: &[(&'static str, &'static str)]) -> io::Result<Frame<Bytes>
 }
 
 fn head<B: Body<Error: Into<BoxError>>>(classifier: HttpClassifier, response: &Response<B>) -> Verdict {
-    let mut call = Classify::<(), Response<B>>::request(&classifier, &());
-    Classify::<(), _>::response(&classifier, &mut call, response)
+    let mut call = Classify::<Request<()>, Response<B>>::request(&classifier, &Request::new(()));
+    Classify::<Request<()>, _>::response(&classifier, &mut call, response)
 }
 
 fn status(status: u16) -> Verdict {
@@ -43,19 +43,19 @@ fn status(status: u16) -> Verdict {
 }
 
 fn error(classifier: HttpClassifier, error: impl Into<BoxError>) -> Outcome {
-    let call = Classify::<(), Response<Stream>>::request(&classifier, &());
-    Classify::<(), Response<Stream>>::error(&classifier, call, &error.into())
+    let call = Classify::<Request<()>, Response<Stream>>::request(&classifier, &Request::new(()));
+    Classify::<Request<()>, Response<Stream>>::error(&classifier, call, &error.into())
 }
 
 /// All outcomes that are recorded of a call up to the end of its body.
 async fn recorded(classifier: HttpClassifier, response: Response<Stream>) -> Vec<Outcome> {
     let recorder = Arc::new(Recorder::default());
     let mut guard = recorder.guard();
-    let mut call = Classify::<(), Response<Stream>>::request(&classifier, &());
-    if let Verdict::Now(outcome) = Classify::<(), _>::response(&classifier, &mut call, &response) {
+    let mut call = Classify::<Request<()>, Response<Stream>>::request(&classifier, &Request::new(()));
+    if let Verdict::Now(outcome) = Classify::<Request<()>, _>::response(&classifier, &mut call, &response) {
         guard.outcome(&outcome);
     }
-    let watched = Classify::<(), _>::watch(&classifier, call, response, guard);
+    let watched = Classify::<Request<()>, _>::watch(&classifier, call, response, guard);
     let _ = watched.into_body().collect().await;
     assert!(recorder.is_idle());
     recorder.outcomes()
@@ -253,7 +253,7 @@ fn no_text_in_a_status_makes_it_panic() {
 #[test]
 fn a_watched_response_is_send_and_its_type_has_a_name() {
     fn send<T: Send + Sync + 'static>() {}
-    send::<<HttpClassifier as Classify<(), Response<Full<Bytes>>>>::Watched>();
+    send::<<HttpClassifier as Classify<Request<()>, Response<Full<Bytes>>>>::Watched>();
     send::<Response<WatchedBody<Empty<Bytes>, HttpEnd>>>();
     assert!(size_of::<HttpEnd>() <= 8);
 }
@@ -275,9 +275,9 @@ async fn a_body_that_hyper_reads_half_is_a_failure() {
     let response = sender.send_request(http::Request::new(Empty::<Bytes>::new())).await.unwrap();
 
     let (recorder, classifier) = (Arc::new(Recorder::default()), HttpClassifier::new().success_at_end(true));
-    let mut call = Classify::<(), Response<hyper::body::Incoming>>::request(&classifier, &());
-    assert_eq!(Classify::<(), _>::response(&classifier, &mut call, &response), Verdict::AtEnd);
-    let watched = Classify::<(), _>::watch(&classifier, call, response, recorder.guard());
+    let mut call = Classify::<Request<()>, Response<hyper::body::Incoming>>::request(&classifier, &Request::new(()));
+    assert_eq!(Classify::<Request<()>, _>::response(&classifier, &mut call, &response), Verdict::AtEnd);
+    let watched = Classify::<Request<()>, _>::watch(&classifier, call, response, recorder.guard());
     let error =
         tokio::time::timeout(Duration::from_secs(20), watched.into_body().collect()).await.unwrap().unwrap_err();
     assert!(error.is::<hyper::Error>());
