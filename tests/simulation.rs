@@ -7,22 +7,23 @@
 use std::{
     collections::HashMap,
     convert::Infallible,
-    env, io,
+    env, io, mem,
+    pin::Pin,
     sync::{
         Arc, Mutex, MutexGuard,
         atomic::{AtomicBool, Ordering::Relaxed},
     },
-    task::{Context, Poll},
+    task::{Context, Poll, ready},
     time::Duration,
 };
 
 use bytes::Bytes;
 use fastrand::Rng;
-use futures::{future::BoxFuture, stream};
+use futures::{StreamExt, future::BoxFuture, stream};
 use http::{HeaderMap, Method, Request, Response};
 use http_body::Frame;
 use http_body_util::{BodyExt, StreamBody, combinators::UnsyncBoxBody};
-use tokio::time::Instant;
+use tokio::time::{Instant, Sleep};
 use tower::{Service, ServiceExt, limit::ConcurrencyLimit};
 use tower_fleet::{
     AdminStatus, Backend, CircuitPolicy, CircuitState, FailoverLayer, Fleet,
@@ -30,6 +31,7 @@ use tower_fleet::{
     failover::{
         Backoff, Budget, CommitPoint, Ending, Error, ErrorKind, Failover, Ledger, Methods, Mode, ResponseBody, Stopped,
     },
+    fleet::{BackendId, Snapshot},
     pick::{RoundRobin, StrategyName},
 };
 
@@ -88,6 +90,9 @@ struct World {
     /// A backend was sent a body cut short, or another's.
     wrong: AtomicBool,
     outage: bool,
+    /// The anchor fails for some time in every few seconds, so that its circuit opens.
+    lapses: bool,
+    began: Instant,
 }
 
 impl World {
@@ -104,6 +109,9 @@ impl World {
         let slow = Fate::Slow(Duration::from_millis(rng.u64(1..400)));
         if self.calm.load(Relaxed) {
             return Fate::Good;
+        }
+        if site == ANCHOR && self.lapses && self.began.elapsed().as_millis() % 3_000 < 500 {
+            return Fate::Status(503);
         }
         if site == ANCHOR {
             return if rng.bool() { Fate::Good } else { slow };
@@ -146,10 +154,19 @@ impl Drop for Running {
     }
 }
 
-#[derive(Clone)]
 struct Site {
     name: Arc<str>,
     world: Arc<World>,
+    is_ready: bool,
+    /// Until it becomes ready.
+    wait: Option<Pin<Box<Sleep>>>,
+}
+
+/// A clone starts unready.
+impl Clone for Site {
+    fn clone(&self) -> Self {
+        Self { name: Arc::clone(&self.name), world: Arc::clone(&self.world), is_ready: false, wait: None }
+    }
 }
 
 impl Service<Request<ReplayBody<Up>>> for Site {
@@ -157,14 +174,32 @@ impl Service<Request<ReplayBody<Up>>> for Site {
     type Error = io::Error;
     type Future = BoxFuture<'static, Result<Response<Down>, io::Error>>;
 
-    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), io::Error>> {
-        if *self.name != *ANCHOR && !self.world.calm.load(Relaxed) && self.world.rng().u8(..25) == 0 {
-            return Poll::Ready(Err(io::ErrorKind::ConnectionRefused.into()));
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), io::Error>> {
+        if let Some(wait) = &mut self.wait {
+            ready!(wait.as_mut().poll(cx));
+            (self.wait, self.is_ready) = (None, true);
+        }
+        if self.is_ready || self.world.calm.load(Relaxed) {
+            self.is_ready = true;
+            return Poll::Ready(Ok(()));
+        }
+        let (luck, pause) = {
+            let mut rng = self.world.rng();
+            (rng.u8(..25), rng.u64(1..300))
+        };
+        match luck {
+            0 if *self.name != *ANCHOR => return Poll::Ready(Err(io::ErrorKind::ConnectionRefused.into())),
+            1..4 => {
+                self.wait = Some(Box::pin(tokio::time::sleep(Duration::from_millis(pause))));
+                return self.poll_ready(cx);
+            }
+            _ => self.is_ready = true,
         }
         Poll::Ready(Ok(()))
     }
 
     fn call(&mut self, request: Request<ReplayBody<Up>>) -> Self::Future {
+        assert!(mem::take(&mut self.is_ready), "C10: `{}` is called unready", self.name);
         let (name, world) = (Arc::clone(&self.name), Arc::clone(&self.world));
         let number: usize = request.extensions().get::<Number>().expect("a number").0;
         let fate = world.fate(&name);
@@ -230,7 +265,17 @@ fn piece(number: usize, index: usize) -> String {
     format!("{number}:{index:03}:{:x<24};", "")
 }
 
-fn request(number: usize, pieces: usize, method: Method) -> Request<Up> {
+/// How a caller sends its body.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Pace {
+    AtOnce,
+    /// A byte in each frame.
+    Drips,
+    /// This long before each piece.
+    Slow(Duration),
+}
+
+fn request(number: usize, pieces: usize, method: Method, pace: Pace) -> Request<Up> {
     let end = if pieces > 0 { Some(()) } else { None };
     let frames = (0..pieces).map(move |index| Frame::data(Bytes::from(piece(number, index))));
     let trailers = end.map(|()| Frame::trailers(HeaderMap::from_iter([(http::header::ETAG, number.into())])));
@@ -241,7 +286,19 @@ fn request(number: usize, pieces: usize, method: Method) -> Request<Up> {
         let whole: String = (0..pieces).map(|index| piece(number, index)).collect();
         http_body_util::Full::from(whole).boxed_unsync()
     } else {
-        StreamBody::new(stream::iter(frames.chain(trailers).map(Ok))).boxed_unsync()
+        let bytes = (0..pieces).flat_map(move |index| piece(number, index).into_bytes());
+        let drips = bytes.map(|byte| Frame::data(Bytes::copy_from_slice(&[byte])));
+        match pace {
+            Pace::AtOnce => StreamBody::new(stream::iter(frames.chain(trailers).map(Ok))).boxed_unsync(),
+            Pace::Drips => StreamBody::new(stream::iter(drips.chain(trailers).map(Ok))).boxed_unsync(),
+            Pace::Slow(pause) => {
+                let frames = stream::iter(frames.chain(trailers)).then(move |frame| async move {
+                    tokio::time::sleep(pause).await;
+                    Ok(frame)
+                });
+                StreamBody::new(frames).boxed_unsync()
+            }
+        }
     };
     let mut request = Request::builder().method(method).uri("/").body(body).expect("a request");
     request.extensions_mut().insert(Number(number, pieces));
@@ -268,6 +325,7 @@ struct Rules {
     mode: Mode,
     first_frame: bool,
     anchored: bool,
+    deadline: Option<Duration>,
     budget: Option<(f64, u32)>,
     retry_methods: Methods,
     hedge_methods: Methods,
@@ -277,7 +335,7 @@ struct Rules {
 fn site(name: &str, world: &Arc<World>) -> Backend<ConcurrencyLimit<Site>> {
     // The budget counts attempts, and those that wait for a backend come to it later: in bursts, if it lets them.
     let at_once = if name == ANCHOR || world.share > 0.0 { 100 * CALLERS } else { 12 };
-    let site = Site { name: name.into(), world: Arc::clone(world) };
+    let site = Site { name: name.into(), world: Arc::clone(world), is_ready: false, wait: None };
     Backend::new(name, ConcurrencyLimit::new(site, at_once))
 }
 
@@ -289,6 +347,7 @@ fn open(seed: u64, outage: bool, budget: bool) -> (Arc<World>, Rules, Backends, 
         mode,
         first_frame: rng.u8(..3) == 0,
         anchored: !outage && rng.u8(..3) > 0,
+        deadline: (!outage && rng.u8(..4) == 0).then(|| Duration::from_millis(rng.u64(500..4_000))),
         budget: (budget || rng.u8(..4) == 0).then(|| (rng.f64(), rng.u32(1..20))),
         retry_methods: if rng.u8(..4) == 0 { Methods::Idempotent } else { Methods::All },
         hedge_methods: if rng.bool() { Methods::Idempotent } else { Methods::All },
@@ -314,6 +373,12 @@ fn open(seed: u64, outage: bool, budget: bool) -> (Arc<World>, Rules, Backends, 
     if rng.u8(..4) == 0 {
         layer = layer.error_when_exhausted();
     }
+    if let Some(deadline) = rules.deadline {
+        layer = layer.deadline(deadline);
+    }
+    if rng.u8(..3) == 0 {
+        layer = layer.ready_within(Duration::from_millis(rng.u64(1..200)));
+    }
     use StrategyName::{Failover, RoundRobin, Shuffle, WeightedRoundRobin};
     let strategies = [Failover, RoundRobin, Shuffle, WeightedRoundRobin];
     let layer = layer.strategy_named(strategies[rng.usize(..4)]).mode(mode).build().expect("good values");
@@ -328,6 +393,8 @@ fn open(seed: u64, outage: bool, budget: bool) -> (Arc<World>, Rules, Backends, 
         calm: AtomicBool::new(false),
         wrong: AtomicBool::new(false),
         outage,
+        lapses: rng.bool(),
+        began: Instant::now(),
         rng: Mutex::new(rng.fork()),
     });
     let mut backends: Vec<_> = (0..rng.usize(2..6))
@@ -356,12 +423,15 @@ struct Tally {
 }
 
 /// One caller's request from its beginning to the end of its answer, unless the caller leaves.
-async fn ask(world: &Arc<World>, rules: &Rules, mut door: Door, number: usize, tally: &Mutex<Tally>) {
-    let (pieces, post, leaves) = {
+async fn ask(world: &Arc<World>, rules: &Rules, fleet: &Backends, mut door: Door, number: usize, tally: &Mutex<Tally>) {
+    let (pieces, post, leaves, pace) = {
         let mut rng = world.rng();
         // 24 pieces are over the bound; the reader finds that out on the way.
         let pieces = [0, 0, 1, 3, 24, KNOWN][rng.usize(..6)];
-        (pieces, rng.u8(..3) == 0, (rng.u8(..6) == 0).then(|| rng.u64(..1_500)))
+        // More than an attempt may take.
+        let slow = Pace::Slow(Duration::from_millis(rng.u64(1..900)));
+        let pace = [Pace::AtOnce, Pace::AtOnce, Pace::Drips, slow][rng.usize(..4)];
+        (pieces, rng.u8(..3) == 0, (rng.u8(..6) == 0).then(|| rng.u64(..1_500)), pace)
     };
     let method = if post { Method::POST } else { Method::PUT };
     world.seen(number, |_| ());
@@ -372,9 +442,11 @@ async fn ask(world: &Arc<World>, rules: &Rules, mut door: Door, number: usize, t
         if world.share > 0.0 {
             world.traffic.lock().expect("one thread").push(-world.share);
         }
-        let answer: Result<Answer, Error> = ready.call(request(number, pieces, method)).await;
+        let (began, known) = (Instant::now(), fleet.snapshot().iter().map(|backend| backend.id).collect());
+        let answer: Result<Answer, Error> = ready.call(request(number, pieces, method, pace)).await;
         assert!(running() <= 1, "seed {}: C17: {} losers run on", world.seed, running());
-        judge(world, rules, number, pieces, post, answer, tally).await;
+        let asked = Asked { number, pieces, post, took: began.elapsed(), known };
+        judge(world, rules, fleet, asked, answer, tally).await;
     };
     match leaves {
         Some(after) => {
@@ -391,16 +463,40 @@ async fn ask(world: &Arc<World>, rules: &Rules, mut door: Door, number: usize, t
     tally.lock().expect("one thread").calls += seen.calls.len();
 }
 
-async fn judge(
-    world: &World,
-    rules: &Rules,
+/// A request that has its answer.
+struct Asked {
     number: usize,
     pieces: usize,
     post: bool,
+    took: Duration,
+    /// The backends when it was called.
+    known: Vec<BackendId>,
+}
+
+/// The backends that a request may be sent to at this moment and was not, those that have come after it aside.
+fn untried(fleet: &Backends, ledger: &Ledger, known: &[BackendId]) -> Vec<String> {
+    let is_free = |backend: &Snapshot| {
+        let serves = match backend.state {
+            CircuitState::Closed => true,
+            // Due, and its permits are free.
+            CircuitState::HalfOpen => backend.in_flight == 0,
+            _ => false,
+        };
+        let is_untried = ledger.attempts().iter().all(|attempt| attempt.backend != backend.name);
+        serves && is_untried && known.contains(&backend.id) && backend.status == AdminStatus::Healthy
+    };
+    fleet.snapshot().iter().filter(|backend| is_free(backend)).map(|backend| backend.name.to_string()).collect()
+}
+
+async fn judge(
+    world: &World,
+    rules: &Rules,
+    fleet: &Backends,
+    asked: Asked,
     answer: Result<Answer, Error>,
     tally: &Mutex<Tally>,
 ) {
-    let seed = world.seed;
+    let (seed, Asked { number, pieces, post, took, known }) = (world.seed, asked);
     let ledger = match &answer {
         Ok(response) => response.extensions().get::<Ledger>().expect("C25").clone(),
         Err(error) => error.ledger().clone(),
@@ -413,7 +509,8 @@ async fn judge(
         let told = ledger.attempts().iter().filter(|attempt| attempt.backend == **name).count();
         assert!(called <= told, "C25: {called} calls of {name}, {about}");
     }
-    if post && matches!(rules.mode, Mode::Hedged(_)) && rules.hedge_methods == Methods::Idempotent {
+    let is_late = ledger.stopped() == Some(Stopped::OutOfTime);
+    if post && !is_late && matches!(rules.mode, Mode::Hedged(_)) && rules.hedge_methods == Methods::Idempotent {
         let dropped = ledger.attempts().iter().filter(|attempt| attempt.ending == Ending::Dropped).count();
         assert_eq!(dropped, 0, "C26: hedged, {about}");
     }
@@ -430,6 +527,11 @@ async fn judge(
         }
         Some(Stopped::OverBudget) => {
             assert!(rules.budget.is_some(), "C53: {about}");
+            true
+        }
+        Some(Stopped::OutOfTime) if rules.deadline.is_some() => {
+            // A pause that would outlast the deadline ends the request at once.
+            assert!(rules.deadline.is_some_and(|deadline| took <= deadline + Duration::from_millis(2)), "C51: {about}");
             true
         }
         // The bound of the race; its attempts are bounded more tightly.
@@ -472,7 +574,12 @@ async fn judge(
             if !rules.first_frame {
                 assert_eq!(good, 0, "C17: a good answer was lost, {about}");
             }
-            assert!(excused && !calls.is_empty() || !rules.anchored, "C19: lost although `{ANCHOR}` is good, {about}");
+            let excused = excused && (!calls.is_empty() || ledger.stopped() == Some(Stopped::OutOfTime));
+            // Under a deadline, its share of the time may be too short for it.
+            let is_anchored = rules.anchored && !world.lapses && rules.deadline.is_none();
+            assert!(excused || !is_anchored, "C19: lost although `{ANCHOR}` is good, {about}");
+            let untried = untried(fleet, &ledger, &known);
+            assert!(excused || untried.is_empty(), "C19: lost although {untried:?} may be asked, {about}");
             match answer {
                 Ok(response) => {
                     assert!(ledger.served().is_some(), "C25: {about}");
@@ -524,7 +631,7 @@ async fn simulate(seed: u64, requests: usize, tally: &Mutex<Tally>) {
     let (next, one) = (Mutex::new(0..requests), &world);
     let caller = async || {
         while let Some(number) = { next.lock().expect("one thread").next() } {
-            ask(one, &rules, door.clone(), number, tally).await;
+            ask(one, &rules, &fleet, door.clone(), number, tally).await;
             let pause = one.rng().u64(..40);
             tokio::time::sleep(Duration::from_millis(pause)).await;
         }
@@ -557,7 +664,7 @@ async fn at_rest(world: &Arc<World>, rules: &Rules, fleet: &Backends, door: Door
     tokio::time::sleep(Duration::from_secs(60)).await;
     // One probe closes a circuit, and whatever else is asked for is served as well.
     for number in 0..2 * names.len() {
-        let response = door.clone().oneshot(request(number, 1, Method::PUT)).await.expect("a calm");
+        let response = door.clone().oneshot(request(number, 1, Method::PUT, Pace::AtOnce)).await.expect("a calm");
         assert_eq!(response.status(), 200, "seed {seed}");
         drop(response.into_body().collect().await.expect("a whole body"));
         world.seen.lock().expect("one thread").remove(&number);
@@ -639,15 +746,15 @@ fn a_timer_that_is_left_is_seen() {
 fn a_total_outage_stays_within_the_budget_from_its_first_second_on() {
     for seed in 0..30 {
         runtime().block_on(async {
-            let (world, rules, _fleet, door) = open(seed, true, true);
+            let (world, rules, fleet, door) = open(seed, true, true);
             let tally = Mutex::default();
             let (share, reserve) = rules.budget.expect("asked for");
             let extra = || world.traffic.lock().expect("one thread").iter().filter(|event| **event > 0.0).count();
             // 500 within the first second, 1,500 in the next three.
-            let (one, rules, tally) = (&world, &rules, &tally);
+            let (one, rules, fleet, tally) = (&world, &rules, &fleet, &tally);
             let callers = (0..2_000).map(async |number| {
                 tokio::time::sleep(Duration::from_millis(2 * number as u64)).await;
-                ask(one, rules, door.clone(), number, tally).await;
+                ask(one, rules, fleet, door.clone(), number, tally).await;
             });
             let first = async {
                 tokio::time::sleep(Duration::from_secs(1)).await;

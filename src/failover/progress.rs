@@ -43,6 +43,16 @@ pub(super) struct Progress<S, H, C, Req, Q = <H as Replay<Req>>::Request, K = Pe
     of: PhantomData<fn(Req)>,
 }
 
+/// Whether an attempt may follow another one.
+#[derive(Clone, Copy, PartialEq)]
+enum FollowUp {
+    /// There is a backend for it now.
+    Now,
+    /// There may be one later: its circuit is open, for example. So the request is kept, but no time is.
+    Later,
+    Never,
+}
+
 /// What is returned to the caller if no attempt succeeds.
 pub(super) enum LastFailure<K> {
     /// A response, and the index of its ledger entry.
@@ -84,14 +94,14 @@ where
     #[inline]
     pub(super) fn start(&mut self, ready: Ready<S, C>, ticket: Ticket, now: Moment) -> Option<Running<S, H, C, Req>> {
         let (name, id) = (ready.shard().name.clone(), ready.shard().info().id);
-        let is_last = self.is_last_attempt(id);
+        let follow_up = self.follow_up(id);
         let own = ready.shard().info().timeout().map(|time| (time, TimeLimit::Backend));
         let timeout = own.or(self.settings().timeout.map(|time| (time, TimeLimit::Attempt)));
         let admitted = ready.enter(ticket);
-        let request = self.request(is_last)?;
+        let request = self.request(follow_up == FollowUp::Never)?;
         let entry = self.ledger.attempts().len();
         let may_hedge = matches!(self.settings().mode, Mode::Hedged(_)) && self.kept.is_some() && self.may_hedge();
-        let limit = self.plan.limit(self.settings(), timeout, now, is_last, may_hedge);
+        let limit = self.plan.limit(self.settings(), timeout, now, follow_up != FollowUp::Now, may_hedge);
         let (ending, took) = (Ending::Dropped, Duration::ZERO);
         self.ledger.entries.push(Attempted { backend: name, ending, took, id });
         self.plan.started(&self.search.local().extra.settings, now, may_hedge);
@@ -151,16 +161,26 @@ where
         counts
     }
 
-    /// Whether no attempt can follow an attempt at this backend, as far as is known now.
-    fn is_last_attempt(&mut self, id: BackendId) -> bool {
+    /// Whether an attempt may follow an attempt at this backend.
+    fn follow_up(&mut self, id: BackendId) -> FollowUp {
         let attempts = self.settings().attempts_per_backend;
         let repeats = self.settings().mode != Mode::Race && attempts > 1;
-        if self.ledger.attempts().is_empty() {
-            return !repeats && !self.search.may_have_another(&SKIP_NONE, id);
+        let is_first = self.ledger.attempts().is_empty();
+        if !is_first {
+            self.count();
         }
-        let counts = self.count();
-        let again = repeats && counts.per_backend.get(&id).copied().unwrap_or_default() + 1 < attempts;
-        !again && self.counts.as_deref().is_none_or(|counts| !self.search.may_have_another(&counts.spent, id))
+        let counts = self.counts.as_deref().filter(|_| !is_first);
+        let made = counts.and_then(|counts| counts.per_backend.get(&id)).copied().unwrap_or_default();
+        let spent = counts.map_or(&SKIP_NONE, |counts| &counts.spent);
+        if repeats && made + 1 < attempts {
+            FollowUp::Now
+        } else if !self.search.may_have_another(spent, id) {
+            FollowUp::Never
+        } else if self.search.has_another(spent, Some(id)) {
+            FollowUp::Now
+        } else {
+            FollowUp::Later
+        }
     }
 
     /// Starts a further attempt at the first backend that is ready. `None` if there is none, or if no further attempt
