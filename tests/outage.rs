@@ -20,7 +20,7 @@ use futures::FutureExt;
 use tokio::time::{Instant, advance, sleep, timeout};
 use tower::{Layer, Service, ServiceExt, service_fn};
 use tower_fleet::{
-    Backend, BalanceLayer, CircuitPolicy, CircuitState, Failover, FailoverLayer, Fleet, Mode,
+    Backend, BalanceLayer, CircuitBreakerLayer, CircuitPolicy, CircuitState, Failover, FailoverLayer, Fleet, Mode,
     failover::{Ending, ErrorKind, FailoverBuilder, Plain, Stopped},
     outcome::ErrorsOnly,
 };
@@ -277,6 +277,29 @@ async fn a_panic_in_poll_ready_is_a_failure_of_each_backend() {
         let error = failover(Mode::Race).build().unwrap().layer(fleet.clone()).oneshot(()).await.unwrap_err();
         assert_eq!(error.ledger().attempts().len(), 2, "{error:?}");
         assert!(fleet.snapshot().iter().all(|backend| (backend.state == CircuitState::Open) == (request == 3)));
+    }
+}
+
+// C34, C37, C38: issue 11.5. A lone breaker too, closed or probing, and without a permit that stays taken.
+#[tokio::test(start_paused = true)]
+async fn a_failed_poll_ready_is_a_failure_of_a_lone_circuit() {
+    for (panics, waits) in [(false, false), (true, false), (false, true), (true, true)] {
+        let layer = CircuitBreakerLayer::plain(circuit().consecutive(2).probe_timeout(secs(3600))).unwrap();
+        let layer = if waits { layer.waiting() } else { layer };
+        let mut breaker = layer.layer(Unready { panics, polls: Arc::default() });
+        let switch = breaker.switch();
+        for generation in [0, 1, 3, 5] {
+            for _ in 0..if generation == 0 { 2 } else { 1 } {
+                let polled = AssertUnwindSafe(std::future::poll_fn(|cx| Service::<()>::poll_ready(&mut breaker, cx)));
+                match polled.catch_unwind().await {
+                    Ok(ready) => assert!(ready.is_err() && !panics),
+                    Err(_) => assert!(panics),
+                }
+            }
+            assert_eq!(switch.state(), CircuitState::Open, "generation {generation}, panics: {panics}");
+            advance(secs(1)).await;
+            assert_eq!(switch.state(), CircuitState::HalfOpen);
+        }
     }
 }
 

@@ -16,7 +16,7 @@ use crate::{
     attempt::Attempt,
     fleet::{MemberInfo, Shard, Switch},
     health::{Circuit, CircuitState, Ticket},
-    outcome::{Classify, Event, FailureKind, Guard, HttpClassifier, Outcome, Record},
+    outcome::{Classify, Event, Failure, FailureKind, Guard, HttpClassifier, Outcome, Record, inspect},
     shard::Spread,
     time::Moment,
     wake::Waiter,
@@ -72,16 +72,6 @@ impl<C: Send + Sync> HeldPermit<C> {
         self.ticket = Ticket::VOID;
         ticket
     }
-
-    /// Records that the service failed to become ready. Counts as a failed probe. Otherwise the permit would be handed
-    /// from waiter to waiter forever.
-    fn fail(mut self) {
-        if self.ticket.is_probe() {
-            let failure = FailureKind::Other.into();
-            self.member.record(&self.ticket, Event::Outcome(&failure));
-            self.ticket = Ticket::VOID;
-        }
-    }
 }
 
 impl<C: Send + Sync> Drop for HeldPermit<C> {
@@ -89,6 +79,33 @@ impl<C: Send + Sync> Drop for HeldPermit<C> {
         if self.ticket.is_probe() {
             self.member.record(&self.ticket, Event::Outcome(&Outcome::Neutral));
         }
+    }
+}
+
+/// Records that the service failed to become ready: as a call that failed. If it was to be probed, its circuit opens
+/// again; otherwise the permit would be handed from waiter to waiter forever.
+#[cold]
+fn record_unready<C>(member: &Arc<Shard<(), C>>, admitted: &mut Option<HeldPermit<C>>, failure: Failure)
+where
+    C: Send + Sync + 'static,
+{
+    let info = member.info();
+    let held = admitted.take().filter(HeldPermit::is_current).map(HeldPermit::redeem);
+    if let Some(ticket) = held.or_else(|| info.admit(|| info.clock.now()).ok()) {
+        Guard::begin(Arc::clone(member), ticket).outcome(&failure.into());
+    }
+}
+
+/// Records a panic of the service's `poll_ready` while it unwinds. Costs nothing if there is none.
+struct RecordPanic<'a, C: Send + Sync + 'static> {
+    member: &'a Spread<Shard<(), C>>,
+    admitted: &'a mut Option<HeldPermit<C>>,
+}
+
+impl<C: Send + Sync + 'static> Drop for RecordPanic<'_, C> {
+    #[cold]
+    fn drop(&mut self) {
+        record_unready(self.member.here(), self.admitted, FailureKind::Panic.into());
     }
 }
 
@@ -226,12 +243,14 @@ where
             self.waiting = None;
         }
         self.is_ready = false;
-        let ready = ready!(self.inner.poll_ready(cx)).map_err(Into::into);
+        let on_unwind = RecordPanic { member: &self.member, admitted: &mut self.admitted };
+        let polled = self.inner.poll_ready(cx);
+        std::mem::forget(on_unwind);
+        let ready = ready!(polled).map_err(Into::into);
         self.is_ready = ready.is_ok();
-        if ready.is_err()
-            && let Some(admitted) = self.admitted.take()
-        {
-            admitted.fail();
+        if let Err(error) = &ready {
+            let failure = inspect(&**error).failure().copied().unwrap_or(FailureKind::Other.into());
+            record_unready(self.member.here(), &mut self.admitted, failure);
         }
         Poll::Ready(ready)
     }
