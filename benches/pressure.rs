@@ -16,9 +16,16 @@ use std::{
     time::{Duration, Instant},
 };
 
+use bytes::Bytes;
+use futures::{FutureExt, stream};
+use http::{Request, Response};
+use http_body::{Body, Frame};
+use http_body_util::{BodyExt, Empty, StreamBody};
 use tower::{Layer, Service};
 use tower_fleet::{
-    Backend, Balance, BalanceLayer, CircuitBreakerLayer, CircuitPolicy, Fleet,
+    Backend, Balance, BalanceLayer, CircuitBreakerLayer, CircuitPolicy, FailoverLayer, Fleet, Mode,
+    body::{ReplayBody, ReplayMemory},
+    failover::{CommitPoint, Decision},
     outcome::ErrorsOnly,
     pick::{RoundRobin, Strategy, Weighted},
 };
@@ -36,6 +43,10 @@ const ROWS: &[Row] = &[
     ("herd: the open time of a breaker ends, 10,000 wait", open_time_herd),
     ("openings: 10,000 under traffic, 16 doors, round robin", || openings(RoundRobin)),
     ("openings: 10,000 under traffic, 16 doors, weighted", || openings(Weighted)),
+    ("failing: a race over 10,000 backends", || failing(Mode::Race)),
+    ("failing: a sequence over 10,000 backends", || failing(Mode::Sequential)),
+    ("memory: a request body of 2,000 drips, kept for replay", kept_drips),
+    ("memory: a response of 2,000 drips before its commit", peeked_drips),
 ];
 
 fn main() {
@@ -262,6 +273,73 @@ fn openings<P: Strategy>(strategy: P) -> Vec<Figure> {
         ("requests served meanwhile", traffic.served as f64, ""),
         ("requests lost", traffic.lost as f64, ""),
     ]
+}
+
+/// One request, all of whose attempts fail.
+fn failing(mode: Mode) -> Vec<Figure> {
+    let site = Site { fails: Arc::new(AtomicBool::new(true)), ..Site::default() };
+    let backends = (0..MANY).map(|index| Backend::new(index.to_string(), site.clone()));
+    let fleet = Fleet::plain().backends(backends).build().expect("a valid fleet");
+    let door = FailoverLayer::plain().mode(mode).build().expect("valid settings").layer(fleet);
+    paused(async || {
+        let mut request = std::pin::pin!(door.oneshot(()));
+        let (mut polls, mut longest, start) = (0, Duration::ZERO, Instant::now());
+        let result = std::future::poll_fn(|cx| {
+            let before = Instant::now();
+            let polled = request.as_mut().poll(cx);
+            (polls, longest) = (polls + 1, longest.max(before.elapsed()));
+            polled
+        });
+        let attempts = result.await.expect_err("all fail").ledger().attempts().len();
+        vec![
+            ("attempts", attempts as f64, ""),
+            ("time", start.elapsed().as_secs_f64() * 1e3, "ms"),
+            ("polls", polls as f64, ""),
+            ("longest poll", longest.as_secs_f64() * 1e3, "ms"),
+        ]
+    })
+}
+
+const DRIPS: usize = 2_000;
+
+/// A body of single bytes, each in the read buffer of its connection, as an HTTP/1 server has them.
+fn drips() -> impl Body<Data = Bytes, Error = io::Error> + Unpin {
+    let drip = || Bytes::from(vec![b'x'; 8 << 10]).split_to(1);
+    StreamBody::new(stream::iter((0..DRIPS).map(move |_| Ok(Frame::data(drip())))))
+}
+
+/// Drops a value. Returns how much memory that frees.
+fn freed<T>(value: T) -> f64 {
+    -allocation_counter::measure(|| drop(value)).bytes_current as f64
+}
+
+fn kept_drips() -> Vec<Figure> {
+    let memory = ReplayMemory::new(64 << 20);
+    let body = ReplayBody::bounded(drips(), 1 << 20, &memory);
+    let attempt = body.again().expect("a copy");
+    let read = attempt.collect().now_or_never().expect("all is there");
+    drop(read);
+    let charged = memory.used() as f64;
+    let is_kept = body.unreplayable().is_none();
+    vec![
+        ("bytes of data", DRIPS as f64, ""),
+        ("kept for another attempt", f64::from(u8::from(is_kept)), ""),
+        ("bytes charged", charged, ""),
+        ("bytes held", freed(body), ""),
+    ]
+}
+
+fn peeked_drips() -> Vec<Figure> {
+    let service =
+        tower::service_fn(async |_: Request<ReplayBody<Empty<Bytes>>>| Ok::<_, io::Error>(Response::new(drips())));
+    let fleet = Fleet::builder().backend(Backend::new("a", service)).build().expect("a valid fleet");
+    let commit = CommitPoint::prelude(64 << 10, |data| match data.len() {
+        ..DRIPS => Decision::Wait,
+        _ => Decision::Accept,
+    });
+    let door = FailoverLayer::builder().commit(commit).build().expect("valid settings").layer(fleet);
+    let response = paused(async || door.oneshot(Request::new(Empty::new())).await.expect("a response"));
+    vec![("bytes of data", DRIPS as f64, ""), ("bytes held", freed(response), "")]
 }
 
 /// The requests of one thread.
