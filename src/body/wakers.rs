@@ -6,6 +6,8 @@ use std::{
     task::{Wake, Waker},
 };
 
+use crate::foreign;
+
 /// The wakers of all readers that wait for one source.
 ///
 /// The source keeps the waker of its last poll only, which would be that of one reader. That reader may be slow or
@@ -39,6 +41,8 @@ impl ReaderWakers {
     /// Adds the waker of a reader, and returns the one that it replaces.
     #[must_use = "to be dropped when no lock is held"]
     pub(super) fn register(&self, reader: u64, waker: &Waker) -> Option<Waker> {
+        // Cloned outside of the lock: a waker may be any code.
+        let waker = waker.clone();
         self.lock().register(reader, waker)
     }
 
@@ -46,6 +50,7 @@ impl ReaderWakers {
     /// poll.
     #[must_use = "to be dropped when no lock is held"]
     pub(super) fn arm(&self, reader: u64, waker: &Waker) -> Option<Waker> {
+        let waker = waker.clone();
         let mut waiting = self.lock();
         waiting.woken = false;
         waiting.register(reader, waker)
@@ -70,18 +75,18 @@ impl ReaderWakers {
     }
 
     fn lock(&self) -> MutexGuard<'_, Waiting> {
-        // A panic cannot leave the list half changed: a waker that panics in its `clone` was not stored.
+        // No foreign code runs under the lock.
         self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl Waiting {
-    fn register(&mut self, reader: u64, waker: &Waker) -> Option<Waker> {
+    fn register(&mut self, reader: u64, waker: Waker) -> Option<Waker> {
         let mut all = self.first.iter_mut().chain(&mut self.rest);
         if let Some((_, known)) = all.find(|(id, _)| *id == reader) {
-            return (!known.will_wake(waker)).then(|| mem::replace(known, waker.clone()));
+            return Some(mem::replace(known, waker));
         }
-        let new = (reader, waker.clone());
+        let new = (reader, waker);
         match self.first {
             None => self.first = Some(new),
             Some(_) => self.rest.push(new),
@@ -105,7 +110,8 @@ impl Waiting {
 impl Wakeups {
     pub(super) fn wake(self) {
         for (_, waker) in self.first.into_iter().chain(self.rest) {
-            waker.wake();
+            // A waker that panics must not keep the other readers from being woken.
+            foreign::run(|| waker.wake());
         }
     }
 }

@@ -112,7 +112,7 @@ impl FleetCore {
     fn wake(&self, Wakes { all, some }: Wakes) {
         if all {
             self.waiters.wake_all();
-        } else {
+        } else if some > 0 {
             self.waiters.wake_first(some);
         }
     }
