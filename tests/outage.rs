@@ -486,3 +486,89 @@ async fn losers_that_panic_in_drop_do_not_lose_the_winner() {
         assert!(fleet.snapshot().iter().all(|backend| backend.in_flight == 0));
     }
 }
+
+// C1, C51: issue 11.3. A backend that failed to become ready once is considered again while the request waits.
+#[tokio::test(start_paused = true)]
+async fn a_backend_that_failed_to_become_ready_is_considered_again() {
+    for waits_in_door in [false, true] {
+        let (fleet, [a, b]) = fleet(circuit().consecutive(9), [("a", 0), ("b", 0)]);
+        a.set_readiness(Readiness::Error);
+        b.set_readiness(Readiness::Pending);
+        let layer = failover(Mode::Race).deadline(secs(30));
+        let layer = if waits_in_door { layer } else { layer.ready_within(Duration::from_millis(1)) };
+        let mut door = door(layer, &fleet);
+        let request = tokio::spawn(async move { door.ready().await.unwrap().call(()).await });
+        sleep(Duration::from_millis(100)).await;
+        a.set_readiness(Readiness::Ready);
+        let answer = timeout(secs(2), request).await.expect("it waits for b only").unwrap();
+        assert_eq!(answer.unwrap(), "a");
+    }
+}
+
+// C8, C40: issue 11.2
+#[tokio::test(start_paused = true)]
+async fn a_spare_that_is_not_ready_does_not_keep_another_from_being_probed() {
+    let (fleet, [_main, slow, good]) = fleet(circuit(), [("main", 1), ("slow", 0), ("good", 0)]);
+    slow.set_readiness(Readiness::Pending);
+    ["slow", "good"].into_iter().for_each(|name| fleet.switch(name).unwrap().trip());
+    advance(secs(1)).await;
+    let door = BalanceLayer::round_robin().layer(fleet.clone());
+    assert_eq!(door.clone().oneshot(()).await.unwrap(), "good");
+    assert_eq!((good.calls(), fleet.switch("good").unwrap().state()), (1, CircuitState::Closed));
+}
+
+// C1, C51, C57: issue 11.3. In a fleet that is too large for one poll, and whose backends wake the door all the time.
+#[tokio::test(start_paused = true)]
+async fn ready_within_holds_in_a_large_fleet() {
+    #[derive(Clone)]
+    struct Restless;
+
+    impl Service<()> for Restless {
+        type Response = ();
+        type Error = Infallible;
+        type Future = std::future::Ready<Result<(), Infallible>>;
+
+        fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+            cx.waker().wake_by_ref();
+            Poll::Pending
+        }
+
+        fn call(&mut self, (): ()) -> Self::Future {
+            unreachable!("it is never ready")
+        }
+    }
+
+    let fleet = Fleet::plain().backends((0..1_000).map(|index| Backend::new(format!("b{index}"), Restless)));
+    let fleet = fleet.build().unwrap();
+    let mut door = failover(Mode::Race).ready_within(secs(1)).build().unwrap().layer(fleet);
+    let mut polls = 0;
+    std::future::poll_fn(|cx| {
+        polls += 1;
+        assert!(polls < 100_000, "it does not end");
+        if polls % 100 == 0 {
+            // Time stands still while a task is busy.
+            let _ = pin!(advance(Duration::from_millis(10))).poll(cx);
+        }
+        door.poll_ready(cx)
+    })
+    .await
+    .unwrap();
+}
+
+// C57: issue 11.6. In lower tiers too: an attempt goes on where the one before it was found.
+#[tokio::test(start_paused = true)]
+async fn attempts_in_a_large_lower_tier_cost_no_more_than_in_the_first() {
+    for mode in [Mode::Race, Mode::Sequential] {
+        let polls = Arc::new((AtomicUsize::new(0), AtomicBool::new(false)));
+        let backends = (0..LARGE).map(|index| {
+            let one =
+                One { does: Large::FailsCalls, shared: Arc::clone(&polls), is_spared: false, wakers: Arc::default() };
+            Backend::new(format!("b{index}"), one).priority(i32::from(index == 0))
+        });
+        let fleet = Fleet::plain().backends(backends).build().unwrap();
+        let failover = failover(mode).build().unwrap().layer(fleet);
+        let (error, most, _) = work(failover.oneshot(()), &polls).await;
+        let attempts = error.unwrap_err().ledger().attempts().len();
+        assert!((LARGE..LARGE + 2).contains(&attempts) && most <= 300, "{attempts} attempts, {most} in one poll");
+    }
+}

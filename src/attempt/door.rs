@@ -15,13 +15,13 @@ use super::{
     ready::{Ready, Refusal},
     scan::OnPanic,
     search::ReadySearch,
+    state::REFUSED_FOR,
 };
 use crate::{
     fleet::FleetInner,
     foreign,
     pick::Strategy,
     shard::{SLOTS, slot},
-    time::Moment,
 };
 
 /// The part that all doors have: it finds a ready backend, and holds its instance for the next call. `X` is what the
@@ -43,8 +43,8 @@ enum Held<S, C> {
     Nothing,
     /// The instance for the next call.
     Ready(Ready<S, C>),
-    /// It is ready without an instance: the call searches. At this moment these backends failed to become ready.
-    Deferred(Moment, Vec<Refusal>),
+    /// It is ready without an instance: the call searches. These backends failed to become ready.
+    Deferred(Vec<Refusal>),
 }
 
 /// One per slot, made when a clone needs it.
@@ -124,14 +124,14 @@ where
         let was_ready = match &self.held {
             Held::Nothing => false,
             Held::Ready(ready) if !ready.is_valid() => true,
-            Held::Ready(_) | Held::Deferred(..) => return Poll::Ready(()),
+            Held::Ready(_) | Held::Deferred(_) => return Poll::Ready(()),
         };
         if was_ready {
             self.held = Held::Nothing;
         }
         match self.search.poll::<Req>(cx, within, on_panic) {
             Poll::Ready(Ok(ready)) => self.held = Held::Ready(ready),
-            Poll::Ready(Err(not_ready)) => self.defer(not_ready.refusals),
+            Poll::Ready(Err(not_ready)) => self.held = Held::Deferred(not_ready.refusals),
             Poll::Pending if was_ready => self.stop(),
             Poll::Pending => return Poll::Pending,
         }
@@ -141,13 +141,7 @@ where
     /// Ends the search of `poll_ready`, and leaves it to the call.
     #[cold]
     pub(crate) fn stop(&mut self) {
-        let refusals = self.search.stop();
-        self.defer(refusals);
-    }
-
-    #[cold]
-    fn defer(&mut self, refusals: Vec<Refusal>) {
-        self.held = Held::Deferred(self.current().core.clock.now(), refusals);
+        self.held = Held::Deferred(self.search.stop_with_refusals());
     }
 
     /// Takes the instance for the call that begins now.
@@ -161,14 +155,15 @@ where
         match std::mem::replace(&mut self.held, Held::Nothing) {
             Held::Ready(ready) => Ok(ready),
             Held::Nothing => Err(self.search()),
-            Held::Deferred(at, refusals) => Err(self.search_without(at, refusals)),
+            Held::Deferred(refusals) => Err(self.search_without(refusals)),
         }
     }
 
     #[cold]
-    fn search_without(&self, at: Moment, refusals: Vec<Refusal>) -> ReadySearch<S, C, P, X> {
-        let mut search = self.search();
-        if !refusals.is_empty() && self.current().core.clock.now().since(at) < REFUSED_FOR {
+    fn search_without(&self, mut refusals: Vec<Refusal>) -> ReadySearch<S, C, P, X> {
+        let (mut search, now) = (self.search(), self.current().core.clock.now());
+        refusals.retain(|refusal| !now.reached(refusal.at.after(REFUSED_FOR)));
+        if !refusals.is_empty() {
             search.exclude(refusals);
         }
         search
@@ -180,9 +175,6 @@ where
         self.search.another()
     }
 }
-
-/// How long a failure to become ready counts for a call after it.
-const REFUSED_FOR: Duration = Duration::from_secs(1);
 
 /// A clone is not ready, even if the original is.
 impl<S, C, P, X> Clone for Door<S, C, P, X>

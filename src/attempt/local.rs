@@ -5,12 +5,14 @@ use std::{
     fmt,
     panic::{AssertUnwindSafe, catch_unwind},
     sync::{Arc, Mutex, PoisonError, Weak},
+    time::Duration,
 };
 
 use crate::{
-    fleet::{Candidates, FleetCore, FleetInner, Selection, Shard},
+    fleet::{Candidates, FleetCore, FleetInner, MemberInfo, Selection, Shard},
     foreign,
-    pick::{Pick, PickContext, Skipped, Strategy},
+    name::BackendId,
+    pick::{Pick, PickContext, Skip, Skipped, Strategy},
     rng::Rng,
     shard::slot,
     telemetry,
@@ -211,6 +213,34 @@ where
     #[inline]
     pub(super) fn shard(&self, row: u32, slot: usize) -> Option<Arc<Shard<S, C>>> {
         self.selection.shard(row, slot)
+    }
+
+    /// Returns whether a further attempt could use another backend than those in `skip` and `beside` now.
+    pub(crate) fn has_another(&self, skip: &Skip, beside: Option<BackendId>) -> bool {
+        let selection = &self.selection;
+        let mut rows = selection.rows().iter().chain(selection.probes_due()).map(|row| selection.info(*row).id);
+        // Usually the numbers alone decide.
+        selection.rows().len() > skip.len() + 1 || rows.any(|other| Some(other) != beside && !skip.contains(other))
+    }
+
+    /// Returns whether a further attempt could use another backend at some time: also one whose circuit is open now.
+    #[inline]
+    pub(crate) fn may_have_another(&self, skip: &Skip, beside: BackendId) -> bool {
+        let selection = &self.selection;
+        let is_other = |info: &Arc<MemberInfo>| info.id != beside && !skip.contains(info.id);
+        selection.backends() > skip.len() + 1 || (selection.backends() > 1 && selection.infos().any(is_other))
+    }
+
+    /// Returns the time until a backend may become eligible, if one does without a change from outside.
+    pub(crate) fn retry_after(&self) -> Option<Duration> {
+        let selection = &self.selection;
+        // A circuit has opened, and the transition is not published yet.
+        let unpublished = || {
+            let now = self.core.clock.now();
+            let due = selection.rows().iter().filter_map(|row| selection.info(*row).health.due());
+            due.min().map(|due| due.since(now))
+        };
+        self.core.retry_after().or_else(unpublished)
     }
 }
 

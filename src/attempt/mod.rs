@@ -23,6 +23,7 @@ mod search;
 mod state;
 mod timeout;
 mod timer;
+mod underway;
 mod wait;
 
 pub(crate) use self::{

@@ -43,6 +43,7 @@ pub(crate) struct Admitted<S: Send + Sync, C: Send + Sync> {
 /// A backend whose `poll_ready` failed. Holds nothing of the backend, which may be removed meanwhile.
 #[derive(Debug)]
 pub(crate) struct Refusal {
+    pub(crate) at: Moment,
     pub(crate) id: BackendId,
     pub(crate) name: BackendName,
     /// `None` if it panicked.
@@ -51,7 +52,8 @@ pub(crate) struct Refusal {
 
 impl Refusal {
     pub(super) fn new<S, C>(shard: &Shard<S, C>, error: Option<BoxError>) -> Self {
-        Self { id: shard.info().id, name: shard.name.clone(), error }
+        let info = shard.info();
+        Self { at: info.clock.now(), id: info.id, name: shard.name.clone(), error }
     }
 }
 

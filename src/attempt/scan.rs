@@ -75,6 +75,8 @@ enum Stage {
     Preferred,
     Probes {
         next: usize,
+        /// Whether circuits of lower tiers are probed too, if that is known.
+        may_leave: Option<bool>,
     },
     Picks {
         made: usize,
@@ -107,6 +109,13 @@ impl Scan {
             *self = Self { version, avoids, is_sweep: !is_new, stage: Stage::Pending { rest: pending } };
         }
         is_new
+    }
+
+    /// Goes on for another attempt of the same request: from its position, except that the strategy picks anew.
+    pub(super) fn go_on(&mut self) {
+        if let Stage::Picks { made } = &mut self.stage {
+            *made = 0;
+        }
     }
 
     /// Begins from the start with the next poll.
@@ -145,21 +154,22 @@ impl Scan {
                     let may_poll = |id: &BackendId| !wanted.spent.contains(*id) && !polled.contains(*id);
                     let row = wanted.prefer.filter(may_poll).and_then(|id| selection.eligible_row(id));
                     let next = match wanted.scope {
-                        Scope::ServingTier => Stage::Probes { next: 0 },
+                        Scope::ServingTier => Stage::Probes { next: 0, may_leave: None },
                         Scope::AllTiers => Stage::Picks { made: 0 },
                     };
                     (row.map(regular), next)
                 }
-                Stage::Probes { next } => match probes_due.get(next) {
+                Stage::Probes { next, mut may_leave } => match probes_due.get(next) {
                     None => (None, Stage::Picks { made: 0 }),
                     Some(row) => {
-                        let info = selection.info(*row);
                         // The circuit of a spare backend is probed too, so that it is closed before the backend is
-                        // needed; but only by a few of the requests.
+                        // needed; but only by a few of the requests. Such a request polls the spares until one is
+                        // ready, so that one that is not does not keep the others from being probed.
                         let may_probe = is_free(*row)
-                            && info.may_probe()
-                            && (selection.is_in_serving_tier(*row) || local.core.take_spare_turn());
-                        (may_probe.then(|| probe(*row)), Stage::Probes { next: next + 1 })
+                            && selection.info(*row).may_probe()
+                            && (selection.is_in_serving_tier(*row)
+                                || *may_leave.get_or_insert_with(|| local.core.take_spare_turn()));
+                        (may_probe.then(|| probe(*row)), Stage::Probes { next: next + 1, may_leave })
                     }
                 },
                 Stage::Picks { made } if made < MAX_PICKS && made < tier.len() => {

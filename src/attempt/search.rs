@@ -14,12 +14,12 @@ use super::{
     local::Local,
     ready::{Found, NotReady, Ready, Refusal, Unready},
     scan::{OnPanic, Scope, Wanted},
-    state::{RecordPanic, Scanned, SearchState, Underway},
+    state::{Scanned, SearchState},
+    underway::{RecordPanic, Underway},
     wait::Wait,
 };
 use crate::{
     fleet::MemberInfo,
-    name::BackendId,
     pick::{Prefix, SKIP_NONE, Skip, Strategy},
     rng::Rng,
     shard::slot,
@@ -109,7 +109,9 @@ where
         let wanted = Wanted { scope, spent, prefix, avoid: None, prefer: None, on_panic, within };
         let mut refusals = Vec::new();
         let found = self.search(cx, wanted, &mut refusals, first);
-        if let Some(underway) = &mut self.underway {
+        if found.is_ready() {
+            self.underway = None;
+        } else if let Some(underway) = &mut self.underway {
             underway.state.refusals = mem::take(&mut refusals);
         }
         found.map_err(|why| Box::new(NotReady { why, refusals }))
@@ -117,6 +119,9 @@ where
 
     /// Polls for an instance for a further attempt, in all tiers. The backends that failed to become ready meanwhile
     /// are added to the `refusals`.
+    ///
+    /// The search goes on until it is stopped: the next attempt continues from its position, with its pending
+    /// instances.
     pub(crate) fn poll_further<Req>(
         &mut self,
         cx: &mut Context<'_>,
@@ -127,6 +132,10 @@ where
         S: Service<Req>,
         S::Error: Into<BoxError>,
     {
+        if let Some(Underway { state, .. }) = self.underway.as_deref_mut() {
+            // An attempt that may return to a backend considers all of them again.
+            if wanted.avoid.is_some() || wanted.prefer.is_some() { state.scan_again() } else { state.go_on() }
+        }
         self.search(cx, wanted, refusals, None)
     }
 
@@ -151,32 +160,36 @@ where
         Self::new(Arc::clone(&self.local))
     }
 
-    /// Excludes backends that have just failed to become ready from the next search.
+    /// Excludes backends that have failed to become ready a moment ago from the next search.
     #[cold]
     pub(crate) fn exclude(&mut self, refusals: Vec<Refusal>) {
-        self.underway.get_or_insert_default().state.exclude(refusals);
+        let state = &mut self.underway.get_or_insert_default().state;
+        refusals.into_iter().for_each(|refusal| state.exclude(refusal));
     }
 
-    /// Ends the search: drops the pending instances, since no task waits for them any more. Returns the backends that
-    /// failed to become ready.
-    pub(crate) fn stop(&mut self) -> Vec<Refusal> {
+    /// Ends the search.
+    pub(crate) fn stop(&mut self) {
+        self.underway = None;
+    }
+
+    /// Ends the search. Returns the backends that failed to become ready.
+    pub(crate) fn stop_with_refusals(&mut self) -> Vec<Refusal> {
         self.underway.take().map(|mut underway| mem::take(&mut underway.state.refusals)).unwrap_or_default()
     }
 
-    /// Returns whether a further attempt could use another backend than those in `skip` and `beside` now.
-    pub(crate) fn has_another(&self, skip: &Skip, beside: Option<BackendId>) -> bool {
-        let selection = &self.local.selection;
-        let mut rows = selection.rows().iter().chain(selection.probes_due()).map(|row| selection.info(*row).id);
-        // Usually the numbers alone decide.
-        selection.rows().len() > skip.len() + 1 || rows.any(|other| Some(other) != beside && !skip.contains(other))
+    /// Drops the pending instances: no task waits for them any more.
+    pub(crate) fn drop_pending(&mut self) {
+        if let Some(underway) = &mut self.underway {
+            underway.state.drop_pending();
+            underway.wait = None;
+        }
     }
 
-    /// Returns whether a further attempt could use another backend at some time: also one whose circuit is open now.
-    #[inline]
-    pub(crate) fn may_have_another(&self, skip: &Skip, beside: BackendId) -> bool {
-        let selection = &self.local.selection;
-        let is_other = |info: &Arc<MemberInfo>| info.id != beside && !skip.contains(info.id);
-        selection.backends() > skip.len() + 1 || (selection.backends() > 1 && selection.infos().any(is_other))
+    /// Considers all backends again with the next poll.
+    pub(crate) fn scan_again(&mut self) {
+        if let Some(underway) = &mut self.underway {
+            underway.state.scan_again();
+        }
     }
 
     /// Searches for a request whose first pick, with its result in `first`, was not ready.
@@ -193,11 +206,14 @@ where
         S::Error: Into<BoxError>,
     {
         let mut underway = self.underway.take().unwrap_or_default();
-        let Underway { state, wait } = &mut *underway;
+        let Underway { state, since, wait } = &mut *underway;
         if let Some(wait) = wait {
             wait.unregister();
         }
         self.renew();
+        let now = self.local.core.clock.now();
+        let ends = wanted.within.map(|within| since.get_or_insert(now).after(within));
+        state.forgive(now);
         let mut first = first.and_then(|(instance, polled)| state.accept(instance, polled));
         for _ in 0..MAX_ROUNDS {
             let scanned = match first.take() {
@@ -207,8 +223,16 @@ where
             refusals.append(&mut state.refusals);
             match scanned {
                 Scanned::Ready(ready) => {
-                    wait.as_mut().filter(|_| ready.is_probe).map(Wait::used);
+                    if let Some(mut wait) = wait.take()
+                        && ready.is_probe
+                    {
+                        wait.used();
+                    }
+                    self.underway = Some(underway);
                     return Poll::Ready(Ok(ready));
+                }
+                _ if state.is_pending() && ends.is_some_and(|ends| now.reached(ends)) => {
+                    return Poll::Ready(Err(Unready::OutOfTime));
                 }
                 Scanned::Unfinished => break,
                 Scanned::Nothing => {}
@@ -216,12 +240,8 @@ where
             let version = self.local.selection.version;
             // Registers the waker before it reads the version again, so that no change in between is missed.
             let must_repeat = if state.is_pending() {
-                let now = self.local.core.clock.now();
-                let wait = wait.get_or_insert_with(|| Wait::new(&self.local.core, now));
-                if wait.is_over(now, wanted.within) {
-                    return Poll::Ready(Err(Unready::OutOfTime));
-                }
-                wait.register(cx, &self.local.core, now, wanted.within)
+                let wait = wait.get_or_insert_with(|| Wait::new(&self.local.core));
+                wait.register(cx, &self.local.core, now, [ends, state.forgives_at()])
             } else {
                 // A tier is not left because its backends fail to become ready.
                 (wanted.scope == Scope::AllTiers || refusals.is_empty()) && self.misses(state, wanted.spent)
@@ -265,20 +285,8 @@ where
         match self.local.selection.backends() {
             0 => Unready::NoBackends,
             _ if any_refused => Unready::Refused,
-            backends => Unready::NoneAvailable(backends, self.retry_after()),
+            backends => Unready::NoneAvailable(backends, self.local.retry_after()),
         }
-    }
-
-    /// Returns the time until a backend may become eligible, if one does without a change from outside.
-    pub(crate) fn retry_after(&self) -> Option<Duration> {
-        let selection = &self.local.selection;
-        // A circuit has opened, and the transition is not published yet.
-        let unpublished = || {
-            let now = self.local.core.clock.now();
-            let due = selection.rows().iter().filter_map(|row| selection.info(*row).health.due());
-            due.min().map(|due| due.since(now))
-        };
-        self.local.core.retry_after().or_else(unpublished)
     }
 }
 

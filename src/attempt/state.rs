@@ -6,6 +6,7 @@ use std::{
     panic::{AssertUnwindSafe, catch_unwind, resume_unwind},
     sync::{Arc, atomic::Ordering},
     task::{Context, Poll, Waker},
+    time::Duration,
 };
 
 use tower::BoxError;
@@ -15,7 +16,7 @@ use super::{
     local::Local,
     ready::{Pending, Ready, Refusal},
     scan::{OnPanic, Scan, Visit, Wanted},
-    wait::{Wait, Wakeups},
+    wait::Wakeups,
 };
 use crate::{
     fleet::Shard,
@@ -25,14 +26,11 @@ use crate::{
     pick::{Skip, Strategy},
     rng::Rng,
     shard::slot,
+    time::Moment,
 };
 
-/// A search that is under way.
-pub(super) struct Underway<S, C> {
-    pub(super) state: SearchState<S, C>,
-    /// `Some` once all backends were pending.
-    pub(super) wait: Option<Wait>,
-}
+/// How long a backend that failed to become ready is not polled again by the same request or door.
+pub(super) const REFUSED_FOR: Duration = Duration::from_secs(1);
 
 /// The state of one search between its polls.
 pub(super) struct SearchState<S, C> {
@@ -41,7 +39,10 @@ pub(super) struct SearchState<S, C> {
     polled: Skip,
     /// Those in `polled` that were not eligible when it was their turn. The next scan considers them again.
     ineligible: Vec<BackendId>,
+    /// Those in `polled` that failed to become ready, in order.
+    refused: VecDeque<(Moment, BackendId)>,
     pending: VecDeque<Pending<S, C>>,
+    /// Not yet reported.
     pub(super) refusals: Vec<Refusal>,
     /// For a fleet that is too large for one poll.
     wakeups: Option<Arc<Wakeups>>,
@@ -64,6 +65,7 @@ impl<S, C> Default for SearchState<S, C> {
             scan: Scan::new(),
             polled: Skip::default(),
             ineligible: Vec::new(),
+            refused: VecDeque::new(),
             pending: VecDeque::new(),
             refusals: Vec::new(),
             wakeups: None,
@@ -93,15 +95,47 @@ where
         self.polled.contains(id) && !self.ineligible.contains(&id)
     }
 
+    /// Goes on for another attempt of the same request.
+    pub(super) fn go_on(&mut self) {
+        self.scan.go_on();
+    }
+
     /// Scans all backends again with the next poll.
     pub(super) fn scan_again(&mut self) {
         self.scan.reset();
     }
 
-    /// Excludes backends that have just failed to become ready.
-    pub(super) fn exclude(&mut self, refusals: Vec<Refusal>) {
-        refusals.iter().for_each(|refusal| self.polled.insert(refusal.id));
-        self.refusals.extend(refusals);
+    /// Excludes a backend that has just failed to become ready.
+    pub(super) fn exclude(&mut self, refusal: Refusal) {
+        self.polled.insert(refusal.id);
+        self.refused.push_back((refusal.at, refusal.id));
+        self.refusals.push(refusal);
+    }
+
+    /// Considers the backends again that failed to become ready some time ago.
+    pub(super) fn forgive(&mut self, now: Moment) {
+        while let Some((at, id)) = self.refused.front().copied()
+            && now.reached(at.after(REFUSED_FOR))
+        {
+            self.refused.pop_front();
+            self.polled.remove(id);
+            self.scan.reset();
+        }
+    }
+
+    /// Returns when the next backend is considered again.
+    pub(super) fn forgives_at(&self) -> Option<Moment> {
+        self.refused.front().map(|(at, _)| at.after(REFUSED_FOR))
+    }
+
+    /// Drops the pending instances: no task waits for them any more.
+    pub(super) fn drop_pending(&mut self) {
+        if self.pending.is_empty() {
+            return;
+        }
+        self.pending.iter().for_each(|pending| self.polled.remove(pending.id));
+        foreign::discard(mem::take(&mut self.pending));
+        self.scan.reset();
     }
 
     /// Polls instances until one is ready, up to `MAX_POLLS`.
@@ -186,9 +220,9 @@ where
         X: Clone,
     {
         let info = local.selection.info(row);
-        self.polled.insert(info.id);
         let may_poll = if is_probe { info.may_probe() } else { info.health.is_eligible() };
         let Some(shard) = local.shard(row, slot()).filter(|_| may_poll) else {
+            self.polled.insert(info.id);
             self.ineligible.push(info.id);
             return None;
         };
@@ -214,7 +248,7 @@ where
                 if on_panic == OnPanic::Resume && !instance.is_probe {
                     resume_unwind(panic);
                 }
-                self.refusals.push(Refusal::new(&instance.shard, None));
+                self.exclude(Refusal::new(&instance.shard, None));
                 None
             }
         }
@@ -226,10 +260,14 @@ where
         instance: Ready<S, C>,
         polled: Poll<Result<(), E>>,
     ) -> Option<Ready<S, C>> {
-        self.polled.insert(instance.shard.info().id);
+        let id = instance.shard.info().id;
         match polled {
-            Poll::Ready(Ok(())) => Some(instance),
+            Poll::Ready(Ok(())) => {
+                self.polled.remove(id);
+                Some(instance)
+            }
             Poll::Pending => {
+                self.polled.insert(id);
                 self.pending.push_back(instance.into());
                 None
             }
@@ -237,7 +275,7 @@ where
                 let error = error.into();
                 let failure = inspect(&*error).failure().copied().unwrap_or(FailureKind::Other.into());
                 record(&instance.shard, &failure.into());
-                self.refusals.push(Refusal::new(&instance.shard, Some(error)));
+                self.exclude(Refusal::new(&instance.shard, Some(error)));
                 None
             }
         }
@@ -246,7 +284,7 @@ where
 
 /// Records that a backend failed to become ready: as a call that failed. If it was to be probed, its circuit opens
 /// again; otherwise every request would poll it.
-fn record<S, C>(shard: &Arc<Shard<S, C>>, outcome: &Outcome)
+pub(super) fn record<S, C>(shard: &Arc<Shard<S, C>>, outcome: &Outcome)
 where
     S: Send + Sync + 'static,
     C: Send + Sync + 'static,
@@ -254,35 +292,6 @@ where
     let info = shard.info();
     if let Ok(ticket) = info.admit(|| info.clock.now()) {
         Guard::begin(Arc::clone(shard), ticket).outcome(outcome);
-    }
-}
-
-impl<S, C> Default for Underway<S, C> {
-    fn default() -> Self {
-        Self { state: SearchState::default(), wait: None }
-    }
-}
-
-/// While the `poll_ready` of a backend unwinds, records its panic and excludes it from the search. Costs nothing if there
-/// is no panic.
-pub(super) struct RecordPanic<'a, S, C>
-where
-    S: Clone + Send + Sync + 'static,
-    C: Clone + Send + Sync + 'static,
-{
-    pub(super) shard: &'a Arc<Shard<S, C>>,
-    pub(super) underway: &'a mut Option<Box<Underway<S, C>>>,
-}
-
-impl<S, C> Drop for RecordPanic<'_, S, C>
-where
-    S: Clone + Send + Sync + 'static,
-    C: Clone + Send + Sync + 'static,
-{
-    #[cold]
-    fn drop(&mut self) {
-        record(self.shard, &FailureKind::Panic.into());
-        self.underway.get_or_insert_default().state.exclude(vec![Refusal::new(self.shard, None)]);
     }
 }
 

@@ -30,8 +30,7 @@ pub enum TimeLimit {
     /// The timeout of each attempt of a failover:
     /// [`FailoverBuilder::timeout`](crate::failover::FailoverBuilder::timeout).
     Attempt,
-    /// The attempt's share of the deadline of a request, or of the bound of a race. Does not count as a failure of the
-    /// backend.
+    /// The attempt's share of the deadline of a request. Does not count as a failure of the backend.
     Request,
 }
 

@@ -17,7 +17,6 @@ use crate::{fleet::FleetCore, time::Moment, wake::Waiter};
 
 /// The wait of a search while all backends are pending.
 pub(super) struct Wait {
-    since: Moment,
     /// Woken by the changes of the fleet that concern the search.
     waiter: Waiter,
     /// Ends when the search must check by itself, or is over. Boxed, since `poll_ready` does not pin the service.
@@ -25,13 +24,8 @@ pub(super) struct Wait {
 }
 
 impl Wait {
-    pub(super) fn new(core: &FleetCore, now: Moment) -> Self {
-        Self { since: now, waiter: core.add_waker(), timer: None }
-    }
-
-    /// Returns whether it has taken as long as it may.
-    pub(super) fn is_over(&self, now: Moment, within: Option<Duration>) -> bool {
-        within.is_some_and(|within| now.reached(self.since.after(within)))
+    pub(super) fn new(core: &FleetCore) -> Self {
+        Self { waiter: core.add_waker(), timer: None }
     }
 
     /// Takes out the waker, so that changes made by the search itself do not wake its task.
@@ -45,18 +39,18 @@ impl Wait {
         self.waiter.used();
     }
 
-    /// Registers the task for the next change or deadline of the fleet, and for the end of the wait. Returns whether
+    /// Registers the task for the next change or deadline of the fleet, and for the first of the `ends`. Returns whether
     /// one of these is reached now.
     pub(super) fn register(
         &mut self,
         cx: &mut Context<'_>,
         core: &FleetCore,
         now: Moment,
-        within: Option<Duration>,
+        ends: [Option<Moment>; 2],
     ) -> bool {
-        let rest = within.map(|within| self.since.after(within).since(now));
+        let ends = ends.into_iter().flatten().map(|end| end.since(now));
         self.waiter.register(cx.waker());
-        self.timer = core.checks_after(&self.waiter).into_iter().chain(rest).min().map(|wait| {
+        self.timer = core.checks_after(&self.waiter).into_iter().chain(ends).min().map(|wait| {
             // At least 1 ms: a backend that is due but not ready must not be polled in a busy loop.
             Box::pin(tokio::time::sleep(wait.max(Duration::from_millis(1))))
         });

@@ -10,6 +10,7 @@ use std::{
 use tokio::time::Instant;
 
 use super::ReplayError;
+use crate::foreign;
 
 /// The upload of a request body by one attempt: how long the attempt has waited for the caller.
 ///
@@ -70,13 +71,19 @@ impl Upload {
 
     /// Returns the waits so far if none is running. Otherwise `None`, and the task is woken when it ends.
     pub(crate) fn poll_waited(&self, cx: &mut Context<'_>) -> Option<Duration> {
+        let waker = cx.waker().clone();
         let mut state = self.0.lock();
         if state.waiting == 0 {
             return Some(state.waited);
         }
-        if !state.watchers.iter().any(|watcher| watcher.will_wake(cx.waker())) {
-            state.watchers.push(cx.waker().clone());
+        if state.watchers.iter().any(|watcher| watcher.will_wake(&waker)) {
+            return None;
         }
+        // One task watches an attempt. A combinator may poll it with another waker each time.
+        let dropped = (state.watchers.len() >= MAX_WATCHERS).then(|| state.watchers.remove(0));
+        state.watchers.push(waker);
+        drop(state);
+        foreign::discard(dropped);
         None
     }
 
@@ -202,8 +209,15 @@ impl Drop for RunningUpload {
             request
         };
         drop(request);
-        watchers.into_iter().for_each(Waker::wake);
+        wake_all(watchers);
     }
+}
+
+const MAX_WATCHERS: usize = 8;
+
+/// Wakes tasks, outside of any lock. A waker that panics must not keep the others from being woken.
+pub(super) fn wake_all(wakers: impl IntoIterator<Item = Waker>) {
+    wakers.into_iter().for_each(|waker| foreign::run(|| waker.wake()));
 }
 
 impl fmt::Debug for Upload {

@@ -11,7 +11,7 @@ use tokio::time::{Instant, Sleep, sleep_until};
 
 use super::{
     ReplayError,
-    upload::{Shared, Upload},
+    upload::{Shared, Upload, wake_all},
 };
 
 /// The reader's side of an [`Upload`]. On drop, its attempt does not wait any more.
@@ -108,7 +108,7 @@ impl Uploading {
 
     fn stop(&self) {
         let watchers = self.upload.0.lock().stop_reading();
-        watchers.into_iter().for_each(Waker::wake);
+        wake_all(watchers);
     }
 }
 
@@ -137,8 +137,6 @@ impl Wake for Shared {
             state.is_woken = true;
             (state.reader.take(), state.stop_reading())
         };
-        for waker in reader.into_iter().chain(watchers) {
-            waker.wake();
-        }
+        wake_all(reader.into_iter().chain(watchers));
     }
 }

@@ -6,7 +6,7 @@ use std::{
     task::{Wake, Waker},
 };
 
-use crate::foreign;
+use super::upload::wake_all;
 
 /// The wakers of all readers that wait for one source.
 ///
@@ -109,10 +109,7 @@ impl Waiting {
 
 impl Wakeups {
     pub(super) fn wake(self) {
-        for (_, waker) in self.first.into_iter().chain(self.rest) {
-            // A waker that panics must not keep the other readers from being woken.
-            foreign::run(|| waker.wake());
-        }
+        wake_all(self.first.into_iter().chain(self.rest).map(|(_, waker)| waker));
     }
 }
 

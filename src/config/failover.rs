@@ -23,6 +23,7 @@ use crate::{
 pub(super) struct Section {
     mode: Option<Mode>,
     race_bound: Option<Span>,
+    race_width: Option<u32>,
     timeout: Option<Span>,
     deadline: Option<Span>,
     ready_within: Option<Span>,
@@ -126,6 +127,9 @@ impl Section {
         // 0 means the default.
         if let Some(Span(bound)) = self.race_bound.filter(|Span(bound)| !bound.is_zero()) {
             builder = builder.race_bound(bound);
+        }
+        if let Some(width) = self.race_width {
+            builder = builder.race_width(width);
         }
         if let Some(Span(deadline)) = self.deadline {
             builder = builder.deadline(deadline);

@@ -83,6 +83,7 @@
 //! | key | value | default |
 //! |---|---|---|
 //! | `mode` | `"race"`, `"sequential"`, or `{ hedged = "20ms" }` | that of the `strategy` or `preset`, else `"race"` |
+//! | `race_width` | number of attempts of a race that run at a time | 16 |
 //! | `race_bound` | duration of a race; 0 is the default | 5 s |
 //! | `timeout` | duration of one attempt, for backends without a `timeout` of their own | 60 s |
 //! | `deadline` | duration of the whole request | none |

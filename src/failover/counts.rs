@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use super::{Attempted, settings::Settings};
+use super::{Attempted, Ending, settings::Settings};
 use crate::{
     name::BackendId,
     pick::{Prefix, Skip},
@@ -25,14 +25,18 @@ pub(super) struct AttemptCounts {
 }
 
 impl AttemptCounts {
-    pub(super) fn count(&mut self, entries: &[Attempted], settings: &Settings, is_racing: bool) {
-        if is_racing && self.primary.is_none() {
+    /// Returns whether a race has begun, so that backends are free that were not before.
+    pub(super) fn count(&mut self, entries: &[Attempted], settings: &Settings, is_racing: bool) -> bool {
+        let begins_race = is_racing && self.primary.is_none();
+        if begins_race {
             // A race gives each backend one attempt. The primary, whose failure started it, has a second one there.
             self.primary = entries.last().map(|entry| entry.id);
             (self.counted, self.per_backend, self.spent) = (0, HashMap::new(), Skip::default());
             self.prefix = Prefix::default();
         }
-        for entry in &entries[self.counted..] {
+        // A backend that failed to become ready was not called. The search leaves it out for some time.
+        let called = |entry: &&Attempted| !matches!(entry.ending, Ending::NotReady { .. });
+        for entry in entries[self.counted..].iter().filter(called) {
             let count = self.per_backend.entry(entry.id).or_default();
             *count += 1;
             let max = match is_racing {
@@ -45,5 +49,6 @@ impl AttemptCounts {
             }
         }
         self.counted = entries.len();
+        begins_race
     }
 }

@@ -14,7 +14,7 @@
 //!
 //! | [`Mode`] | further attempts |
 //! |---|---|
-//! | [`Race`](Mode::Race), the default | after the first trip, at all eligible backends in parallel, primary included |
+//! | [`Race`](Mode::Race), the default | after the first trip, at up to 16 eligible backends in parallel, primary included |
 //! | [`Sequential`](Mode::Sequential) | one after the other, each when the one before has tripped |
 //! | [`Hedged`](Mode::Hedged) | one more after each delay, or when an attempt trips |
 //!

@@ -157,7 +157,9 @@ where
 
     pub(super) fn count(&mut self) -> &AttemptCounts {
         let counts = self.counts.get_or_insert_default();
-        counts.count(self.ledger.attempts(), &self.search.local().extra.settings, self.plan.is_racing);
+        if counts.count(self.ledger.attempts(), &self.search.local().extra.settings, self.plan.is_racing) {
+            self.search.scan_again();
+        }
         counts
     }
 
@@ -174,9 +176,9 @@ where
         let spent = counts.map_or(&SKIP_NONE, |counts| &counts.spent);
         if repeats && made + 1 < attempts {
             FollowUp::Now
-        } else if !self.search.may_have_another(spent, id) {
+        } else if !self.search.local().may_have_another(spent, id) {
             FollowUp::Never
-        } else if self.search.has_another(spent, Some(id)) {
+        } else if self.search.local().has_another(spent, Some(id)) {
             FollowUp::Now
         } else {
             FollowUp::Later
@@ -193,7 +195,7 @@ where
             let Some(ready) = ready!(self.poll_backend(cx)) else { return Poll::Ready(None) };
             if !self.plan.is_racing {
                 // Only a race still waits for the pending backends.
-                self.search.stop();
+                self.search.drop_pending();
             }
             let now = self.now();
             // In this order, so that a request that cannot be sent takes no token from the budget.
@@ -232,7 +234,7 @@ where
 
     /// Adds the backends that failed to become ready to the ledger.
     fn record_refusals(&mut self, refusals: Vec<Refusal>) {
-        for Refusal { id, name: backend, error } in refusals {
+        for Refusal { id, name: backend, error, .. } in refusals {
             let outcome = error.as_ref().map_or(FailureKind::Panic.into(), |error| inspect(&**error));
             let (ending, took) = (Ending::NotReady { outcome }, Duration::ZERO);
             self.ledger.entries.push(Attempted { backend, ending, took, id });

@@ -12,7 +12,7 @@ use crate::{
 ///
 /// | mode | backends in use | a request costs |
 /// |---|---|---|
-/// | [`Race`](Self::Race) | one, and all of them after a failure | up to one attempt per backend, the primary twice |
+/// | [`Race`](Self::Race) | one, and up to 16 of them at a time after a failure | up to one attempt per backend, the primary twice |
 /// | [`Sequential`](Self::Sequential) | one at a time | as many attempts as it takes |
 /// | [`Hedged`](Self::Hedged) | one, and more if it is slow | an extra attempt for each slow response |
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

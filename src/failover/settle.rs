@@ -29,7 +29,7 @@ where
 {
     /// Releases what is held for the request, before the caller gets the result. Returns the ledger.
     fn release(&mut self) -> Ledger {
-        drop(self.search.stop());
+        self.search.stop();
         let (kept, last) = (self.kept.take(), self.last.take());
         foreign::discard(kept);
         foreign::discard(last);
@@ -134,7 +134,7 @@ where
             has_same = last.is_some_and(|last| {
                 !counts.spent.contains(last) && self.search.local().selection.eligible_row(last).is_some()
             });
-            has_new = self.search.has_another(&counts.attempted, last);
+            has_new = self.search.local().has_another(&counts.attempted, last);
         }
         let trip = Trip { outcome, now, can_send, may_repeat, has_same, has_new };
         let stopped = self.plan.tripped(&self.search.local().extra.settings, &trip, &mut self.rng);
@@ -153,7 +153,7 @@ where
         if ledger.attempts().is_empty() {
             let kind = match self.search.local().selection.backends() {
                 0 => ErrorKind::NoBackends,
-                backends => ErrorKind::NoneAvailable { backends, retry_after: self.search.retry_after() },
+                backends => ErrorKind::NoneAvailable { backends, retry_after: self.search.local().retry_after() },
             };
             return Err(Error::new(kind, ledger));
         }

@@ -22,6 +22,7 @@ fn every_setting_takes_effect() {
         ("mode = \"race\"", "mode: Race"),
         ("mode = \"sequential\"", "mode: Sequential"),
         ("mode = { hedged = \"20ms\" }", "mode: Hedged(20ms)"),
+        ("race_width = 3", "race_width: 3"),
         ("race_bound = \"7s\"", "race_bound: 7s"),
         ("timeout = \"30min\"", "timeout: Some(1800s)"),
         ("deadline = \"1min 5s\"", "deadline: Some(65s)"),

@@ -17,6 +17,7 @@ const KEYS: &[&str] = &[
     "mode",
     "hedged",
     "race_bound",
+    "race_width",
     "timeout",
     "deadline",
     "ready_within",

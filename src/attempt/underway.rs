@@ -1,0 +1,48 @@
+//! A search between its polls.
+
+use std::sync::Arc;
+
+use super::{
+    ready::Refusal,
+    state::{SearchState, record},
+    wait::Wait,
+};
+use crate::{fleet::Shard, outcome::FailureKind, time::Moment};
+
+/// A search that is under way.
+pub(super) struct Underway<S, C> {
+    pub(super) state: SearchState<S, C>,
+    /// When it began.
+    pub(super) since: Option<Moment>,
+    /// `Some` once all backends were pending.
+    pub(super) wait: Option<Wait>,
+}
+
+impl<S, C> Default for Underway<S, C> {
+    fn default() -> Self {
+        Self { state: SearchState::default(), since: None, wait: None }
+    }
+}
+
+/// While the `poll_ready` of a backend unwinds, records its panic and excludes it from the search. Costs nothing if there
+/// is no panic.
+pub(super) struct RecordPanic<'a, S, C>
+where
+    S: Clone + Send + Sync + 'static,
+    C: Clone + Send + Sync + 'static,
+{
+    pub(super) shard: &'a Arc<Shard<S, C>>,
+    pub(super) underway: &'a mut Option<Box<Underway<S, C>>>,
+}
+
+impl<S, C> Drop for RecordPanic<'_, S, C>
+where
+    S: Clone + Send + Sync + 'static,
+    C: Clone + Send + Sync + 'static,
+{
+    #[cold]
+    fn drop(&mut self) {
+        record(self.shard, &FailureKind::Panic.into());
+        self.underway.get_or_insert_default().state.exclude(Refusal::new(self.shard, None));
+    }
+}
