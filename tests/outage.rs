@@ -21,6 +21,7 @@ use tokio::time::{Instant, advance, sleep, timeout};
 use tower::{Layer, Service, ServiceExt, service_fn};
 use tower_fleet::{
     Backend, BalanceLayer, CircuitBreakerLayer, CircuitPolicy, CircuitState, Failover, FailoverLayer, Fleet, Mode,
+    body::{Replay, Unreplayable},
     failover::{Ending, ErrorKind, FailoverBuilder, Plain, Stopped},
     outcome::ErrorsOnly,
 };
@@ -215,6 +216,24 @@ async fn an_idle_ready_door_holds_one_instance_and_no_permit() {
             door.poll_ready(&mut noop()).is_ready() && Service::<()>::poll_ready(&mut balance, &mut noop()).is_ready()
         );
         assert_eq!(remotes[1].instances(), 0);
+    }
+}
+
+/// Requests that must not take effect twice.
+#[derive(Clone)]
+struct NotIdempotent;
+
+impl Replay<()> for NotIdempotent {
+    type Request = ();
+
+    fn keep(&self, (): ()) {}
+
+    fn again(&self, (): &()) -> Result<(), Unreplayable> {
+        Ok(())
+    }
+
+    fn is_idempotent(&self, (): &()) -> bool {
+        false
     }
 }
 
@@ -512,8 +531,7 @@ async fn a_spare_that_is_not_ready_does_not_keep_another_from_being_probed() {
     slow.set_readiness(Readiness::Pending);
     ["slow", "good"].into_iter().for_each(|name| fleet.switch(name).unwrap().trip());
     advance(secs(1)).await;
-    let door = BalanceLayer::round_robin().layer(fleet.clone());
-    assert_eq!(door.clone().oneshot(()).await.unwrap(), "good");
+    assert_eq!(door(failover(Mode::Race), &fleet).oneshot(()).await.unwrap(), "good");
     assert_eq!((good.calls(), fleet.switch("good").unwrap().state()), (1, CircuitState::Closed));
 }
 
@@ -570,5 +588,32 @@ async fn attempts_in_a_large_lower_tier_cost_no_more_than_in_the_first() {
         let (error, most, _) = work(failover.oneshot(()), &polls).await;
         let attempts = error.unwrap_err().ledger().attempts().len();
         assert!((LARGE..LARGE + 2).contains(&attempts) && most <= 300, "{attempts} attempts, {most} in one poll");
+    }
+}
+
+// C8, C13, C26: issue 11.2. A probe of a spare costs no request of a healthy primary.
+#[tokio::test(start_paused = true)]
+async fn the_probe_of_a_dead_spare_loses_and_delays_no_request() {
+    for answer in [Answer::Error, Answer::Never] {
+        let (fleet, [main, spare]) = fleet(circuit(), [("main", 1), ("spare", 0)]);
+        spare.answer(answer);
+        fleet.switch("spare").unwrap().trip();
+        let mut slowest = Duration::ZERO;
+        for _ in 0..60 {
+            advance(Duration::from_millis(100)).await;
+            let began = Instant::now();
+            assert_eq!(door(failover(Mode::Sequential), &fleet).oneshot(()).await.unwrap(), "main");
+            slowest = slowest.max(began.elapsed());
+        }
+        assert!(spare.calls() > 0 && slowest <= secs(1) + Duration::from_millis(2), "{slowest:?}");
+        // Requests that must not be sent twice go to the primary, and so do those of a balance.
+        let before = spare.calls();
+        let post = FailoverLayer::with_protocol(Plain::new(NotIdempotent)).build().unwrap();
+        for _ in 0..60 {
+            advance(Duration::from_millis(100)).await;
+            assert_eq!(post.layer(fleet.clone()).oneshot(()).await.unwrap(), "main");
+            assert_eq!(BalanceLayer::round_robin().layer(fleet.clone()).oneshot(()).await.unwrap(), "main");
+        }
+        assert_eq!((spare.calls(), main.calls()), (before, 180));
     }
 }

@@ -509,7 +509,7 @@ async fn judge(
         let told = ledger.attempts().iter().filter(|attempt| attempt.backend == **name).count();
         assert!(called <= told, "C25: {called} calls of {name}, {about}");
     }
-    let is_late = ledger.stopped() == Some(Stopped::OutOfTime);
+    let is_late = rules.deadline.is_some_and(|deadline| took >= deadline);
     if post && !is_late && matches!(rules.mode, Mode::Hedged(_)) && rules.hedge_methods == Methods::Idempotent {
         let dropped = ledger.attempts().iter().filter(|attempt| attempt.ending == Ending::Dropped).count();
         assert_eq!(dropped, 0, "C26: hedged, {about}");

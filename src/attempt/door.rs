@@ -12,8 +12,7 @@ use tower_service::Service;
 
 use super::{
     local::Local,
-    ready::{Ready, Refusal},
-    scan::OnPanic,
+    ready::{Ready, Refusal, Sends},
     search::ReadySearch,
     state::REFUSED_FOR,
 };
@@ -111,12 +110,7 @@ where
     /// Ready with an instance, or without one if no backend is eligible or all were pending for as long as `within`.
     /// Once ready, it stays so until it is called.
     #[inline(always)]
-    pub(crate) fn poll_ready<Req>(
-        &mut self,
-        cx: &mut Context<'_>,
-        within: Option<Duration>,
-        on_panic: OnPanic,
-    ) -> Poll<()>
+    pub(crate) fn poll_ready<Req>(&mut self, cx: &mut Context<'_>, within: Option<Duration>, sends: Sends) -> Poll<()>
     where
         S: Service<Req>,
         S::Error: Into<BoxError>,
@@ -129,7 +123,7 @@ where
         if was_ready {
             self.held = Held::Nothing;
         }
-        match self.search.poll::<Req>(cx, within, on_panic) {
+        match self.search.poll::<Req>(cx, within, sends) {
             Poll::Ready(Ok(ready)) => self.held = Held::Ready(ready),
             Poll::Ready(Err(not_ready)) => self.held = Held::Deferred(not_ready.refusals),
             Poll::Pending if was_ready => self.stop(),

@@ -8,6 +8,7 @@ use std::{
     time::Duration,
 };
 
+use super::ready::{Sends, Unready};
 use crate::{
     fleet::{Candidates, FleetCore, FleetInner, MemberInfo, Selection, Shard},
     foreign,
@@ -136,8 +137,14 @@ where
 
     /// Whether the next request may have to probe a circuit.
     #[inline(always)]
-    pub(super) fn has_probe_to_send(&self) -> bool {
-        self.has_probes_due || (self.has_spares_due && self.core.is_spare_turn())
+    pub(super) fn has_probe_to_send(&self, sends: Sends) -> bool {
+        self.has_probes_due || (self.has_spares_due && sends == Sends::Again && self.core.is_spare_turn())
+    }
+
+    /// Whether a backend is a spare: in a lower tier than the one that serves.
+    pub(crate) fn is_spare(&self, info: &MemberInfo) -> bool {
+        let serving = self.selection.serving_tier();
+        !serving.is_empty() && serving[0].priority() > info.priority()
     }
 
     /// Makes the first local part of a door.
@@ -229,6 +236,15 @@ where
         let selection = &self.selection;
         let is_other = |info: &Arc<MemberInfo>| info.id != beside && !skip.contains(info.id);
         selection.backends() > skip.len() + 1 || (selection.backends() > 1 && selection.infos().any(is_other))
+    }
+
+    /// Returns why no backend is ready.
+    pub(super) fn unready(&self, any_refused: bool) -> Unready {
+        match self.selection.backends() {
+            0 => Unready::NoBackends,
+            _ if any_refused => Unready::Refused,
+            backends => Unready::NoneAvailable(backends, self.retry_after()),
+        }
     }
 
     /// Returns the time until a backend may become eligible, if one does without a change from outside.

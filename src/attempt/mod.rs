@@ -29,8 +29,8 @@ mod wait;
 pub(crate) use self::{
     call::{Attempt, Failed},
     door::Door,
-    ready::{NotReady, Ready, Refusal, Unready},
-    scan::{OnPanic, Scope, Wanted},
+    ready::{NotReady, Ready, Refusal, Sends, Unready},
+    scan::{Scope, Wanted},
     search::ReadySearch,
     timer::AttemptTimer,
 };

@@ -11,9 +11,10 @@ use tower_service::Service;
 use super::Attempt;
 use crate::{
     fleet::Shard,
+    foreign,
     health::Ticket,
     name::{BackendId, BackendName},
-    outcome::{Classify, Guard},
+    outcome::{Classify, Guard, Outcome},
     time::Moment,
 };
 
@@ -57,6 +58,16 @@ impl Refusal {
     }
 }
 
+/// How often a door sends a request.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) enum Sends {
+    /// Once. A panic in `poll_ready` is passed to the caller, and no request probes a spare backend while it has
+    /// another one.
+    Once,
+    /// Again, if it failed. After a panic in `poll_ready`, the search goes on with the other backends.
+    Again,
+}
+
 /// Why a search failed: no backend is ready, and none is pending.
 #[derive(Debug)]
 pub(crate) enum Unready {
@@ -93,6 +104,10 @@ where
 {
     pub(crate) fn shard(&self) -> &Arc<Shard<S, C>> {
         &self.shard
+    }
+
+    pub(crate) fn is_probe(&self) -> bool {
+        self.is_probe
     }
 
     /// Returns whether a request may still be sent to it.
@@ -151,11 +166,30 @@ where
 {
     /// Starts the call.
     #[inline(always)]
-    pub(crate) fn call<Req>(mut self, request: Req) -> Attempt<S::Future, <C as Classify<Req, S::Response>>::Call, S, C>
+    pub(crate) fn call<Req>(self, request: Req) -> Attempt<S::Future, <C as Classify<Req, S::Response>>::Call, S, C>
     where
         S: Service<Req>,
         C: Classify<Req, S::Response>,
     {
-        Attempt::begin(self.guard, &mut self.service, request)
+        let Self { guard, mut service } = self;
+        let attempt = Attempt::begin(guard, &mut service, request);
+        if std::mem::needs_drop::<S>() {
+            // If this unwound, the attempt would not be dropped, and its call would stay in flight.
+            foreign::discard([service]);
+        }
+        attempt
+    }
+}
+
+/// Records that a backend failed to become ready: as a call that failed. If it was to be probed, its circuit opens
+/// again; otherwise every request would poll it.
+pub(super) fn record<S, C>(shard: &Arc<Shard<S, C>>, outcome: &Outcome)
+where
+    S: Send + Sync + 'static,
+    C: Send + Sync + 'static,
+{
+    let info = shard.info();
+    if let Ok(ticket) = info.admit(|| info.clock.now()) {
+        Guard::begin(Arc::clone(shard), ticket).outcome(outcome);
     }
 }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::local::Local;
+use super::{local::Local, ready::Sends};
 use crate::{
     name::BackendId,
     pick::{Prefix, Skip, Skipped, Strategy},
@@ -21,18 +21,9 @@ pub(crate) struct Wanted<'a> {
     pub(crate) avoid: Option<&'a Skip>,
     /// This one first.
     pub(crate) prefer: Option<BackendId>,
-    pub(crate) on_panic: OnPanic,
+    pub(crate) sends: Sends,
     /// How long all of them may be pending.
     pub(crate) within: Option<Duration>,
-}
-
-/// What becomes of a panic in `poll_ready`. It is recorded in any case.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub(crate) enum OnPanic {
-    /// It is passed to the caller. For a door that sends each request once.
-    Resume,
-    /// The search goes on with the other backends.
-    Continue,
 }
 
 /// The tiers that a search includes.
@@ -163,12 +154,14 @@ impl Scan {
                     None => (None, Stage::Picks { made: 0 }),
                     Some(row) => {
                         // The circuit of a spare backend is probed too, so that it is closed before the backend is
-                        // needed; but only by a few of the requests. Such a request polls the spares until one is
+                        // needed; but only by a few of the requests, and by none that cannot be sent again. Such a request polls the spares until one is
                         // ready, so that one that is not does not keep the others from being probed.
                         let may_probe = is_free(*row)
                             && selection.info(*row).may_probe()
                             && (selection.is_in_serving_tier(*row)
-                                || *may_leave.get_or_insert_with(|| local.core.take_spare_turn()));
+                                || *may_leave.get_or_insert_with(|| {
+                                    wanted.sends == Sends::Again && local.core.take_spare_turn()
+                                }));
                         (may_probe.then(|| probe(*row)), Stage::Probes { next: next + 1, may_leave })
                     }
                 },

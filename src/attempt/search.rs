@@ -12,8 +12,8 @@ use tower_service::Service;
 
 use super::{
     local::Local,
-    ready::{Found, NotReady, Ready, Refusal, Unready},
-    scan::{OnPanic, Scope, Wanted},
+    ready::{Found, NotReady, Ready, Refusal, Sends, Unready},
+    scan::{Scope, Wanted},
     state::{Scanned, SearchState},
     underway::{RecordPanic, Underway},
     wait::Wait,
@@ -68,28 +68,28 @@ where
         &mut self,
         cx: &mut Context<'_>,
         within: Option<Duration>,
-        on_panic: OnPanic,
+        sends: Sends,
     ) -> Poll<Found<S, C>>
     where
         S: Service<Req>,
         S::Error: Into<BoxError>,
     {
         if self.underway.is_none()
-            && !self.renew().has_probe_to_send()
+            && !self.renew().has_probe_to_send(sends)
             && let Some(shard) = self.local.select(slot(), &mut self.rng)
             && shard.info().health.is_eligible()
         {
-            let mut service = shard.service().clone();
             let on_unwind = RecordPanic { shard: &shard, underway: &mut self.underway };
+            let mut service = shard.service().clone();
             let polled = service.poll_ready(cx);
             mem::forget(on_unwind);
             let instance = Ready { shard, service, is_probe: false };
             return match polled {
                 Poll::Ready(Ok(())) => Poll::Ready(Ok(instance)),
-                polled => self.poll_slowly(cx, within, on_panic, Some((instance, polled))),
+                polled => self.poll_slowly(cx, within, sends, Some((instance, polled))),
             };
         }
-        self.poll_slowly(cx, within, on_panic, None)
+        self.poll_slowly(cx, within, sends, None)
     }
 
     #[cold]
@@ -97,7 +97,7 @@ where
         &mut self,
         cx: &mut Context<'_>,
         within: Option<Duration>,
-        on_panic: OnPanic,
+        sends: Sends,
         first: Option<Polled<S, C, S::Error>>,
     ) -> Poll<Found<S, C>>
     where
@@ -106,7 +106,7 @@ where
     {
         let prefix = &mut Prefix::default();
         let (scope, spent) = (Scope::ServingTier, &SKIP_NONE);
-        let wanted = Wanted { scope, spent, prefix, avoid: None, prefer: None, on_panic, within };
+        let wanted = Wanted { scope, spent, prefix, avoid: None, prefer: None, sends, within };
         let mut refusals = Vec::new();
         let found = self.search(cx, wanted, &mut refusals, first);
         if found.is_ready() {
@@ -165,6 +165,11 @@ where
     pub(crate) fn exclude(&mut self, refusals: Vec<Refusal>) {
         let state = &mut self.underway.get_or_insert_default().state;
         refusals.into_iter().for_each(|refusal| state.exclude(refusal));
+    }
+
+    /// Returns whether a search is under way.
+    pub(crate) fn is_underway(&self) -> bool {
+        self.underway.is_some()
     }
 
     /// Ends the search.
@@ -228,6 +233,7 @@ where
                     {
                         wait.used();
                     }
+                    *since = None;
                     self.underway = Some(underway);
                     return Poll::Ready(Ok(ready));
                 }
@@ -253,7 +259,7 @@ where
             // The fleet may have changed while its backends were polled.
             let is_final = self.local.selection.version == version && !must_repeat;
             if is_final && !state.is_pending() {
-                return Poll::Ready(Err(self.unready(!refusals.is_empty())));
+                return Poll::Ready(Err(self.local.unready(!refusals.is_empty())));
             }
             if is_final {
                 self.underway = Some(underway);
@@ -277,15 +283,6 @@ where
             selection.infos().any(is_missed)
         } else {
             selection.rows().iter().any(|row| is_missed(selection.info(*row)))
-        }
-    }
-
-    /// Returns why no backend is ready.
-    fn unready(&self, any_refused: bool) -> Unready {
-        match self.local.selection.backends() {
-            0 => Unready::NoBackends,
-            _ if any_refused => Unready::Refused,
-            backends => Unready::NoneAvailable(backends, self.local.retry_after()),
         }
     }
 }

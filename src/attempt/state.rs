@@ -1,6 +1,7 @@
 //! The state of one search between its polls: the pending instances, and the backends that are not ready.
 
 use std::{
+    any::Any,
     collections::VecDeque,
     mem,
     panic::{AssertUnwindSafe, catch_unwind, resume_unwind},
@@ -14,15 +15,15 @@ use tower_service::Service;
 
 use super::{
     local::Local,
-    ready::{Pending, Ready, Refusal},
-    scan::{OnPanic, Scan, Visit, Wanted},
+    ready::{Pending, Ready, Refusal, Sends, record},
+    scan::{Scan, Visit, Wanted},
     wait::Wakeups,
 };
 use crate::{
     fleet::Shard,
     foreign,
     name::BackendId,
-    outcome::{FailureKind, Guard, Outcome, inspect},
+    outcome::{FailureKind, inspect},
     pick::{Skip, Strategy},
     rng::Rng,
     shard::slot,
@@ -170,7 +171,7 @@ where
             };
             let found = match visit {
                 Visit::Pending => self.poll_pending(&mut cx, wanted),
-                Visit::Row { row, is_probe } => self.poll_row(&mut cx, local, row, is_probe, wanted.on_panic),
+                Visit::Row { row, is_probe } => self.poll_row(&mut cx, local, row, is_probe, wanted.sends),
             };
             if let Some(ready) = found {
                 return Scanned::Ready(ready);
@@ -195,7 +196,7 @@ where
         let may_poll =
             |shard: &Arc<Shard<S, C>>| shard.info().health.is_eligible() || (is_probe && shard.info().may_probe());
         match shard.upgrade().filter(may_poll).filter(|_| !wanted.spent.contains(id)) {
-            Some(shard) => self.poll_instance(cx, Ready { shard, service, is_probe }, wanted.on_panic),
+            Some(shard) => self.poll_instance(cx, Ready { shard, service, is_probe }, wanted.sends),
             // The instance of a backend that was removed, or must not be called any more, is dropped.
             None => {
                 self.polled.remove(id);
@@ -211,7 +212,7 @@ where
         local: &Local<S, C, P, X>,
         row: u32,
         is_probe: bool,
-        on_panic: OnPanic,
+        sends: Sends,
     ) -> Option<Ready<S, C>>
     where
         S: Service<Req>,
@@ -226,15 +227,18 @@ where
             self.ineligible.push(info.id);
             return None;
         };
-        let service = shard.service().clone();
-        self.poll_instance(cx, Ready { shard, service, is_probe }, on_panic)
+        // A clone may panic too.
+        match catch_unwind(AssertUnwindSafe(|| shard.service().clone())) {
+            Ok(service) => self.poll_instance(cx, Ready { shard, service, is_probe }, sends),
+            Err(panic) => self.panicked(&shard, is_probe, sends, panic),
+        }
     }
 
     fn poll_instance<Req>(
         &mut self,
         cx: &mut Context<'_>,
         mut instance: Ready<S, C>,
-        on_panic: OnPanic,
+        sends: Sends,
     ) -> Option<Ready<S, C>>
     where
         S: Service<Req>,
@@ -242,16 +246,26 @@ where
     {
         match catch_unwind(AssertUnwindSafe(|| instance.service.poll_ready(cx))) {
             Ok(polled) => self.accept(instance, polled),
-            Err(panic) => {
-                record(&instance.shard, &FailureKind::Panic.into());
-                // Not that of a probe, since another backend can serve the request.
-                if on_panic == OnPanic::Resume && !instance.is_probe {
-                    resume_unwind(panic);
-                }
-                self.exclude(Refusal::new(&instance.shard, None));
-                None
-            }
+            Err(panic) => self.panicked(&instance.shard, instance.is_probe, sends, panic),
         }
+    }
+
+    /// Records a panic of a backend, and passes it on if the door sends each request once.
+    fn panicked(
+        &mut self,
+        shard: &Arc<Shard<S, C>>,
+        is_probe: bool,
+        sends: Sends,
+        panic: Box<dyn Any + Send>,
+    ) -> Option<Ready<S, C>> {
+        record(shard, &FailureKind::Panic.into());
+        // Not that of a probe, since another backend can serve the request.
+        if sends == Sends::Once && !is_probe {
+            resume_unwind(panic);
+        }
+        foreign::discard([panic]);
+        self.exclude(Refusal::new(shard, None));
+        None
     }
 
     /// Processes the result of a `poll_ready`: returns an instance that is ready, keeps a pending one, notes a failure.
@@ -279,19 +293,6 @@ where
                 None
             }
         }
-    }
-}
-
-/// Records that a backend failed to become ready: as a call that failed. If it was to be probed, its circuit opens
-/// again; otherwise every request would poll it.
-pub(super) fn record<S, C>(shard: &Arc<Shard<S, C>>, outcome: &Outcome)
-where
-    S: Send + Sync + 'static,
-    C: Send + Sync + 'static,
-{
-    let info = shard.info();
-    if let Ok(ticket) = info.admit(|| info.clock.now()) {
-        Guard::begin(Arc::clone(shard), ticket).outcome(outcome);
     }
 }
 

@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use super::{
-    ready::Refusal,
-    state::{SearchState, record},
+    ready::{Refusal, record},
+    state::SearchState,
     wait::Wait,
 };
 use crate::{fleet::Shard, outcome::FailureKind, time::Moment};

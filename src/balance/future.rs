@@ -12,7 +12,7 @@ use tower_service::Service;
 
 use super::Error;
 use crate::{
-    attempt::{Attempt, AttemptTimer, OnPanic, ReadySearch},
+    attempt::{Attempt, AttemptTimer, ReadySearch, Sends},
     fleet::BackendService,
     outcome::Classify,
     pick::Strategy,
@@ -129,7 +129,7 @@ where
                     };
                 }
                 StateProjection::Searching { search, request } => {
-                    let ready = ready!(search.poll::<Req>(cx, None, OnPanic::Resume)).map_err(Error::unready)?;
+                    let ready = ready!(search.poll::<Req>(cx, None, Sends::Once)).map_err(Error::unready)?;
                     // If another request has acquired the permit, or the circuit has opened, searches again.
                     let Some(ticket) = ready.admit(|| search.local().core.clock.now()) else { continue };
                     ready.call(ticket, request.take().expect("polled after completion"))

@@ -9,7 +9,7 @@ use tower_service::Service;
 
 use super::{Error, ResponseFuture};
 use crate::{
-    attempt::{Door, OnPanic, Oneshot, Ready},
+    attempt::{Door, Oneshot, Ready, Sends},
     fleet::{BackendService, Fleet},
     outcome::{Classify, HttpClassifier},
     pick::{RoundRobin, Strategy},
@@ -71,7 +71,7 @@ where
 
     #[inline(always)]
     fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
-        self.door.poll_ready::<Req>(cx, None, OnPanic::Resume).map(Ok)
+        self.door.poll_ready::<Req>(cx, None, Sends::Once).map(Ok)
     }
 
     #[inline(always)]

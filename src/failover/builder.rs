@@ -145,8 +145,10 @@ impl<H> FailoverBuilder<H> {
     }
 
     /// Limits how long `poll_ready` waits for a backend while all that may get the first attempt are pending. After
-    /// that the door is ready, and the call searches further: in all tiers, and with a deadline of its own. Default the
+    /// that the door is ready, and the call searches further: in all tiers, until the deadline. Default the
     /// [`deadline`](Self::deadline), or without one the [`timeout`](Self::timeout).
+    ///
+    /// Without a deadline, a call waits for as long as all backends of all tiers are pending.
     pub fn ready_within(mut self, time: Duration) -> Self {
         self.settings.ready_within = Some(time);
         self

@@ -79,7 +79,7 @@ where
     ) -> Self {
         let now = search.local().core.clock.now();
         let mut progress = Progress::new(search, now, request);
-        let first = ready.and_then(|ready| match ready.pass() {
+        let first = ready.filter(|ready| progress.may_begin_at(ready)).and_then(|ready| match ready.pass() {
             Some(ticket) => progress.start(ready, ticket, now),
             None => {
                 let ticket = ready.admit(|| now)?;
@@ -107,7 +107,7 @@ where
             if let Poll::Ready(ended) = this.attempts.as_mut().poll(cx, progress.policy()) {
                 let ended = match ended.end {
                     // The fast path: a success with no other attempt running, and no use for a ledger.
-                    End::Final(peek) if !H::KEEPS_LEDGER && this.attempts.is_empty() => {
+                    End::Final(peek) if !H::KEEPS_LEDGER && this.attempts.is_empty() && progress.holds_nothing() => {
                         return Poll::Ready(Ok(progress.policy().protocol.finish(peek, Ledger::default())));
                     }
                     end => AttemptEnd { end, ..ended },

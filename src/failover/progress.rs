@@ -11,12 +11,12 @@ use tower::BoxError;
 use super::{
     Attempted, Commit, Ending, Ledger, Methods, Mode, Stopped,
     counts::AttemptCounts,
-    plan::Plan,
+    plan::{Next, Plan},
     running::{Peek, Running},
     settings::{Policy, Settings},
 };
 use crate::{
-    attempt::{OnPanic, Ready, ReadySearch, Refusal, Scope, TimeLimit, Wanted},
+    attempt::{Ready, ReadySearch, Refusal, Scope, Sends, TimeLimit, Wanted},
     body::Replay,
     fleet::BackendService,
     health::Ticket,
@@ -42,6 +42,9 @@ pub(super) struct Progress<S, H, C, Req, Q = <H as Replay<Req>>::Request, K = Pe
     pub(super) rng: Rng,
     of: PhantomData<fn(Req)>,
 }
+
+/// How long a request that probes a spare backend waits before it is sent to the tier that serves, too.
+const SPARE_PATIENCE: Duration = Duration::from_secs(1);
 
 /// Whether an attempt may follow another one.
 #[derive(Clone, Copy, PartialEq)]
@@ -97,6 +100,7 @@ where
         let follow_up = self.follow_up(id);
         let own = ready.shard().info().timeout().map(|time| (time, TimeLimit::Backend));
         let timeout = own.or(self.settings().timeout.map(|time| (time, TimeLimit::Attempt)));
+        let is_spare = ready.is_probe() && self.search.local().is_spare(ready.shard().info());
         let admitted = ready.enter(ticket);
         let request = self.request(follow_up == FollowUp::Never)?;
         let entry = self.ledger.attempts().len();
@@ -105,6 +109,9 @@ where
         let (ending, took) = (Ending::Dropped, Duration::ZERO);
         self.ledger.entries.push(Attempted { backend: name, ending, took, id });
         self.plan.started(&self.search.local().extra.settings, now, may_hedge);
+        if is_spare && entry == 0 && self.kept.is_some() && self.may_hedge() {
+            self.plan.next = Next::At(now.after(SPARE_PATIENCE));
+        }
         Some(Running::start(entry, now, limit, || admitted.call(request)))
     }
 
@@ -163,6 +170,19 @@ where
         counts
     }
 
+    /// Whether nothing is held for the request but the request itself.
+    pub(super) fn holds_nothing(&self) -> bool {
+        self.last.is_none() && !self.search.is_underway()
+    }
+
+    /// Whether the first attempt of the request may be at this backend. A spare backend is probed by a request that may
+    /// be hedged only: if the probe fails or takes long, the request is sent to the tier that serves.
+    pub(super) fn may_begin_at(&self, ready: &Ready<S, C>) -> bool {
+        !(ready.is_probe() && self.search.local().is_spare(ready.shard().info()))
+            || (self.may_hedge()
+                && self.kept.as_ref().is_none_or(|kept| self.policy().protocol.unreplayable(kept).is_none()))
+    }
+
     /// Whether an attempt may follow an attempt at this backend.
     fn follow_up(&mut self, id: BackendId) -> FollowUp {
         let attempts = self.settings().attempts_per_backend;
@@ -198,15 +218,15 @@ where
                 self.search.drop_pending();
             }
             let now = self.now();
+            // The circuit may have opened since the backend was found ready, or the permit of a probe may be taken.
+            let Some(ticket) = ready.admit(|| now) else { continue };
             // In this order, so that a request that cannot be sent takes no token from the budget.
             if !self.has_time(now) || self.has_called() && (self.is_unreplayable() || !self.may_spend()) {
+                drop(ready.enter(ticket));
                 self.search.stop();
                 return Poll::Ready(None);
             }
-            // The circuit may have opened since the backend was found ready, or the permit of a probe may be taken.
-            if let Some(ticket) = ready.admit(|| now) {
-                return Poll::Ready(self.start(ready, ticket, now));
-            }
+            return Poll::Ready(self.start(ready, ticket, now));
         }
     }
 
@@ -223,7 +243,7 @@ where
             prefix: &mut counts.prefix,
             avoid: prefers_new.then_some(&counts.attempted),
             prefer: last.filter(|_| self.plan.same_backend),
-            on_panic: OnPanic::Continue,
+            sends: Sends::Again,
             within: None,
         };
         let mut refusals = Vec::new();

@@ -10,7 +10,7 @@ use tower_service::Service;
 
 use super::{Commit, Error, Http, ResponseFuture, settings::Policy};
 use crate::{
-    attempt::{Door, OnPanic, Oneshot},
+    attempt::{Door, Oneshot, Sends},
     body::Replay,
     fleet::{BackendService, Fleet},
     outcome::{Classify, HttpClassifier},
@@ -81,7 +81,7 @@ where
     fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
         let door = &mut self.door;
         let within = door.current().extra.settings.ready_within();
-        match catch_unwind(AssertUnwindSafe(|| door.poll_ready::<H::Request>(cx, within, OnPanic::Continue))) {
+        match catch_unwind(AssertUnwindSafe(|| door.poll_ready::<H::Request>(cx, within, Sends::Again))) {
             Ok(poll) => poll.map(Ok),
             // After a panic, the response future searches among the other backends.
             Err(_) => {

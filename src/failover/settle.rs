@@ -163,8 +163,13 @@ where
                 Ok(self.policy().protocol.finish(peek, ledger))
             }
             last => {
+                let (last, dropped) = match last {
+                    Some(LastFailure::Error(source)) => (Some(source), None),
+                    last => (None, last),
+                };
+                foreign::discard(dropped);
                 let source = match last {
-                    Some(LastFailure::Error(source)) => Some(source),
+                    Some(source) => Some(source),
                     // No attempt had failed when the time was up, so the error is a timeout.
                     _ if ledger.stopped == Some(Stopped::OutOfTime) && ledger.last_failure().is_none() => {
                         Some(Failure::new(FailureKind::Timeout).into())

@@ -20,8 +20,10 @@
 //! | its circuit | while open | a probe succeeds |
 //!
 //! Backends of equal [`priority`](Backend::priority) form a tier. Requests are sent to the highest tier that has an
-//! eligible backend. The exception are probes: when the open time of a circuit in a lower tier is over, one request of
-//! the higher tier probes it, so that the spare backend is back before it is needed. At most ten requests a second do.
+//! eligible backend. The exception are probes: when the open time of a circuit in a lower tier is over, a request of a
+//! [`Failover`](crate::Failover) probes it, so that the spare backend is back before it is needed. At most ten requests a
+//! second do, and only such as may be hedged: if the probe fails, or takes longer than a second, the request is sent to
+//! the higher tier.
 //!
 //! # When not to use it
 //!

@@ -182,8 +182,7 @@ impl CircuitPolicy {
 
     /// Sets how long the circuit stays open before it is probed. Default 30 s.
     ///
-    /// The probe is a request. In a fleet, at most ten requests a second are sent to a lower tier to probe a circuit
-    /// there.
+    /// The probe is a request. How circuits of lower tiers are probed is described at [`fleet`](crate::fleet).
     pub fn open_for(mut self, duration: Duration) -> Self {
         self.open_for = duration;
         self

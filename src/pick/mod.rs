@@ -100,6 +100,10 @@ pub trait Pick: Any + Send + Sync {
     ///
     /// `candidates` are those that the pick was made for, at least one. If the number is out of range, a candidate is
     /// selected at random.
+    ///
+    /// # Panics
+    ///
+    /// A panic is passed to the caller of the request.
     fn pick(&self, candidates: &Candidates<'_>, cx: &mut PickContext<'_>) -> usize;
 }
 
