@@ -43,8 +43,10 @@ const ROWS: &[Row] = &[
     ("herd: the open time of a breaker ends, 10,000 wait", open_time_herd),
     ("openings: 10,000 under traffic, 16 doors, round robin", || openings(RoundRobin)),
     ("openings: 10,000 under traffic, 16 doors, weighted", || openings(Weighted)),
-    ("failing: a race over 10,000 backends", || failing(Mode::Race)),
-    ("failing: a sequence over 10,000 backends", || failing(Mode::Sequential)),
+    ("failing: a race over 10,000 backends", || failing(Mode::Race, 1)),
+    ("failing: a sequence over 10,000 backends", || failing(Mode::Sequential, 1)),
+    ("failing: a race over one and 9,999 spare backends", || failing(Mode::Race, 2)),
+    ("failing: a sequence over one and 9,999 spare backends", || failing(Mode::Sequential, 2)),
     ("memory: a request body of 2,000 drips, kept for replay", kept_drips),
     ("memory: a response of 2,000 drips before its commit", peeked_drips),
 ];
@@ -275,10 +277,11 @@ fn openings<P: Strategy>(strategy: P) -> Vec<Figure> {
     ]
 }
 
-/// One request, all of whose attempts fail.
-fn failing(mode: Mode) -> Vec<Figure> {
+/// One request, all of whose attempts fail. In one tier, or with a first backend above all others.
+fn failing(mode: Mode, tiers: i32) -> Vec<Figure> {
     let site = Site { fails: Arc::new(AtomicBool::new(true)), ..Site::default() };
-    let backends = (0..MANY).map(|index| Backend::new(index.to_string(), site.clone()));
+    let priority = |index| if index == 0 { tiers } else { 1 };
+    let backends = (0..MANY).map(|index| Backend::new(index.to_string(), site.clone()).priority(priority(index)));
     let fleet = Fleet::plain().backends(backends).build().expect("a valid fleet");
     let door = FailoverLayer::plain().mode(mode).build().expect("valid settings").layer(fleet);
     paused(async || {

@@ -201,7 +201,7 @@ fn shapes() -> Vec<(&'static str, Vec<usize>)> {
     ]
 }
 
-// C33
+// C33: issue 11.1
 #[test]
 fn a_body_kept_for_replay_holds_the_memory_that_it_is_charged_for() {
     let mut figures = Figures::default();
@@ -229,7 +229,7 @@ fn a_body_kept_for_replay_holds_the_memory_that_it_is_charged_for() {
     figures.check();
 }
 
-// C33
+// C33: issue 11.1
 #[test]
 fn many_dripped_bodies_together_hold_at_most_the_memory_of_all() {
     run(async {
@@ -378,7 +378,7 @@ fn at(len: usize, decision: Decision) -> impl Fn(&[u8]) -> Decision + Send + Syn
     move |data| if data.len() < len { Decision::Wait } else { decision }
 }
 
-// C32
+// C32: issue 11.1
 #[test]
 fn a_response_that_is_not_final_holds_at_most_twice_its_bound() {
     const BOUND: usize = 64 << 10;
@@ -414,7 +414,7 @@ fn a_response_that_is_not_final_holds_at_most_twice_its_bound() {
     figures.check();
 }
 
-// C32
+// C32: issue 11.1
 #[test]
 fn a_first_frame_holds_no_buffer_of_its_connection() {
     let mut figures = Figures::default();
@@ -425,7 +425,7 @@ fn a_first_frame_holds_no_buffer_of_its_connection() {
     figures.check();
 }
 
-// C32: the frame that reaches the bound is held as well.
+// C32: issue 11.1. The frame that reaches the bound is held as well.
 #[test]
 fn a_refused_response_beyond_its_bound_holds_one_frame_more() {
     let mut figures = Figures::default();
@@ -470,7 +470,7 @@ fn trailers(texts: usize, names: usize) -> HeaderMap {
     trailers
 }
 
-// C33
+// C33: issue 11.1
 #[test]
 fn no_cut_of_a_body_holds_more_than_twice_its_charge() {
     const LIMIT: usize = 4 << 20;
@@ -499,7 +499,7 @@ fn no_cut_of_a_body_holds_more_than_twice_its_charge() {
     figures.check();
 }
 
-// C33
+// C33: issue 11.1
 #[test]
 fn a_large_frame_gives_back_what_its_buffer_does_not_use() {
     let mut figures = Figures::default();

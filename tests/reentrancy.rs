@@ -81,7 +81,7 @@ fn received<T>(stream: &mut (impl Stream<Item = T> + Unpin)) -> Vec<T> {
     std::iter::from_fn(|| stream.next().now_or_never().flatten()).collect()
 }
 
-// C41
+// C41: issue 11.9
 #[test]
 fn a_reader_of_changes_may_change_the_fleet_when_it_is_woken() {
     ends(|| {
@@ -113,7 +113,7 @@ fn a_reader_of_changes_may_change_the_fleet_when_it_is_woken() {
     });
 }
 
-// C41
+// C41: issue 11.9
 #[test]
 fn a_reader_of_transitions_may_cause_the_next_ones_when_it_is_woken() {
     ends(|| {
@@ -139,7 +139,7 @@ fn a_reader_of_transitions_may_cause_the_next_ones_when_it_is_woken() {
     });
 }
 
-// C11, C41: and the caller gets its answer.
+// C11, C41: issue 11.9. And the caller gets its answer.
 #[test]
 fn a_waker_that_panics_costs_no_change_no_other_reader_and_no_answer() {
     let fleet = fleet(&["a"]);
@@ -224,7 +224,7 @@ impl Drop for Key {
     }
 }
 
-// C56
+// C56: issue 11.9
 #[test]
 fn keys_of_a_discovery_may_use_the_fleet() {
     ends(|| {
@@ -267,7 +267,7 @@ impl Service<()> for Farewell {
     }
 }
 
-// C11, C56, C64
+// C11, C56, C64: issue 11.9
 #[test]
 fn services_may_use_the_fleet_and_panic_when_they_are_removed() {
     ends(|| {
@@ -334,7 +334,7 @@ impl Classify<(), ()> for Curious {
 type Named = fn(&()) -> Cow<'_, str>;
 type Keyed = KeyedCircuitBreaker<Site, Curious, Named>;
 
-// C35
+// C35: issue 11.9
 #[test]
 fn a_classifier_may_use_its_breaker_when_it_is_cloned_and_dropped() {
     ends(|| {
@@ -450,7 +450,7 @@ impl tracing::Subscriber for Exporter {
     fn exit(&self, _: &tracing::span::Id) {}
 }
 
-// C78
+// C78: issue 11.9
 #[test]
 fn picks_and_subscribers_may_use_the_door_and_panic() {
     ends(|| {

@@ -99,7 +99,7 @@ fn call<P: Strategy>(door: &mut Balance<Client, P, ErrorsOnly>) -> bool {
     matches!(std::pin::pin!(door.call(0)).poll(&mut cx), Poll::Ready(Ok(())))
 }
 
-// C11
+// C11: issue 11.7
 #[test]
 fn a_burst_costs_each_door_one_rebuild() {
     const BACKENDS: usize = 2_000;
@@ -246,7 +246,7 @@ fn hide_expected_panics() {
     });
 }
 
-// C11, C12, C45
+// C11, C12, C45: issue 11.7
 #[test]
 fn ten_thousand_openings_under_traffic_lose_no_request_and_call_no_removed_backend() {
     hide_expected_panics();

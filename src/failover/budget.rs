@@ -113,7 +113,7 @@ mod tests {
     }
 
     proptest! {
-        // C53
+        // C53: issue 11.10
         #[test]
         fn extra_attempts_never_exceed_the_share_plus_the_reserve_in_any_window(
             share in share(), reserve in reserve(), calm in any::<bool>(), events in vec(weighted(0.4), 1..200),
@@ -143,7 +143,7 @@ mod tests {
             }
         }
 
-        // C53
+        // C53: issue 11.10
         #[test]
         fn a_constant_demand_gets_exactly_the_share(share in share(), reserve in reserve()) {
             const REQUESTS: u32 = 3_000;
@@ -159,7 +159,7 @@ mod tests {
         }
     }
 
-    // C53
+    // C53: issue 11.10
     #[test]
     fn a_reserve_of_one_grants_the_share_that_is_set() {
         for (share, expected) in [(0.3, 300), (0.25, 250), (0.6, 600), (0.9, 900), (1.0, 1_000)] {
@@ -195,7 +195,7 @@ mod tests {
         assert_eq!(Budget::new(-1.0).check().unwrap_err().reason(), "must be a share from 0 to 1");
     }
 
-    // C53, C58
+    // C53, C58: issue 11.10
     #[test]
     fn the_largest_reserve_does_not_overflow() {
         let budget = budget(1.0, u32::MAX);
@@ -205,7 +205,7 @@ mod tests {
         }
     }
 
-    // C53
+    // C53: issue 11.10
     #[test]
     fn threads_cannot_overdraw_the_budget() {
         let budget = budget(0.0, 100);

@@ -87,7 +87,7 @@ async fn half_open(probes: u32) -> (Lone, Switch, Vec<Lone>) {
     (service, switch, probers)
 }
 
-// C38
+// C38: issue 11.8
 #[tokio::test(start_paused = true)]
 async fn a_returned_permit_wakes_one_of_ten_thousand_in_the_order_of_their_coming() {
     let (service, _switch, probers) = half_open(1).await;
@@ -101,7 +101,7 @@ async fn a_returned_permit_wakes_one_of_ten_thousand_in_the_order_of_their_comin
     }
 }
 
-// C38
+// C38: issue 11.8
 #[tokio::test(start_paused = true)]
 async fn as_many_are_woken_as_there_are_permits() {
     let (service, switch, probers) = half_open(3).await;
@@ -118,7 +118,7 @@ async fn as_many_are_woken_as_there_are_permits() {
     assert_eq!(crowd.run(), (3, vec![3, 4, 5]));
 }
 
-// C35, C41
+// C35, C41: issue 11.8
 #[tokio::test(start_paused = true)]
 async fn a_closing_wakes_each_once_and_a_forced_opening_none() {
     for close in [Switch::reset, Switch::force_closed] {
@@ -138,7 +138,7 @@ async fn a_closing_wakes_each_once_and_a_forced_opening_none() {
     assert_eq!((crowd.woken(), switch.state()), (each_once(MANY), CircuitState::Closed));
 }
 
-// C20, C38
+// C20, C38: issue 11.8
 #[tokio::test(start_paused = true)]
 async fn one_that_leaves_before_it_used_its_wake_up_passes_it_on() {
     let (service, _switch, probers) = half_open(1).await;
@@ -153,7 +153,7 @@ async fn one_that_leaves_before_it_used_its_wake_up_passes_it_on() {
     assert_eq!(crowd.run(), (1, vec![0]));
 }
 
-// C38
+// C38: issue 11.8
 #[tokio::test(start_paused = true)]
 async fn some_that_are_kept_and_never_polled_again_delay_the_others_by_a_second_at_most() {
     let (service, switch, probers) = half_open(1).await;
@@ -176,7 +176,7 @@ async fn some_that_are_kept_and_never_polled_again_delay_the_others_by_a_second_
     }
 }
 
-// C40
+// C40: issue 11.8
 #[tokio::test(start_paused = true)]
 async fn the_end_of_the_open_time_wakes_the_first_in_time_and_the_others_within_a_second() {
     let (service, switch, _) = lone(policy());
@@ -199,7 +199,7 @@ async fn the_end_of_the_open_time_wakes_the_first_in_time_and_the_others_within_
     }
 }
 
-// C20, C38
+// C20, C38: issue 11.8
 #[test]
 fn no_permit_is_lost_while_waiters_come_and_go_on_several_threads() {
     // Its time stands still: what is not woken is lost.
@@ -264,7 +264,7 @@ async fn with_probe() -> (GuardedFleet, Vec<Arc<Remote>>, impl Future<Output = (
     (fleet, remotes, async move { drop(probe) })
 }
 
-// C10, C38
+// C10, C38: issue 11.8
 #[tokio::test(start_paused = true)]
 async fn of_ten_thousand_doors_a_returned_permit_wakes_one() {
     let (fleet, remotes, probe) = with_probe().await;
@@ -282,7 +282,7 @@ async fn of_ten_thousand_doors_a_returned_permit_wakes_one() {
     }
 }
 
-// C11
+// C11: issue 11.8
 #[tokio::test(start_paused = true)]
 async fn of_ten_thousand_doors_a_change_wakes_those_it_concerns() {
     let (fleet, remotes, probe) = with_probe().await;
@@ -328,7 +328,7 @@ async fn of_ten_thousand_doors_a_change_wakes_those_it_concerns() {
     probe.await;
 }
 
-// C38
+// C38: issue 11.8
 #[tokio::test(start_paused = true)]
 async fn a_door_that_leaves_before_it_used_its_wake_up_passes_it_on_and_a_kept_one_holds_up_nobody() {
     let (fleet, _remotes, probe) = with_probe().await;
@@ -348,7 +348,7 @@ async fn a_door_that_leaves_before_it_used_its_wake_up_passes_it_on_and_a_kept_o
     drop(crowd);
 }
 
-// C40, C71
+// C40, C71: issue 11.8
 #[tokio::test(start_paused = true)]
 async fn doors_learn_of_an_earlier_deadline() {
     let (fleet, remotes) = fleet(policy(), &["a", "b"]);

@@ -125,7 +125,7 @@ async fn a_request_whose_body_failed_is_not_sent_again() {
     assert!(a.bodies()[0].is_err());
 }
 
-// C26
+// C26: issue 11.12
 #[tokio::test(start_paused = true)]
 async fn by_default_every_method_moves_on() {
     let (fleet, [a, b]) = fleet();
@@ -135,7 +135,7 @@ async fn by_default_every_method_moves_on() {
     assert_eq!(b.calls(), 1);
 }
 
-// C26
+// C26: issue 11.12
 #[tokio::test(start_paused = true)]
 async fn on_request_only_idempotent_methods_move_on() {
     for mode in MODES {
@@ -189,7 +189,7 @@ fn post_with_keys(keys: &[&'static str]) -> Request<Body> {
     request
 }
 
-// C26
+// C26: issue 11.12
 #[tokio::test(start_paused = true)]
 async fn a_slow_request_is_hedged_if_it_is_idempotent_or_all_methods_are_hedged() {
     let of_method = |method| Request::builder().method(method).body(full("x")).unwrap();
@@ -234,7 +234,7 @@ async fn a_slow_request_is_hedged_if_it_is_idempotent_or_all_methods_are_hedged(
     }
 }
 
-// C26
+// C26: issue 11.12
 #[tokio::test(start_paused = true)]
 async fn every_way_to_make_a_layer_hedges_no_post_by_default() {
     let mode = Mode::Hedged(millis(10));
@@ -265,7 +265,7 @@ async fn every_way_to_make_a_layer_hedges_no_post_by_default() {
     }
 }
 
-// C26
+// C26: issue 11.12
 #[tokio::test(start_paused = true)]
 async fn with_idempotent_methods_an_empty_key_is_not_sent_again() {
     for (request, served) in [(post_with_keys(&[""]), 503), (post_with_keys(&["a"]), 200)] {
@@ -296,7 +296,7 @@ impl Replay<&'static str> for Commands {
     }
 }
 
-// C26
+// C26: issue 11.12
 #[tokio::test(start_paused = true)]
 async fn requests_that_are_not_http_are_hedged_unless_their_replay_denies_it() {
     async fn hedges<R>(protocol: Plain<R>, methods: Option<Methods>, command: &'static str) -> usize
@@ -329,7 +329,7 @@ async fn requests_that_are_not_http_are_hedged_unless_their_replay_denies_it() {
     assert_eq!(hedges(Plain::new(Commands), Some(Methods::All), "SET a 1").await, 1);
 }
 
-// C26
+// C26: issue 11.12
 #[tokio::test(start_paused = true)]
 async fn without_hedges_a_request_that_fails_is_still_sent_on() {
     for failure in [status(503).after(50), fail("reset").after(50), hang()] {
@@ -342,7 +342,7 @@ async fn without_hedges_a_request_that_fails_is_still_sent_on() {
     }
 }
 
-// C26
+// C26: issue 11.12
 #[tokio::test(start_paused = true)]
 async fn a_request_that_may_be_hedged_and_not_retried_is_hedged_only() {
     let layer = hedged().retry_methods(Methods::Idempotent).hedge_methods(Methods::All);

@@ -59,7 +59,7 @@ fn doors(policy: &CircuitPolicy, timeout: Option<Duration>) -> Vec<Door> {
     vec![failover, balance, Door { name: "breaker", send: sender(breaker), circuit, backend }]
 }
 
-// C37, C50
+// C37, C50: issue 11.4
 #[tokio::test(start_paused = true)]
 async fn five_slow_uploads_do_not_open_a_circuit_through_a_timeout() {
     for door in doors(&CircuitPolicy::new().failures(5).within(secs(3_600)), Some(secs(1))) {
@@ -76,7 +76,7 @@ async fn five_slow_uploads_do_not_open_a_circuit_through_a_timeout() {
     }
 }
 
-// C37
+// C37: issue 11.4
 #[tokio::test(start_paused = true)]
 async fn five_slow_uploads_are_no_slow_calls() {
     for door in doors(&slow_calls(), None) {
@@ -92,7 +92,7 @@ async fn five_slow_uploads_are_no_slow_calls() {
     }
 }
 
-// C37: a cancelled call is slow only if the backend was.
+// C37: issue 11.4. A cancelled call is slow only if the backend was.
 #[tokio::test(start_paused = true)]
 async fn a_slow_caller_that_cancels_is_no_slow_call() {
     for door in doors(&slow_calls(), None) {
@@ -116,7 +116,7 @@ async fn a_slow_caller_that_cancels_is_no_slow_call() {
     }
 }
 
-// C37, C38: a probe whose caller is slow closes the circuit as soon as its upload is done.
+// C37, C38: issue 11.4. A probe whose caller is slow closes the circuit as soon as its upload is done.
 #[tokio::test(start_paused = true)]
 async fn a_probe_with_a_slow_caller_is_not_a_slow_probe() {
     for door in doors(&slow_calls(), None) {
@@ -128,7 +128,7 @@ async fn a_probe_with_a_slow_caller_is_not_a_slow_probe() {
     }
 }
 
-// C31, C37
+// C31, C37: issue 11.4
 #[tokio::test(start_paused = true)]
 async fn a_body_that_fails_is_neutral_for_the_backend() {
     let bodies = [
@@ -153,7 +153,7 @@ async fn a_body_that_fails_is_neutral_for_the_backend() {
     }
 }
 
-// C37: a caller that stalls has a limit of its own, and one error.
+// C37: issue 11.4. A caller that stalls has a limit of its own, and one error.
 #[tokio::test(start_paused = true)]
 async fn a_caller_that_stalls_ends_its_request_after_a_minute() {
     for door in doors(&strict(), None) {
@@ -170,7 +170,7 @@ async fn a_caller_that_stalls_ends_its_request_after_a_minute() {
     }
 }
 
-// C20, C37: dropped wherever it waits, a request leaves nothing behind.
+// C20, C37: issue 11.4. Dropped wherever it waits, a request leaves nothing behind.
 #[tokio::test(start_paused = true)]
 async fn a_request_may_be_dropped_at_every_wait() {
     for door in doors(&slow_calls(), None) {

@@ -27,7 +27,7 @@ fn sequential() -> FailoverBuilder {
     FailoverLayer::builder().mode(Mode::Sequential)
 }
 
-// C50
+// C50: issue 11.4
 #[tokio::test(start_paused = true)]
 async fn a_backend_that_hangs_after_the_upload_has_its_whole_limit() {
     for own in [true, false] {
@@ -46,7 +46,7 @@ async fn a_backend_that_hangs_after_the_upload_has_its_whole_limit() {
     }
 }
 
-// C50: its time is what is left of its own, between the waits as well as after them.
+// C50: issue 11.4. Its time is what is left of its own, between the waits as well as after them.
 #[tokio::test(start_paused = true)]
 async fn the_time_that_a_backend_takes_between_frames_adds_up() {
     let (fleet, [a, _]) = fleet();
@@ -58,7 +58,7 @@ async fn the_time_that_a_backend_takes_between_frames_adds_up() {
     assert_took(began, 12_000);
 }
 
-// C50: the caller is not the cause, as slow as it may be.
+// C50: issue 11.4. The caller is not the cause, as slow as it may be.
 #[tokio::test(start_paused = true)]
 async fn a_backend_that_does_not_read_the_upload_has_its_limit_from_the_start() {
     for pieces in [vec![Piece::Stall], vec![data("some"), Piece::Wait(30_000)], vec![data("some")]] {
@@ -72,7 +72,7 @@ async fn a_backend_that_does_not_read_the_upload_has_its_limit_from_the_start() 
     }
 }
 
-// C51: the deadline is the time of the whole request, and no fault of a backend.
+// C51: issue 11.4. The deadline is the time of the whole request, and no fault of a backend.
 #[tokio::test(start_paused = true)]
 async fn the_deadline_includes_the_upload() {
     for mode in [Mode::Race, Mode::Sequential, Mode::Hedged(secs(1))] {
@@ -89,7 +89,7 @@ async fn the_deadline_includes_the_upload() {
     }
 }
 
-// C51
+// C51: issue 11.4
 #[tokio::test(start_paused = true)]
 async fn the_share_of_a_deadline_stands_still_too() {
     let (fleet, [a, b]) = fleet();
@@ -102,7 +102,7 @@ async fn the_share_of_a_deadline_stands_still_too() {
     assert_took(began, 3_000 + 4_000 + 900);
 }
 
-// C15, C50
+// C15, C50: issue 11.4
 #[tokio::test(start_paused = true)]
 async fn a_hedge_is_not_sent_because_the_caller_is_slow() {
     let (fleet, [a, b]) = fleet();
@@ -123,7 +123,7 @@ async fn a_hedge_is_not_sent_because_the_caller_is_slow() {
     assert_took(began, 100);
 }
 
-// C15: with a caller that goes on after the hedge was sent.
+// C15: issue 11.4. With a caller that goes on after the hedge was sent.
 #[tokio::test(start_paused = true)]
 async fn a_second_hedge_waits_for_the_caller_as_the_first_one_does() {
     let (fleet, [a, b, c]) = fleet();
@@ -136,7 +136,7 @@ async fn a_second_hedge_waits_for_the_caller_as_the_first_one_does() {
     assert_eq!((b.times(began), c.times(began)), (vec![100], vec![30_200]), "from 100 ms on, `b` waits");
 }
 
-// C16
+// C16: issue 11.4
 #[tokio::test(start_paused = true)]
 async fn the_bound_of_a_race_leaves_out_what_its_attempts_wait_for_the_caller() {
     for (first, slow, took) in [
@@ -162,7 +162,7 @@ async fn the_bound_of_a_race_leaves_out_what_its_attempts_wait_for_the_caller() 
     }
 }
 
-// C50: each attempt by what it does itself.
+// C50: issue 11.4. Each attempt by what it does itself.
 #[tokio::test(start_paused = true)]
 async fn of_two_racers_only_the_one_that_waits_for_the_caller_is_given_its_time() {
     let (a, b) = (mock("a").1, mock("b").1);
@@ -182,7 +182,7 @@ async fn of_two_racers_only_the_one_that_waits_for_the_caller_is_given_its_time(
     assert_eq!(fleet.snapshot()[1].state, CircuitState::Closed);
 }
 
-// C25, C37
+// C25, C37: issue 11.4
 #[tokio::test(start_paused = true)]
 async fn the_ledger_shows_that_the_caller_stalled() {
     for mode in [Mode::Race, Mode::Sequential, Mode::Hedged(secs(1))] {
@@ -199,7 +199,7 @@ async fn the_ledger_shows_that_the_caller_stalled() {
     }
 }
 
-// C37: in a race, every attempt is broken off.
+// C37: issue 11.4. In a race, every attempt is broken off.
 #[tokio::test(start_paused = true)]
 async fn a_caller_that_stalls_during_a_race_is_no_failure_of_the_racers() {
     let remotes = [mock("a").1, mock("b").1];
@@ -215,7 +215,7 @@ async fn a_caller_that_stalls_during_a_race_is_no_failure_of_the_racers() {
     assert_states(&fleet, CircuitState::Closed);
 }
 
-// C50: an unknown end of a body is waited for with a timer only when one is due.
+// C50: issue 11.4. An unknown end of a body is waited for with a timer only when one is due.
 #[tokio::test(start_paused = true)]
 async fn a_caller_that_drips_causes_no_storm_of_polls() {
     let (fleet, [a, _]) = fleet();
@@ -259,7 +259,7 @@ impl Service<Request<ReplayBody<Body>>> for ReadsOn {
     }
 }
 
-// C16, C50
+// C16, C50: issue 11.4
 #[tokio::test(start_paused = true)]
 async fn an_attempt_that_is_over_is_not_waited_for() {
     // The bound of the race; or the pause, and the timeout of the second attempt.

@@ -157,7 +157,7 @@ async fn drip(to: SocketAddr, path: &str, chunks: usize, pause: Duration, end: b
     answer
 }
 
-// C37, C50
+// C37, C50: issue 11.4
 #[tokio::test]
 async fn a_client_that_drips_its_body_is_served_however_short_the_limit_of_an_attempt() {
     let check = async |http2| {
@@ -176,7 +176,7 @@ async fn a_client_that_drips_its_body_is_served_however_short_the_limit_of_an_at
     tokio::join!(check(false), check(true));
 }
 
-// C37
+// C37: issue 11.4
 #[tokio::test]
 async fn a_client_that_stalls_gets_a_408_and_opens_no_circuit() {
     for http2 in [false, true] {
@@ -222,7 +222,7 @@ where
     }
 }
 
-// C31, C37
+// C31, C37: issue 11.4
 #[tokio::test]
 async fn a_request_body_that_fails_is_neutral_over_every_connection() {
     for http2 in [false, true] {

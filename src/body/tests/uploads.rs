@@ -33,7 +33,7 @@ fn split(request: Request<ReplayBody<TestBody>>) -> (ReplayBody<TestBody>, Uploa
     (request.into_body(), upload)
 }
 
-// C37, C50
+// C37, C50: issue 11.4
 #[tokio::test(start_paused = true)]
 async fn a_wait_lasts_from_the_pending_poll_to_the_next_frame() {
     for limit in [ROOMY, 0] {
@@ -61,7 +61,7 @@ async fn a_wait_lasts_from_the_pending_poll_to_the_next_frame() {
     }
 }
 
-// C37, C50: an attempt that is behind has what it needs, and one that is in front waits.
+// C37, C50: issue 11.4. An attempt that is behind has what it needs, and one that is in front waits.
 #[tokio::test(start_paused = true)]
 async fn a_reader_that_is_behind_does_not_wait_for_the_caller() {
     let source = TestSource::default();
@@ -85,7 +85,7 @@ async fn a_reader_that_is_behind_does_not_wait_for_the_caller() {
     assert_eq!((data(&mut slow), data(&mut front)), ("cd".into(), "cd".into()));
 }
 
-// C37: the source wakes the reader from inside of its poll.
+// C37: issue 11.4. The source wakes the reader from inside of its poll.
 #[tokio::test(start_paused = true)]
 async fn a_source_that_wakes_its_own_poll_is_not_waited_for() {
     struct Yields(bool);
@@ -113,7 +113,7 @@ async fn a_source_that_wakes_its_own_poll_is_not_waited_for() {
     }
 }
 
-// C20, C50
+// C20, C50: issue 11.4
 #[tokio::test(start_paused = true)]
 async fn dropping_the_body_ends_the_wait_and_releases_the_reader() {
     for limit in [ROOMY, 0] {
@@ -130,7 +130,7 @@ async fn dropping_the_body_ends_the_wait_and_releases_the_reader() {
     }
 }
 
-// C50: hedges and the bound of a race leave out the time in which any attempt waits, once.
+// C50: issue 11.4. Hedges and the bound of a race leave out the time in which any attempt waits, once.
 #[tokio::test(start_paused = true)]
 async fn a_request_waits_while_any_of_its_attempts_does() {
     let source = TestSource::default();
@@ -166,7 +166,7 @@ async fn a_request_waits_while_any_of_its_attempts_does() {
     assert_eq!(request.waited(), secs(8));
 }
 
-// C50
+// C50: issue 11.4
 #[tokio::test(start_paused = true)]
 async fn the_task_that_times_the_attempt_is_woken_when_the_wait_ends() {
     let source = TestSource::default();
@@ -198,7 +198,7 @@ async fn next(body: &mut ReplayBody<TestBody>) -> Option<Result<Frame<Bytes>, Re
     std::future::poll_fn(|cx| Pin::new(&mut *body).poll_frame(cx)).await
 }
 
-// C37
+// C37: issue 11.4
 #[tokio::test(start_paused = true)]
 async fn a_caller_that_sends_nothing_for_too_long_fails_the_body_for_all_readers() {
     for limit in [ROOMY, 0] {
@@ -230,7 +230,7 @@ async fn a_caller_that_sends_nothing_for_too_long_fails_the_body_for_all_readers
     }
 }
 
-// C37: streams in both directions.
+// C37: issue 11.4. Streams in both directions.
 #[tokio::test(start_paused = true)]
 async fn a_caller_may_be_silent_once_the_response_is_committed() {
     let source = TestSource::default();
@@ -247,7 +247,7 @@ async fn a_caller_may_be_silent_once_the_response_is_committed() {
     assert!(tokio::time::timeout(secs(3_600), next(&mut body)).await.is_err());
 }
 
-// C31, C33
+// C31, C33: issue 11.4
 #[test]
 fn a_body_that_ends_before_its_length_fails() {
     for limit in [ROOMY, 0] {
@@ -276,7 +276,7 @@ fn a_body_that_ends_before_its_length_fails() {
     assert!(matches!(error(&mut body), ReplayError::Short { missing: 5 }));
 }
 
-// C31
+// C31: issue 11.4
 #[test]
 fn a_length_that_is_reached_or_unreadable_is_no_failure() {
     for length in ["3", "2", "0", "-3", "three", "3, 3"] {
@@ -288,7 +288,7 @@ fn a_length_that_is_reached_or_unreadable_is_no_failure() {
     }
 }
 
-// C31, C37
+// C31, C37: issue 11.4
 #[test]
 fn a_body_that_panics_has_failed() {
     for limit in [ROOMY, 0] {
@@ -302,14 +302,14 @@ fn a_body_that_panics_has_failed() {
     }
 }
 
-// C13
+// C13: issue 11.4
 #[test]
 fn an_empty_body_has_no_upload() {
     let request = Replay::<Request<String>>::last(&layer(), layer().keep(Request::new(String::new())));
     assert!(request.extensions().get::<Upload>().is_none());
 }
 
-// C24: each attempt has an upload of its own, also where the caller's request came with one.
+// C24: issue 11.4. Each attempt has an upload of its own, also where the caller's request came with one.
 #[test]
 fn each_attempt_has_its_own_upload() {
     let source = TestSource::default();
