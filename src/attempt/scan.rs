@@ -154,8 +154,9 @@ impl Scan {
                     None => (None, Stage::Picks { made: 0 }),
                     Some(row) => {
                         // The circuit of a spare backend is probed too, so that it is closed before the backend is
-                        // needed; but only by a few of the requests, and by none that cannot be sent again. Such a request polls the spares until one is
-                        // ready, so that one that is not does not keep the others from being probed.
+                        // needed; but only by a few of the requests, and by none that cannot be sent again. Such a
+                        // request polls the spares until one is ready, so that one that is not does not keep the others
+                        // from being probed.
                         let may_probe = is_free(*row)
                             && selection.info(*row).may_probe()
                             && (selection.is_in_serving_tier(*row)

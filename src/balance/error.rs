@@ -103,7 +103,8 @@ impl Error {
 #[cfg(feature = "http")]
 impl Error {
     /// Returns the status for the response of a gateway: 503 if no backend was available, 504 after a timeout, 408 if
-    /// the client stalled in the middle of its request body, 502 after any other failure. A [`Failure`] in the source chain of the backend's error decides likewise.
+    /// the client stalled in the middle of its request body, 502 after any other failure. A [`Failure`] in the source
+    /// chain of the backend's error decides likewise.
     pub fn status(&self) -> http::StatusCode {
         match self.kind() {
             ErrorKind::NotReady { .. } => http::StatusCode::SERVICE_UNAVAILABLE,

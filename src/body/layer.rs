@@ -44,7 +44,8 @@ impl ReplayLayer {
         Self { limit: DEFAULT_LIMIT, memory: ReplayMemory::process(), idle_timeout: Some(DEFAULT_IDLE_TIMEOUT) }
     }
 
-    /// Sets how many bytes of one body are kept, in as much memory. With 0, requests with a body are not replayed. Default 1 MiB.
+    /// Sets how many bytes of one body are kept, in as much memory. With 0, requests with a body are not replayed.
+    /// Default 1 MiB.
     #[must_use]
     pub const fn limit(mut self, limit: usize) -> Self {
         self.limit = limit;

@@ -40,7 +40,8 @@ pub(super) const DEFAULT_LIMIT: usize = 1024 * 1024;
 /// Over the bounds, no data is kept any more. The reader in front goes on, `again` returns why it cannot copy the
 /// body, and the readers behind get [`ReplayError::NotKept`], so that no body is cut short unnoticed.
 ///
-/// The body ends at its first error. If the source ends before its length is reached, that is an error too. A source body that is not `Unpin` is passed as `Box::pin(body)`.
+/// The body ends at its first error. If the source ends before its length is reached, that is an error too. A source
+/// body that is not `Unpin` is passed as `Box::pin(body)`.
 ///
 /// # Cancel safety
 ///
