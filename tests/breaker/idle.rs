@@ -200,7 +200,7 @@ async fn a_pending_probe_is_dropped_when_another_backend_is_ready<D: Door>(open:
     remotes[0].set_readiness(Readiness::Ready);
     assert!(waiting.poll().is_ready());
     assert_eq!(held(&remotes), [1, 0, 0]);
-    // Nobody holds the permit, so another door may probe.
+    // The permit is free, so another door may probe.
     remotes[1].set_readiness(Readiness::Ready);
     let mut other = open(&fleet);
     other.ready().now_or_never().unwrap().unwrap();
