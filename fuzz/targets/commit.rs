@@ -168,7 +168,11 @@ async fn run(case: Case) {
     if let Ok(response) = answer {
         let ledger = response.extensions().get::<Ledger>().expect("a ledger");
         let index = usize::from(ledger.served().is_some_and(|name| name == "second"));
-        assert_eq!(read(response.into_body()).await, expected(&scripts[index]));
+        let (script, read) = (&scripts[index], read(response.into_body()).await);
+        // Trailers are the last frame of a body: nothing behind them has to be read.
+        let trailers = script.iter().position(|piece| matches!(piece, Piece::Trailers));
+        let is_cut = trailers.is_some_and(|trailers| read == expected(&script[..trailers]));
+        assert!(is_cut || read == expected(script), "{read:?} of {script:?}");
     }
     assert!(fleet.snapshot().iter().all(|backend| backend.in_flight == 0), "a call is still in flight");
 }

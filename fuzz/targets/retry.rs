@@ -6,7 +6,7 @@ use std::time::{Duration, UNIX_EPOCH};
 
 use arbitrary::Arbitrary;
 use bytes::Bytes;
-use http::{HeaderMap, HeaderName, HeaderValue, Response};
+use http::{HeaderMap, HeaderName, HeaderValue, Request, Response};
 use http_body_util::Empty;
 use libfuzzer_sys::fuzz_target;
 use tower_fleet::outcome::{Classify, ClassifyEnd, Failure, HttpClassifier, HttpEnd, Outcome, Verdict, retry_after};
@@ -75,8 +75,9 @@ fuzz_target!(|answer: Answer| {
         response.headers_mut().extend(about.clone());
     }
     let classifier = HttpClassifier::new();
-    let mut call: HttpEnd = Classify::<(), Response<Empty<Bytes>>>::request(&classifier, &());
-    let verdict = Classify::<(), _>::response(&classifier, &mut call, &response);
+    let request = Request::new(());
+    let mut call: HttpEnd = Classify::<_, Response<Empty<Bytes>>>::request(&classifier, &request);
+    let verdict = Classify::<Request<()>, _>::response(&classifier, &mut call, &response);
     let failure = match verdict {
         Verdict::Now(outcome) if !answer.in_trailers => failure(outcome),
         Verdict::AtEnd if answer.in_trailers && answer.grpc_status.is_some() => failure(call.end(Some(&about))),
