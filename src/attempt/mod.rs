@@ -6,7 +6,7 @@
 //!
 //! | type | holds | on drop |
 //! |---|---|---|
-//! | [`Door`] | what the clones of a door share | nothing |
+//! | [`Door`] | what the clones of a door share, and the instance for the next call | the instance is dropped uncalled |
 //! | [`ReadySearch`] | the pending instances of a request that waits | their places in the backends' queues are lost |
 //! | [`Ready`] | the instance that is ready | the instance is dropped uncalled |
 //! | [`Attempt`] | the call, its permit, its count in flight | the call is recorded as cancelled |

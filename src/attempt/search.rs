@@ -132,7 +132,9 @@ where
         S: Service<Req>,
         S::Error: Into<BoxError>,
     {
-        if let Some(Underway { state, .. }) = self.underway.as_deref_mut() {
+        if let Some(Underway { state, has_found, .. }) = self.underway.as_deref_mut()
+            && mem::take(has_found)
+        {
             // An attempt that may return to a backend considers all of them again.
             if wanted.avoid.is_some() || wanted.prefer.is_some() { state.scan_again() } else { state.go_on() }
         }
@@ -211,7 +213,7 @@ where
         S::Error: Into<BoxError>,
     {
         let mut underway = self.underway.take().unwrap_or_default();
-        let Underway { state, since, wait } = &mut *underway;
+        let Underway { state, has_found, since, wait } = &mut *underway;
         if let Some(wait) = wait {
             wait.unregister();
         }
@@ -233,7 +235,7 @@ where
                     {
                         wait.used();
                     }
-                    *since = None;
+                    (*has_found, *since) = (true, None);
                     self.underway = Some(underway);
                     return Poll::Ready(Ok(ready));
                 }

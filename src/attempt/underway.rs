@@ -12,6 +12,8 @@ use crate::{fleet::Shard, outcome::FailureKind, time::Moment};
 /// A search that is under way.
 pub(super) struct Underway<S, C> {
     pub(super) state: SearchState<S, C>,
+    /// Whether it has found an instance, so that its next poll is for another attempt.
+    pub(super) has_found: bool,
     /// When it began.
     pub(super) since: Option<Moment>,
     /// `Some` once all backends were pending.
@@ -20,7 +22,7 @@ pub(super) struct Underway<S, C> {
 
 impl<S, C> Default for Underway<S, C> {
     fn default() -> Self {
-        Self { state: SearchState::default(), since: None, wait: None }
+        Self { state: SearchState::default(), has_found: false, since: None, wait: None }
     }
 }
 
