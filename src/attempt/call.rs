@@ -99,6 +99,9 @@ impl<F, N, S: Send + Sync, C: Send + Sync> Attempt<F, N, S, C> {
             // waits.
             Verdict::AtEnd => Outcome::Success,
         };
+        if outcome.is_success() {
+            if C::WATCHES && C::REPORTS_FIRST_BYTE { guard.head() } else { guard.first_byte() }
+        }
         let is_held = C::WATCHES && is_late && outcome.is_success();
         match verdict {
             _ if is_held => {}

@@ -3,6 +3,7 @@
 use std::{
     any::Any,
     fmt,
+    num::NonZeroU32,
     panic::{AssertUnwindSafe, catch_unwind},
     sync::{Arc, Mutex, PoisonError, Weak},
     time::Duration,
@@ -10,11 +11,10 @@ use std::{
 
 use super::ready::{Sends, Unready};
 use crate::{
-    fleet::{Candidates, FleetCore, FleetInner, MemberInfo, Selection, Shard},
+    fleet::{FleetCore, FleetInner, MemberInfo, Selection, Shard},
     foreign,
     name::BackendId,
-    pick::{Pick, PickContext, Skip, Skipped, Strategy},
-    rng::Rng,
+    pick::{Skip, Strategy},
     shard::slot,
     telemetry,
 };
@@ -24,6 +24,7 @@ struct DoorShared<S, C, P: Strategy, X> {
     fleet: Arc<FleetInner<S, C>>,
     strategy: P,
     extra: X,
+    honours_shares: bool,
     /// Updated by the first request that reads a new version.
     current: Mutex<Current<S, C, P>>,
 }
@@ -48,11 +49,13 @@ pub(crate) struct Local<S, C, P: Strategy, X> {
     version: u64,
     /// Whether circuits of the serving tier are due for a probe.
     has_probes_due: bool,
+    /// The largest share in the serving tier, if shares differ and the strategy does not honour them.
+    pub(super) thins: Option<NonZeroU32>,
     /// Whether circuits of lower tiers are.
     has_spares_due: bool,
-    pick: Option<Arc<P::Pick>>,
+    pub(super) pick: Option<Arc<P::Pick>>,
     /// This thread's references to the candidates. Empty for a large fleet, where they are looked up in the selection.
-    shards: Box<[Weak<Shard<S, C>>]>,
+    pub(super) shards: Box<[Weak<Shard<S, C>>]>,
     slot: usize,
     pub(crate) extra: X,
     shared: Arc<DoorShared<S, C, P, X>>,
@@ -85,6 +88,7 @@ where
             version: selection.version,
             has_probes_due: selection.probes_due().iter().any(|row| selection.is_in_serving_tier(*row)),
             has_spares_due: selection.probes_due().iter().any(|row| !selection.is_in_serving_tier(*row)),
+            thins: selection.largest_share().filter(|_| !self.honours_shares),
             shards: selection.serving_shards(slot),
             selection,
             pick,
@@ -151,7 +155,10 @@ where
     pub(super) fn first(fleet: &Arc<FleetInner<S, C>>, strategy: P, extra: X) -> Arc<Self> {
         let selection = fleet.selection();
         let current = Current { made_for: Arc::clone(&selection), selection, pick: None };
-        let shared = DoorShared { fleet: Arc::clone(fleet), strategy, extra, current: Mutex::new(current) };
+        let needs = strategy.needs();
+        fleet.core.measure(needs.measures(), |metering| needs.apply(metering));
+        let (fleet, honours_shares, current) = (Arc::clone(fleet), needs.honours_shares(), Mutex::new(current));
+        let shared = DoorShared { fleet, strategy, extra, honours_shares, current };
         Arc::new(shared).local(slot(), true)
     }
 
@@ -168,52 +175,6 @@ where
     #[inline(always)]
     pub(super) fn slot(&self) -> usize {
         self.slot
-    }
-
-    /// Selects the backend for the next request. `None` if none is eligible, or if the selected one was removed
-    /// meanwhile.
-    #[inline(always)]
-    pub(super) fn select(&self, slot: usize, rng: &mut Rng) -> Option<Arc<Shard<S, C>>> {
-        let candidates = self.selection.serving_tier();
-        if candidates.is_empty() {
-            return None;
-        }
-        let number = self.pick(&candidates, slot, None, rng);
-        match self.shards.get(number) {
-            Some(shard) => shard.upgrade(),
-            None => self.selection.shard(*self.selection.serving_rows().get(number)?, slot),
-        }
-    }
-
-    /// Returns the number of the strategy's pick. Random if there is no pick, or if its number is out of range.
-    #[inline(always)]
-    fn pick(&self, candidates: &Candidates<'_>, slot: usize, skipped: Option<Skipped<'_>>, rng: &mut Rng) -> usize {
-        let number = match &self.pick {
-            Some(pick) => {
-                let now = || self.core.clock.now();
-                pick.pick(candidates, &mut PickContext::new(rng, skipped, &now, slot))
-            }
-            None => usize::MAX,
-        };
-        if number < candidates.len() { number } else { rng.below(candidates.len()) }
-    }
-
-    /// Selects another backend of the serving tier, by row. `None` if all of them are skipped.
-    pub(super) fn select_another(&self, slot: usize, skipped: Option<Skipped<'_>>, rng: &mut Rng) -> Option<u32> {
-        let (candidates, rows) = (self.selection.serving_tier(), self.selection.serving_rows());
-        if candidates.is_empty() {
-            return None;
-        }
-        let skips = |number: usize| skipped.is_some_and(|skipped| skipped.contains(candidates[number].id()));
-        for _ in 0..MAX_PICKS {
-            let number = self.pick(&candidates, slot, skipped, rng);
-            if !skips(number) {
-                return Some(rows[number]);
-            }
-        }
-        let first = rng.below(rows.len());
-        let mut rest = (0..rows.len()).map(|index| (first + index) % rows.len());
-        rest.find(|number| !skips(*number)).map(|number| rows[number])
     }
 
     /// Returns the reference of a slot to the member in a row. `None` if the member was removed meanwhile.
@@ -259,9 +220,6 @@ where
         self.core.retry_after().or_else(unpublished)
     }
 }
-
-/// How many picks of a strategy that ignores the skipped backends are tried before one is selected at random.
-const MAX_PICKS: usize = 4;
 
 impl<S, C, P: Strategy, X> fmt::Debug for Local<S, C, P, X> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

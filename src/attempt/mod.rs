@@ -20,6 +20,7 @@ mod oneshot;
 mod ready;
 mod scan;
 mod search;
+mod select;
 mod state;
 mod timeout;
 mod timer;

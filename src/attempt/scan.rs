@@ -169,7 +169,7 @@ impl Scan {
                 Stage::Picks { made } if made < MAX_PICKS && made < tier.len() => {
                     let prefix = wanted.prefix.update(selection.tier_version, &selection.serving_tier(), wanted.spent);
                     let skipped = Skipped::new(excluded, polled, prefix);
-                    match local.select_another(slot(), skipped, rng) {
+                    match local.select_another(slot(), skipped, made == 0, rng) {
                         Some(row) => (Some(regular(row)), Stage::Picks { made: made + 1 }),
                         None => (None, Stage::Lower { next: tier.len() }),
                     }

@@ -101,7 +101,8 @@ where
         let own = ready.shard().info().timeout().map(|time| (time, TimeLimit::Backend));
         let timeout = own.or(self.settings().timeout.map(|time| (time, TimeLimit::Attempt)));
         let is_spare = ready.is_probe() && self.search.local().is_spare(ready.shard().info());
-        let admitted = ready.enter(ticket);
+        // The clock was read for the ledger. A fleet that measures latencies does not read it again.
+        let admitted = ready.enter(ticket.started_at(now));
         let request = self.request(follow_up == FollowUp::Never)?;
         let entry = self.ledger.attempts().len();
         let may_hedge = matches!(self.settings().mode, Mode::Hedged(_)) && self.kept.is_some() && self.may_hedge();

@@ -1,9 +1,13 @@
 //! What a strategy sees of the backends that it selects from.
 
-use std::{fmt, num::NonZeroU32, ops::Index, sync::Arc};
+use std::{fmt, num::NonZeroU32, ops::Index, sync::Arc, time::Duration};
 
-use super::member::MemberInfo;
-use crate::name::{BackendId, BackendName};
+use super::member::{FULL_SHARE, MemberInfo};
+use crate::{
+    health::Decay,
+    name::{BackendId, BackendName},
+    time::Moment,
+};
 
 /// The eligible backends of one tier, from which a strategy selects one.
 ///
@@ -115,6 +119,35 @@ impl Candidate {
         self.0.position()
     }
 
+    /// Returns the part of its traffic that the backend gets: 1, or less while it [starts slowly](super::FleetBuilder)
+    /// or is slower than its peers. More than 0.
+    #[inline]
+    pub fn share(&self) -> f32 {
+        self.0.share() as f32 / FULL_SHARE as f32
+    }
+
+    /// Returns the number of calls in flight at the backend, from one counter: for a strategy that
+    /// [needs](crate::pick::Needs::in_flight) it. 0 for other fleets. Calls that began before the first such door was
+    /// made are not counted.
+    #[inline]
+    pub fn load(&self) -> u32 {
+        self.0.load().in_flight()
+    }
+
+    /// Returns the decaying peak of the time to the first byte at a time of [`now`](crate::pick::PickContext::now), for
+    /// this time constant. `None` before the first sample, or if no strategy [needs](crate::pick::Needs::peak) it.
+    pub fn peak(&self, now: Duration, time_constant: Duration) -> Option<Duration> {
+        let (value, left) = self.0.load().peak(Moment::since_epoch(now), Decay::over(time_constant))?;
+        Some(Duration::from_nanos((value * left) as u64))
+    }
+
+    /// Returns the mean time to the first byte as of the last sample. `None` before the first one, or if no strategy
+    /// [needs](crate::pick::Needs::latency) it.
+    pub fn latency(&self) -> Option<Duration> {
+        let (value, _) = self.0.load().mean(Moment::EPOCH, Decay::over(Duration::MAX))?;
+        Some(Duration::from_nanos(value as u64))
+    }
+
     /// Returns the number of calls in flight at the backend, up to the end of their responses.
     ///
     /// Takes no lock, but reads one counter per thread.
@@ -131,7 +164,15 @@ impl Candidate {
         let name = BackendName::lossy(&format!("backend-{id}"));
         let weight = NonZeroU32::new(weight).expect("a weight of at least 1");
         let settings = super::member::Settings { name, weight, priority: 0, timeout: None };
-        Self(Arc::new(MemberInfo::new(BackendId(id), settings, None, 1, crate::time::Clock::start(), None)))
+        Self(Arc::new(MemberInfo::new(
+            BackendId(id),
+            settings,
+            None,
+            1,
+            crate::time::Clock::start(),
+            &Arc::default(),
+            None,
+        )))
     }
 }
 

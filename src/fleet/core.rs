@@ -1,7 +1,6 @@
 //! The part of a fleet that does not depend on the type of its services.
 
 use std::{
-    num::NonZeroU32,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicBool, AtomicU64, Ordering},
@@ -21,8 +20,7 @@ use super::{
 };
 use crate::{
     foreign,
-    health::{AdminStatus, CircuitPolicy, CircuitState, Signal, Transition},
-    setting::InvalidSetting,
+    health::{CircuitPolicy, CircuitState, Measures, Metering, Signal, Transition},
     telemetry,
     time::{Clock, Moment},
     wake::{Waiter, Waiters},
@@ -35,6 +33,8 @@ use crate::{
 pub(crate) struct FleetCore {
     pub(crate) name: Arc<str>,
     pub(crate) clock: Clock,
+    /// What its backends measure.
+    pub(super) metering: Arc<Metering>,
     /// The policy of the circuits, if the fleet has any.
     pub(super) policy: Option<Arc<CircuitPolicy>>,
     limits: EjectionLimits,
@@ -53,6 +53,7 @@ impl FleetCore {
         Self {
             name,
             clock: Clock::start(),
+            metering: Arc::default(),
             policy: policy.map(Arc::new),
             limits,
             version: AtomicU64::new(1),
@@ -114,6 +115,18 @@ impl FleetCore {
             self.waiters.wake_all();
         } else if some > 0 {
             self.waiters.wake_first(some);
+        }
+    }
+
+    /// Makes all backends measure these quantities, also those that are added later. `smooth` sets how.
+    pub(crate) fn measure(&self, measures: Measures, smooth: impl FnOnce(&Metering)) {
+        if measures == Measures::NOTHING {
+            return;
+        }
+        let registry = self.registry();
+        smooth(&self.metering);
+        if self.metering.add(measures) {
+            registry.members.iter().for_each(|member| member.measure(self.metering.measures()));
         }
     }
 
@@ -208,46 +221,6 @@ impl FleetCore {
 
     pub(super) fn find(&self, name: &str) -> Option<Arc<MemberInfo>> {
         self.registry().by_name.get(name).cloned()
-    }
-
-    pub(super) fn set_weight(&self, name: &str, weight: NonZeroU32) -> Result<(), InvalidSetting> {
-        self.edit(|registry| {
-            let member = registry.member(name)?;
-            if member.set_weight(weight) {
-                registry.membership += 1;
-                registry.announce(Change::Reweighted(member.name.clone(), weight.get()));
-            }
-            Ok(())
-        })
-    }
-
-    pub(super) fn set_priority(&self, name: &str, priority: i32) -> bool {
-        self.edit(|registry| {
-            let Some(member) = registry.by_name.get(name).cloned() else { return false };
-            if member.set_priority(priority) {
-                registry.note_move(&member);
-            }
-            true
-        })
-    }
-
-    pub(super) fn set_timeout(&self, name: &str, timeout: Option<Duration>) -> Result<(), InvalidSetting> {
-        let registry = self.registry();
-        let member = registry.member(name)?;
-        member.set_timeout(timeout);
-        Ok(())
-    }
-
-    pub(super) fn set_status(&self, name: &str, status: AdminStatus) -> bool {
-        let Some(member) = self.find(name) else { return false };
-        self.signal(&member, Signal::Status(status));
-        true
-    }
-
-    pub(super) fn cool_down(&self, name: &str, time: Duration) -> bool {
-        let Some(member) = self.find(name) else { return false };
-        self.signal(&member, Signal::Cool(self.clock.now().after(time)));
-        true
     }
 
     pub(crate) fn snapshot(&self) -> Vec<Snapshot> {

@@ -5,7 +5,7 @@ use std::{
     sync::{Arc, atomic::Ordering},
 };
 
-use super::member::{COUNTED, MemberInfo};
+use super::{marks::COUNTED, member::MemberInfo};
 use crate::{
     health::Signal,
     setting::{InvalidSetting, share_reason},

@@ -212,7 +212,7 @@ impl<S: Send + Sync + 'static, C: Clone + Send + Sync + 'static> Fleet<S, C> {
         let lines = FleetInner::<S, C>::line_count(registry.expected.max(registry.members.len()));
         let name = settings.name.clone();
         let fleet: Weak<dyn Publisher> = Arc::<FleetCore>::downgrade(core);
-        let info = MemberInfo::new(id, settings, core.policy.as_ref(), lines, core.clock, Some(fleet));
+        let info = MemberInfo::new(id, settings, core.policy.as_ref(), lines, core.clock, &core.metering, Some(fleet));
         info.health.apply(Signal::Status(status));
         let Some(before) = before else {
             let info = Arc::new(info);

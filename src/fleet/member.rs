@@ -10,11 +10,14 @@ use std::{
     time::Duration,
 };
 
-use super::feed::{Feed, Reader, SendError, Wakeup, feed};
+use super::{
+    feed::{Feed, Reader, SendError, Wakeup, feed},
+    marks::Marks,
+};
 use crate::{
-    health::{Circuit, CircuitPolicy, Health, Transition},
+    health::{Circuit, CircuitPolicy, Health, Load, Metering, Transition},
     name::{BackendId, BackendName},
-    shard::{self, PerThreadU64, slot},
+    shard::{self, PerThreadU64},
     time::{Clock, Moment},
     wake::Waiters,
 };
@@ -35,8 +38,15 @@ pub(crate) struct MemberInfo {
     pub(crate) health: Health,
     pub(crate) clock: Clock,
     /// Calls in flight, from `call` to the end of their responses.
-    flight: PerThreadU64,
-    // Written under the fleet's lock: `weight`, `priority`, `timeout` and `marks`.
+    pub(super) flight: PerThreadU64,
+    /// The calls in flight and the latencies, as far as they are measured.
+    pub(super) load: Load,
+    /// A copy of what the fleet measures, which every call reads.
+    pub(super) measures: AtomicU32,
+    pub(super) metering: Arc<Metering>,
+    /// The part of its traffic that it gets, as [`FULL_SHARE`] for all.
+    share: AtomicU32,
+    // Written under the fleet's lock, like `share` and `measures`: `weight`, `priority`, `timeout` and `marks`.
     weight: AtomicU32,
     priority: AtomicI32,
     /// In nanoseconds; `u64::MAX` for no timeout.
@@ -79,41 +89,6 @@ impl Watchers {
     }
 }
 
-/// What the registry of the fleet notes about a member. Written under the fleet's lock.
-#[derive(Debug)]
-pub(super) struct Marks {
-    /// Its row in the current view.
-    pub(super) row: AtomicU32,
-    /// Its deadline in the queue, in nanoseconds; [`Moment::NEVER`] if it is not queued.
-    pub(super) queued: AtomicU64,
-    /// The serial number of its circuit's last opening; 0 while the circuit does not keep it out.
-    pub(super) opening: AtomicU64,
-    /// [`PROBE_DUE`], [`HALF_OPEN`], [`COUNTED`] and [`ELIGIBLE`].
-    pub(super) flags: AtomicU32,
-}
-
-/// The circuit of the member is due for a probe.
-pub(super) const PROBE_DUE: u32 = 1;
-/// The circuit of the member is half-open.
-pub(super) const HALF_OPEN: u32 = 2;
-/// The ejection limits count the member: only its circuit can keep it out.
-pub(super) const COUNTED: u32 = 4;
-/// The member was eligible when the registry last noted its health.
-pub(super) const ELIGIBLE: u32 = 8;
-
-impl Marks {
-    pub(super) fn has(&self, flag: u32) -> bool {
-        self.flags.load(Ordering::Relaxed) & flag != 0
-    }
-
-    /// Sets or clears a flag. Returns whether it was set before.
-    pub(super) fn set(&self, flag: u32, is_set: bool) -> bool {
-        let flags = self.flags.load(Ordering::Relaxed);
-        self.flags.store(if is_set { flags | flag } else { flags & !flag }, Ordering::Relaxed);
-        flags & flag != 0
-    }
-}
-
 /// The checked settings of a backend.
 pub(crate) struct Settings {
     pub(crate) name: BackendName,
@@ -121,6 +96,9 @@ pub(crate) struct Settings {
     pub(crate) priority: i32,
     pub(crate) timeout: Option<Duration>,
 }
+
+/// The share of a backend that gets all its traffic.
+pub(crate) const FULL_SHARE: u32 = 1 << 16;
 
 /// How many transitions a stream holds for a reader that does not poll it.
 const BACKLOG: usize = 256;
@@ -133,6 +111,7 @@ impl MemberInfo {
         policy: Option<&Arc<CircuitPolicy>>,
         lines: usize,
         clock: Clock,
+        metering: &Arc<Metering>,
         fleet: Option<Weak<dyn Publisher>>,
     ) -> Self {
         let Settings { name, weight, priority, timeout } = settings;
@@ -142,6 +121,10 @@ impl MemberInfo {
             health: Health::new(policy.cloned().map(Circuit::new)),
             clock,
             flight: PerThreadU64::new(lines),
+            load: Load::default(),
+            measures: AtomicU32::new(metering.measures().bits()),
+            metering: Arc::clone(metering),
+            share: AtomicU32::new(FULL_SHARE),
             weight: AtomicU32::new(weight.get()),
             priority: AtomicI32::new(priority),
             timeout: AtomicU64::new(nanos(timeout)),
@@ -160,7 +143,8 @@ impl MemberInfo {
     /// Creates the member of a lone breaker.
     pub(crate) fn alone(name: BackendName, policy: Arc<CircuitPolicy>, clock: Clock) -> Self {
         let settings = Settings { name, weight: NonZeroU32::MIN, priority: 0, timeout: None };
-        Self::new(BackendId(0), settings, Some(&policy), shard::line_count(), clock, None)
+        let metering = Arc::default();
+        Self::new(BackendId(0), settings, Some(&policy), shard::line_count(), clock, &metering, None)
     }
 
     /// Returns a number that orders the members of a fleet.
@@ -210,16 +194,22 @@ impl MemberInfo {
         usize::try_from(self.flight.sum() as i64).unwrap_or(0)
     }
 
-    /// Counts a call that begins.
+    /// The calls in flight and the latencies, as far as they are measured.
     #[inline(always)]
-    pub(super) fn begin(&self) {
-        self.flight.add(slot(), 1);
+    pub(crate) fn load(&self) -> &Load {
+        &self.load
     }
 
-    /// Counts a call that ended.
-    #[inline(always)]
-    pub(super) fn end(&self) {
-        self.flight.add(slot(), u64::MAX);
+    /// The part of its traffic that it gets, up to [`FULL_SHARE`].
+    #[inline]
+    pub(crate) fn share(&self) -> u32 {
+        self.share.load(Ordering::Relaxed)
+    }
+
+    /// Sets the share, at least 1. Returns whether it changed.
+    pub(super) fn set_share(&self, share: u32) -> bool {
+        let share = share.clamp(1, FULL_SHARE);
+        self.share.swap(share, Ordering::Relaxed) != share
     }
 
     #[inline(always)]

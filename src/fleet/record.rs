@@ -1,6 +1,9 @@
 //! The calls of a member: their admission, their outcomes, and the transitions of its circuit that follow.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{Arc, atomic::Ordering},
+    time::Duration,
+};
 
 use super::{
     feed::Wakeup,
@@ -8,13 +11,60 @@ use super::{
 };
 use crate::{
     foreign,
-    health::{Admission, CallResult, Circuit, CircuitState, Ticket, Transition},
-    outcome::{Event, Outcome},
+    health::{Admission, CallResult, Circuit, CircuitState, Measures, Sample, Ticket, Transition},
+    outcome::{Event, Meter, Outcome, Timing},
+    shard::slot,
     telemetry,
     time::Moment,
 };
 
 impl MemberInfo {
+    /// Begins to measure these quantities. Under the fleet's lock.
+    pub(super) fn measure(&self, measures: Measures) {
+        self.measures.store(measures.bits(), Ordering::Relaxed);
+    }
+
+    /// Counts a call that begins.
+    #[inline(always)]
+    pub(super) fn begin(&self, ticket: &mut Ticket) -> Meter {
+        self.flight.add(slot(), 1);
+        match Measures::from_bits(self.measures.load(Ordering::Relaxed)) {
+            Measures::NOTHING => Meter::default(),
+            measures => self.begin_measured(measures, ticket),
+        }
+    }
+
+    fn begin_measured(&self, measures: Measures, ticket: &mut Ticket) -> Meter {
+        let is_counted = measures.has(Measures::IN_FLIGHT);
+        if is_counted {
+            self.load.begin();
+        }
+        if !measures.times() {
+            return Meter { is_counted, timing: Timing::Off };
+        }
+        if !ticket.is_timed() {
+            *ticket = ticket.started_at(self.clock.now());
+        }
+        Meter { is_counted, timing: Timing::Running }
+    }
+
+    /// Counts a call that ended.
+    #[inline(always)]
+    pub(super) fn end(&self, meter: Meter) {
+        self.flight.add(slot(), u64::MAX);
+        if meter.is_counted {
+            self.load.end();
+        }
+    }
+
+    /// Adds the sample of a call.
+    pub(super) fn sample(&self, ticket: &Ticket, sample: Sample) {
+        let (measures, now) = (Measures::from_bits(self.measures.load(Ordering::Relaxed)), self.clock.now());
+        // A call that is not timed is counted only if it fails.
+        let took = if ticket.is_timed() { ticket.elapsed(now) } else { Duration::ZERO };
+        self.load.sample(measures, sample, took, now, &self.metering);
+    }
+
     /// Admits a call. Takes a permit if the call is a probe.
     ///
     /// # Errors

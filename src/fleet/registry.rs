@@ -10,7 +10,8 @@ use super::{
     changes::{Change, Listener},
     ejection::{Ejection, EjectionLimits},
     feed::Wakeup,
-    member::{ELIGIBLE, HALF_OPEN, MemberInfo, PROBE_DUE, Settings},
+    marks::{ELIGIBLE, HALF_OPEN, PROBE_DUE},
+    member::{MemberInfo, Settings},
 };
 use crate::{
     health::{CircuitState, Health, Signal},
@@ -30,6 +31,8 @@ pub(crate) struct Registry {
     pub(super) changed: Vec<Arc<MemberInfo>>,
     /// More than `MAX_CHANGED` members changed since then, so `changed` is incomplete.
     pub(super) all_changed: bool,
+    /// A share changed since then.
+    pub(super) shares_changed: bool,
     pub(super) last_id: u64,
     /// The number of members that the fleet was built with.
     pub(super) expected: usize,
@@ -70,6 +73,7 @@ impl Registry {
             membership: 1,
             changed: Vec::new(),
             all_changed: false,
+            shares_changed: false,
             last_id: 0,
             expected: 0,
             queue: BTreeMap::new(),
@@ -201,6 +205,15 @@ impl Registry {
         self.membership += u64::from(is_reweighted || is_moved);
         self.wakes.all |= is_moved;
         member.set_timeout(settings.timeout) || is_reweighted || is_moved
+    }
+
+    /// Sets the share of a member, so that the doors make their picks anew.
+    #[expect(dead_code, reason = "called by slow start and outliers")]
+    pub(super) fn set_share(&mut self, member: &MemberInfo, share: u32) {
+        if member.set_share(share) {
+            self.shares_changed = true;
+            self.is_changed = true;
+        }
     }
 
     /// Adds a change, which is published at the end of the edit.

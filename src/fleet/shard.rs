@@ -7,9 +7,9 @@ use std::{
 
 use super::member::MemberInfo;
 use crate::{
-    health::Ticket,
+    health::{Sample, Ticket},
     name::BackendName,
-    outcome::{Event, Record},
+    outcome::{Event, Meter, Record},
     shard::{PerThread, SHARED},
 };
 
@@ -73,13 +73,17 @@ impl<S, C> PerThread for Shard<S, C> {
 
 impl<S: Send + Sync, C: Send + Sync> Record for Shard<S, C> {
     #[inline(always)]
-    fn begin(&self) {
-        self.info().begin();
+    fn begin(&self, ticket: &mut Ticket) -> Meter {
+        self.info().begin(ticket)
     }
 
     #[inline(always)]
-    fn end(&self) {
-        self.info().end();
+    fn end(&self, meter: Meter) {
+        self.info().end(meter);
+    }
+
+    fn sample(&self, ticket: &Ticket, sample: Sample) {
+        self.info().sample(ticket, sample);
     }
 
     #[inline(always)]

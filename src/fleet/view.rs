@@ -3,6 +3,7 @@
 use std::{
     cmp::Reverse,
     collections::HashMap,
+    num::NonZeroU32,
     ops::Range,
     sync::{Arc, Mutex, MutexGuard, PoisonError, Weak, atomic::Ordering},
 };
@@ -10,7 +11,8 @@ use std::{
 use super::{
     candidate::{Candidate, Candidates},
     core::FleetCore,
-    member::{MemberInfo, PROBE_DUE},
+    marks::PROBE_DUE,
+    member::MemberInfo,
     registry::Registry,
     shard::{Key, MemberRef, OwnedMember, Shard},
 };
@@ -47,8 +49,10 @@ pub(crate) struct Selection<S, C> {
     tier: Range<u32>,
     /// The rows of the members with circuits that are due for a probe.
     probes_due: Box<[u32]>,
-    /// Rises when the eligible members of the serving tier change.
+    /// Rises when the eligible members of the serving tier change, their weights or their shares.
     pub(crate) tier_version: u64,
+    /// The largest share in the serving tier, if another one is smaller; else 0.
+    largest_share: u32,
 }
 
 /// The most backends with per-thread counters. In a larger fleet each member has one counter for all threads: two
@@ -66,6 +70,7 @@ impl<S: Send + Sync + 'static, C: Clone + Send + Sync + 'static> FleetInner<S, C
             tier: 0..0,
             probes_due: Box::default(),
             tier_version: 0,
+            largest_share: 0,
         };
         Self {
             core: Arc::new(core),
@@ -115,6 +120,7 @@ impl<S: Send + Sync + 'static, C: Clone + Send + Sync + 'static> FleetInner<S, C
         let version = self.core.version();
         let changed = std::mem::take(&mut registry.changed);
         let all_changed = std::mem::take(&mut registry.all_changed);
+        let shares_changed = std::mem::take(&mut registry.shares_changed);
         let is_same_view = registry.membership == before.view.membership;
         let view = if is_same_view { Arc::clone(&before.view) } else { Arc::new(self.view(&registry)) };
         drop(registry);
@@ -135,9 +141,14 @@ impl<S: Send + Sync + 'static, C: Clone + Send + Sync + 'static> FleetInner<S, C
         let tier = eligible.first().map_or(0..0, |row| view.start_of(*row)..view.end_of(*row));
         let serving = eligible.partition_point(|row| *row < tier.end);
         let is_same_tier = is_same_view && before.eligible[..before.serving] == eligible[..serving];
+        let is_same_tier = is_same_tier && !shares_changed;
         let tier_version = before.tier_version + u64::from(!is_same_tier);
+        let largest_share = match is_same_tier {
+            true => before.largest_share,
+            false => largest_share(eligible[..serving].iter().map(|row| view.candidates[*row as usize].0.share())),
+        };
         let (eligible, probes_due) = (eligible.into(), probes_due.into());
-        Selection { version, view, eligible, serving, tier, probes_due, tier_version }
+        Selection { version, view, eligible, serving, tier, probes_due, tier_version, largest_share }
     }
 
     /// Makes the view of the current members, and notes their rows.
@@ -164,6 +175,12 @@ impl<S: Send + Sync + 'static, C: Clone + Send + Sync + 'static> FleetInner<S, C
         view.ends = ends.collect();
         view
     }
+}
+
+/// Returns the largest of these shares, or 0 if all are equal.
+fn largest_share(shares: impl Iterator<Item = u32>) -> u32 {
+    let (least, most) = shares.fold((u32::MAX, 0), |(least, most), share| (least.min(share), most.max(share)));
+    if least < most { most } else { 0 }
 }
 
 /// Inserts a row into a sorted list, or removes it.
@@ -202,6 +219,12 @@ impl<S, C> Selection<S, C> {
         let Range { start, end } = self.tier;
         let all = &self.view.candidates[start as usize..end as usize];
         Candidates { all, eligible: &self.eligible[..self.serving], base: start }
+    }
+
+    /// Returns the largest share in the serving tier. `None` if all shares are equal, so that they have no effect.
+    #[inline]
+    pub(crate) fn largest_share(&self) -> Option<NonZeroU32> {
+        NonZeroU32::new(self.largest_share)
     }
 
     /// Returns the rows of the eligible members of the serving tier.

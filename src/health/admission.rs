@@ -40,6 +40,18 @@ impl Ticket {
         self
     }
 
+    /// Whether the start of the call is set.
+    #[inline]
+    pub(crate) fn is_timed(&self) -> bool {
+        self.started != Moment::EPOCH
+    }
+
+    /// Returns the time since the start of the call.
+    #[inline]
+    pub(crate) fn elapsed(&self, now: Moment) -> Duration {
+        now.since(self.started)
+    }
+
     /// Whether the call is a probe, which holds a permit.
     #[inline]
     pub(crate) fn is_probe(&self) -> bool {

@@ -43,6 +43,8 @@ mod admission;
 mod check;
 mod circuit;
 mod counters;
+mod estimate;
+mod load;
 mod opinions;
 mod permits;
 mod policy;
@@ -54,6 +56,8 @@ mod window;
 pub(crate) use self::{
     admission::{Admission, CallResult, Ticket},
     circuit::Circuit,
+    estimate::Decay,
+    load::{Load, Measures, Metering, Sample, Smoothing},
     opinions::{Health, Signal},
 };
 pub use self::{

@@ -4,7 +4,7 @@ use std::{fmt, sync::Arc};
 
 use super::{
     Outcome,
-    guard::{Guard, Record, Stage},
+    guard::{Guard, Meter, Record, Stage},
 };
 use crate::health::Ticket;
 
@@ -27,13 +27,15 @@ impl CallGuard {
     #[inline(always)]
     pub(crate) fn new<R: Record + 'static>(mut guard: Guard<R>) -> Self {
         let (to, upload) = (guard.to.take().map(|to| to as Arc<dyn Record>), guard.upload.take());
-        Self { guard: Guard { to, ticket: guard.ticket, stage: guard.stage, upload }, verdict: None }
+        let Guard { ticket, stage, meter, .. } = guard;
+        Self { guard: Guard { to, ticket, stage, meter, upload }, verdict: None }
     }
 
     /// Creates a guard of no call, which records nothing.
     #[inline(always)]
     pub(crate) fn empty() -> Self {
-        Self { guard: Guard { to: None, ticket: Ticket::VOID, stage: Stage::Recorded, upload: None }, verdict: None }
+        let (stage, meter) = (Stage::Recorded, Meter::default());
+        Self { guard: Guard { to: None, ticket: Ticket::VOID, stage, meter, upload: None }, verdict: None }
     }
 
     /// Creates the guard of a call whose success is not recorded before the commit: that of the head or, with
@@ -83,7 +85,15 @@ impl CallGuard {
     /// Runs a part of the response, such as a poll of its body. If it panics, the call is recorded as failed.
     #[inline]
     pub fn during<T>(&mut self, run: impl FnOnce() -> T) -> T {
+        self.guard.read();
         self.guard.during(run)
+    }
+
+    /// Notes that the first byte of the response was received: for a classifier that
+    /// [reports it](super::Classify::REPORTS_FIRST_BYTE). Only the first time counts.
+    #[inline]
+    pub fn first_byte(&mut self) {
+        self.guard.first_byte();
     }
 
     /// Records the outcome of the call.
@@ -110,7 +120,8 @@ impl CallGuard {
             return;
         }
         let (to, upload) = (self.guard.to.take(), self.guard.upload.take());
-        drop(Guard { to, ticket: self.guard.ticket, stage: self.guard.stage, upload });
+        let Guard { ticket, stage, meter, .. } = self.guard;
+        drop(Guard { to, ticket, stage, meter, upload });
     }
 }
 
@@ -143,11 +154,16 @@ pub(super) mod recorder {
         atomic::{AtomicUsize, Ordering},
     };
 
-    use super::{super::Event, *};
+    use super::{
+        super::{Event, guard::Timing},
+        *,
+    };
+    use crate::health::Sample;
 
     #[derive(Default)]
     pub(crate) struct Recorder {
         outcomes: Mutex<Vec<Outcome>>,
+        samples: Mutex<Vec<Sample>>,
         in_flight: AtomicUsize,
     }
 
@@ -161,6 +177,11 @@ pub(super) mod recorder {
             self.outcomes.lock().unwrap().clone()
         }
 
+        /// The samples of the time to the first byte.
+        pub(crate) fn samples(&self) -> Vec<Sample> {
+            self.samples.lock().unwrap().clone()
+        }
+
         /// Whether no call is in flight.
         pub(crate) fn is_idle(&self) -> bool {
             self.in_flight.load(Ordering::SeqCst) == 0
@@ -168,11 +189,16 @@ pub(super) mod recorder {
     }
 
     impl Record for Recorder {
-        fn begin(&self) {
+        fn begin(&self, _: &mut Ticket) -> Meter {
             self.in_flight.fetch_add(1, Ordering::SeqCst);
+            Meter { is_counted: false, timing: Timing::Running }
         }
 
-        fn end(&self) {
+        fn sample(&self, _: &Ticket, sample: Sample) {
+            self.samples.lock().unwrap().push(sample);
+        }
+
+        fn end(&self, _: Meter) {
             self.in_flight.fetch_sub(1, Ordering::SeqCst);
         }
 
@@ -194,6 +220,7 @@ mod tests {
         recorder::Recorder,
         *,
     };
+    use crate::health::Sample;
 
     fn recorded(outcomes: &[Outcome]) -> Vec<Outcome> {
         let recorder = Arc::new(Recorder::default());
@@ -276,8 +303,11 @@ mod tests {
     fn a_drop_after_the_caller_got_the_response_is_neutral_and_no_cancellation() {
         struct Cancelled(std::sync::Mutex<Vec<bool>>);
         impl Record for Cancelled {
-            fn begin(&self) {}
-            fn end(&self) {}
+            fn begin(&self, _: &mut Ticket) -> Meter {
+                Meter::default()
+            }
+            fn end(&self, _: Meter) {}
+            fn sample(&self, _: &Ticket, _: Sample) {}
             fn record(&self, _: &Ticket, event: Event<'_>) {
                 self.0.lock().unwrap().push(event == Event::Cancelled);
             }
@@ -309,6 +339,44 @@ mod tests {
         assert_eq!(panicked(&[]), [panic]);
         assert_eq!(panicked(&[Outcome::Success]), [Outcome::Success, panic]);
         assert_eq!(panicked(&[FailureKind::Body.into()]), [FailureKind::Body.into()]);
+    }
+
+    // C46, C47
+    #[test]
+    fn a_call_has_one_sample_of_its_first_byte() {
+        let sampled = |run: &dyn Fn(&mut CallGuard)| {
+            let recorder = Arc::new(Recorder::default());
+            let mut guard = recorder.guard();
+            run(&mut guard);
+            drop(guard);
+            recorder.samples()
+        };
+        let failed = Sample::Failed { retry_after: None };
+        let (success, failure) = (Outcome::Success, Outcome::from(FailureKind::Body));
+        assert_eq!(sampled(&|_| {}), [Sample::Cancelled]);
+        assert_eq!(sampled(&|guard| guard.outcome(&failure)), [failed]);
+        assert_eq!(sampled(&|guard| guard.outcome(&Outcome::Neutral)), [], "not known to be the backend's");
+        let received = |guard: &mut CallGuard| {
+            guard.outcome(&success);
+            guard.guard.head();
+        };
+        assert_eq!(sampled(&received), [], "the caller did not read the body, so the backend did not take that long");
+        let with_body = |rest: &dyn Fn(&mut CallGuard)| {
+            sampled(&|guard| {
+                received(guard);
+                guard.during(|| {});
+                rest(guard);
+            })
+        };
+        assert_eq!(with_body(&|_| {}), [Sample::Cancelled]);
+        assert_eq!(with_body(&|guard| guard.outcome(&failure)), [failed]);
+        let first_byte_twice = |guard: &mut CallGuard| (0..2).for_each(|_| guard.first_byte());
+        assert_eq!(with_body(&first_byte_twice), [Sample::FirstByte]);
+        let cut = |guard: &mut CallGuard| {
+            guard.first_byte();
+            guard.outcome(&failure);
+        };
+        assert_eq!(with_body(&cut), [Sample::FirstByte, Sample::BodyFailed]);
     }
 
     // C37

@@ -32,6 +32,10 @@ pub trait Classify<Req, Res>: Clone + Send + Sync + 'static {
     /// If `false`, the call ends with the head of its response, and `watch` gets an empty guard. That is faster.
     const WATCHES: bool = true;
 
+    /// Whether the watched response reports its first byte with [`CallGuard::first_byte`]. Default `false`: the time to
+    /// the head is measured, for strategies such as [`PeakEwma`](crate::pick::PeakEwma).
+    const REPORTS_FIRST_BYTE: bool = false;
+
     /// Returns the state for a call that begins.
     fn request(&self, request: &Req) -> Self::Call;
 

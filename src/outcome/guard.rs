@@ -3,15 +3,21 @@
 use std::sync::Arc;
 
 use super::{FailureKind, Outcome};
-use crate::{body::Upload, health::Ticket};
+use crate::{
+    body::Upload,
+    health::{Sample, Ticket},
+};
 
 /// Where the calls to one backend are recorded.
 pub(crate) trait Record: Send + Sync {
-    /// Records that a call begins.
-    fn begin(&self);
+    /// Records that a call begins. Sets the start of the call in its ticket if the call is timed.
+    fn begin(&self, ticket: &mut Ticket) -> Meter;
 
     /// Records that a call is over, whatever its outcome.
-    fn end(&self);
+    fn end(&self, meter: Meter);
+
+    /// Records the time of a timed call to its first byte. Once for each call.
+    fn sample(&self, ticket: &Ticket, sample: Sample);
 
     /// Records an event of a call.
     fn record(&self, ticket: &Ticket, event: Event<'_>);
@@ -30,12 +36,36 @@ pub(crate) enum Event<'a> {
     BodyEnded,
 }
 
+/// What is measured of one call.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub(crate) struct Meter {
+    /// Whether the call counts in the load of the backend.
+    pub(crate) is_counted: bool,
+    pub(crate) timing: Timing,
+}
+
+/// The progress of a timed call to its first byte.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub(crate) enum Timing {
+    /// The call is not timed, or has its sample.
+    #[default]
+    Off,
+    /// The first byte is awaited.
+    Running,
+    /// The head was received, and the caller has not read its body yet. What the caller waits is no time of the
+    /// backend.
+    Unread,
+    /// The first byte was received. A failure that follows is a sample of its own.
+    Sampled,
+}
+
 /// The guard of one call. The call is in flight until the guard is dropped, and its outcome is recorded once.
 pub(crate) struct Guard<R: Record + ?Sized> {
     /// `None` once a [`CallGuard`](super::CallGuard) has taken over.
     pub(super) to: Option<Arc<R>>,
     pub(super) ticket: Ticket,
     pub(super) stage: Stage,
+    pub(super) meter: Meter,
     /// The upload of the request body. What the call waits for the caller is not recorded as time of the backend.
     pub(super) upload: Option<Upload>,
 }
@@ -68,9 +98,9 @@ pub(super) enum Stage {
 impl<R: Record + ?Sized> Guard<R> {
     /// Begins a call.
     #[inline(always)]
-    pub(crate) fn begin(to: Arc<R>, ticket: Ticket) -> Self {
-        to.begin();
-        Self { to: Some(to), ticket, stage: Stage::Running, upload: None }
+    pub(crate) fn begin(to: Arc<R>, mut ticket: Ticket) -> Self {
+        let meter = to.begin(&mut ticket);
+        Self { to: Some(to), ticket, stage: Stage::Running, meter, upload: None }
     }
 
     /// Sets the upload of the request body, before the call.
@@ -123,6 +153,7 @@ impl<R: Record + ?Sized> Guard<R> {
         };
         self.stage = stage;
         self.record(event);
+        self.sample_outcome(outcome);
     }
 
     /// Records a success of the head. Same as [`outcome`](Self::outcome), and faster.
@@ -155,13 +186,68 @@ impl<R: Record + ?Sized> Guard<R> {
         }
     }
 
+    /// Notes that the first byte of the response was received. Only the first time counts.
+    #[inline(always)]
+    pub(crate) fn first_byte(&mut self) {
+        if matches!(self.meter.timing, Timing::Running | Timing::Unread) {
+            self.sample(Sample::FirstByte, Timing::Sampled);
+        }
+    }
+
+    /// Notes that the head of the response was received, and that the caller reads the first byte from its body.
+    #[inline(always)]
+    pub(crate) fn head(&mut self) {
+        if self.meter.timing == Timing::Running {
+            self.meter.timing = Timing::Unread;
+        }
+    }
+
+    /// Notes that the caller reads the body.
+    #[inline(always)]
+    pub(crate) fn read(&mut self) {
+        if self.meter.timing == Timing::Unread {
+            self.meter.timing = Timing::Running;
+        }
+    }
+
+    /// Takes the sample of a call that did not succeed.
+    #[inline(always)]
+    fn sample_outcome(&mut self, outcome: &Outcome) {
+        match (self.meter.timing, outcome) {
+            (_, Outcome::Success) => {}
+            (Timing::Off, _) if !self.meter.is_counted => {}
+            (Timing::Sampled, Outcome::Failure(_)) => self.sample(Sample::BodyFailed, Timing::Off),
+            (_, Outcome::Failure(failure)) => {
+                self.sample(Sample::Failed { retry_after: failure.retry_delay() }, Timing::Off);
+            }
+            // Of such a call, it is not known what it says about the backend.
+            (_, Outcome::Neutral) => self.meter.timing = Timing::Off,
+        }
+    }
+
+    #[inline(never)]
+    fn sample(&mut self, sample: Sample, after: Timing) {
+        self.meter.timing = after;
+        let Some(to) = &self.to else { return };
+        match &self.upload {
+            None => to.sample(&self.ticket, sample),
+            Some(upload) => to.sample(&self.ticket.delayed(upload.set_answered()), sample),
+        }
+    }
+
     fn has_failed_upload(&self) -> bool {
         self.upload.as_ref().is_some_and(|upload| upload.failure().is_some())
     }
 
     #[cold]
-    fn record_drop(&self) {
-        let failure = FailureKind::Panic.into();
+    fn record_drop(&mut self) {
+        let failure: Outcome = FailureKind::Panic.into();
+        match self.stage {
+            Stage::Polling | Stage::Reading => self.sample_outcome(&failure),
+            // The caller did not wait for it.
+            _ if self.meter.timing == Timing::Running => self.sample(Sample::Cancelled, Timing::Off),
+            _ => {}
+        }
         let event = match self.stage {
             Stage::Running | Stage::HeadUncommitted | Stage::EndUncommitted => Event::Cancelled,
             Stage::Polling => Event::Outcome(&failure),
@@ -177,11 +263,12 @@ impl<R: Record + ?Sized> Guard<R> {
 impl<R: Record + ?Sized> Drop for Guard<R> {
     #[inline(always)]
     fn drop(&mut self) {
+        let is_over = matches!(self.stage, Stage::Succeeded | Stage::Recorded) && self.meter.timing != Timing::Running;
+        if self.to.is_some() && !is_over {
+            self.record_drop();
+        }
         if let Some(to) = &self.to {
-            if !matches!(self.stage, Stage::Succeeded | Stage::Recorded) {
-                self.record_drop();
-            }
-            to.end();
+            to.end(self.meter);
         }
     }
 }

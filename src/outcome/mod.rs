@@ -77,5 +77,5 @@ pub use self::{
 };
 pub(crate) use self::{
     error::find_replay_error,
-    guard::{Event, Guard, Record},
+    guard::{Event, Guard, Meter, Record, Timing},
 };

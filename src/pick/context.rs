@@ -46,11 +46,23 @@ impl<'a> PickContext<'a> {
         self.rng.below(bound)
     }
 
+    /// Returns a random number from 0 to below 1.
+    #[inline]
+    pub(super) fn random_share(&mut self) -> f32 {
+        (self.rng.next_u64() >> 40) as f32 / (1 << 24) as f32
+    }
+
     /// Returns the time since a fixed moment, for differences. Reads the clock only when it is called.
     ///
     /// The moment is the same for all requests of a fleet.
     pub fn now(&self) -> Duration {
         (self.now)().since(Moment::EPOCH)
+    }
+
+    /// Returns the current moment. Reads the clock.
+    #[inline]
+    pub(super) fn moment(&self) -> Moment {
+        (self.now)()
     }
 
     /// Returns whether the request must not be sent to this candidate: it is not ready, or was tried for it already.

@@ -48,8 +48,13 @@
 //! }));
 //! ```
 
+mod choices;
 mod context;
 mod custom;
+mod latency;
+mod least_loaded;
+mod needs;
+mod peak_ewma;
 mod primary;
 mod rotation;
 mod round_robin;
@@ -63,6 +68,10 @@ pub(crate) use self::context::{Prefix, SKIP_NONE, Skip, Skipped};
 pub use self::{
     context::PickContext,
     custom::{PickFn, pick_fn},
+    latency::{Latency, LatencyPick},
+    least_loaded::LeastLoaded,
+    needs::Needs,
+    peak_ewma::{PeakEwma, PeakEwmaPick},
     primary::Primary,
     round_robin::{RoundRobin, RoundRobinPick},
     shuffle::{Shuffle, ShufflePick},
@@ -78,9 +87,14 @@ pub trait Strategy: Clone + Send + Sync + 'static {
     /// The pick for one set of candidates.
     type Pick: Pick;
 
+    /// Returns what the strategy needs to know. Asked once for each door. Default [`Needs::NOTHING`].
+    fn needs(&self) -> Needs {
+        Needs::NOTHING
+    }
+
     /// Makes the pick for a set of candidates, which all have the same priority.
     ///
-    /// Called by the first request after a change of the set or of its weights, once for all clones of a door. `before`
+    /// Called by the first request after a change of the set, its weights or its shares, once for all clones of a door. `before`
     /// is the last pick and the candidates that it was made for, so that the new pick can continue from it. Reuse what
     /// is expensive to compute and depends on the [whole tier](Candidates::tier) only, since that changes more rarely.
     ///

@@ -2,7 +2,10 @@
 
 use std::{any::Any, fmt, str::FromStr, sync::Arc};
 
-use super::{Candidates, Pick, PickContext, Primary, RoundRobin, Shuffle, Strategy, Weighted};
+use super::{
+    Candidates, Latency, LeastLoaded, Needs, PeakEwma, Pick, PickContext, Primary, RoundRobin, Shuffle, Strategy,
+    Weighted,
+};
 use crate::setting::InvalidSetting;
 
 macro_rules! strategies {
@@ -46,6 +49,12 @@ strategies! {
     /// The first of the highest tier, the others when it fails: [`Primary`](super::Primary).
     #[default]
     Failover => "failover",
+    /// Few calls in flight: [`LeastLoaded`](super::LeastLoaded).
+    LeastLoaded => "least_loaded",
+    /// The lowest time to the first byte: [`Latency`](super::Latency).
+    Latency => "latency",
+    /// A low expected latency: [`PeakEwma`](super::PeakEwma).
+    PeakEwma => "peak_ewma",
     /// In proportion to the weights, the others when the selected one fails: [`Weighted`](super::Weighted).
     WeightedFailover => "weighted_failover",
 }
@@ -85,10 +94,16 @@ pub struct AnyStrategy(Arc<dyn Erased>);
 pub struct AnyPick(Box<dyn Pick>);
 
 trait Erased: Send + Sync {
+    fn needs(&self) -> Needs;
+
     fn make(&self, candidates: &Candidates<'_>, before: Option<(&dyn Pick, &Candidates<'_>)>) -> Box<dyn Pick>;
 }
 
 impl<P: Strategy> Erased for P {
+    fn needs(&self) -> Needs {
+        Strategy::needs(self)
+    }
+
     fn make(&self, candidates: &Candidates<'_>, before: Option<(&dyn Pick, &Candidates<'_>)>) -> Box<dyn Pick> {
         // A door keeps its strategy, so all its picks have one type.
         let before = before.and_then(|(pick, before)| Some(((pick as &dyn Any).downcast_ref()?, before)));
@@ -108,6 +123,9 @@ impl From<StrategyName> for AnyStrategy {
         match name {
             StrategyName::Failover => Self::new(Primary),
             StrategyName::RoundRobin => Self::new(RoundRobin),
+            StrategyName::Latency => Self::new(Latency::new()),
+            StrategyName::LeastLoaded => Self::new(LeastLoaded::new()),
+            StrategyName::PeakEwma => Self::new(PeakEwma::new()),
             StrategyName::Shuffle => Self::new(Shuffle::new()),
             StrategyName::WeightedRoundRobin | StrategyName::WeightedFailover => Self::new(Weighted),
         }
@@ -116,6 +134,10 @@ impl From<StrategyName> for AnyStrategy {
 
 impl Strategy for AnyStrategy {
     type Pick = AnyPick;
+
+    fn needs(&self) -> Needs {
+        self.0.needs()
+    }
 
     fn make(&self, candidates: &Candidates<'_>, before: Option<(&AnyPick, &Candidates<'_>)>) -> AnyPick {
         AnyPick(self.0.make(candidates, before.map(|(AnyPick(pick), before)| (&**pick, before))))

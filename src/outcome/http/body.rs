@@ -6,6 +6,7 @@ use std::{
     task::{Context, Poll, ready},
 };
 
+use bytes::Buf;
 use http::{HeaderMap, Response, StatusCode};
 use http_body::{Body, Frame, SizeHint};
 use pin_project_lite::pin_project;
@@ -56,6 +57,7 @@ where
             return response.map(|body| Self::new(body, end, guard));
         }
         // Nothing after the head is seen here.
+        guard.first_byte();
         guard.commit();
         guard.outcome(&Outcome::Success);
         let mut response = response.map(|inner| Self { inner: BoxErrors::new(inner), end: None, guard: None });
@@ -92,6 +94,11 @@ where
         };
         Poll::Ready(match ready!(frame) {
             Some(Ok(frame)) => {
+                if let Some(guard) = this.guard
+                    && frame.data_ref().is_some_and(Buf::has_remaining)
+                {
+                    guard.first_byte();
+                }
                 if let Some(trailers) = frame.trailers_ref() {
                     record_end(this.end, this.guard, Some(trailers));
                 } else if this.inner.is_end_stream() {
@@ -125,7 +132,12 @@ where
 
 fn record_end<E: ClassifyEnd>(end: &mut Option<E>, guard: &mut Option<CallGuard>, trailers: Option<&HeaderMap>) {
     if let Some((end, guard)) = end.take().zip(guard.as_mut()) {
-        guard.outcome(&end.end(trailers));
+        let outcome = end.end(trailers);
+        if outcome.is_success() {
+            // Of a body without data, which has ended.
+            guard.first_byte();
+        }
+        guard.outcome(&outcome);
         guard.end();
     }
 }

@@ -40,6 +40,7 @@ where
 {
     type Call = HttpEnd;
     type Watched = Response<WatchedBody<B, HttpEnd>>;
+    const REPORTS_FIRST_BYTE: bool = true;
 
     fn upload(&self, request: &Request<A>) -> Option<Upload> {
         request.extensions().get().cloned()

@@ -90,6 +90,7 @@ where
 {
     type Call = TowerHttpCall<M::Classifier, M::ClassifyEos, F>;
     type Watched = Response<WatchedBody<B, Self::Call>>;
+    const REPORTS_FIRST_BYTE: bool = true;
 
     fn request(&self, request: &Request<A>) -> Self::Call {
         TowerHttpCall { stage: Stage::Head(self.make.make_classifier(request)), convert: self.convert.clone() }

@@ -1,0 +1,38 @@
+//! What the registry of a fleet notes about a member.
+
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+
+/// What the registry of the fleet notes about a member. Written under the fleet's lock.
+#[derive(Debug)]
+pub(super) struct Marks {
+    /// Its row in the current view.
+    pub(super) row: AtomicU32,
+    /// Its deadline in the queue, in nanoseconds; [`Moment::NEVER`] if it is not queued.
+    pub(super) queued: AtomicU64,
+    /// The serial number of its circuit's last opening; 0 while the circuit does not keep it out.
+    pub(super) opening: AtomicU64,
+    /// [`PROBE_DUE`], [`HALF_OPEN`], [`COUNTED`] and [`ELIGIBLE`].
+    pub(super) flags: AtomicU32,
+}
+
+/// The circuit of the member is due for a probe.
+pub(super) const PROBE_DUE: u32 = 1;
+/// The circuit of the member is half-open.
+pub(super) const HALF_OPEN: u32 = 2;
+/// The ejection limits count the member: only its circuit can keep it out.
+pub(super) const COUNTED: u32 = 4;
+/// The member was eligible when the registry last noted its health.
+pub(super) const ELIGIBLE: u32 = 8;
+
+impl Marks {
+    pub(super) fn has(&self, flag: u32) -> bool {
+        self.flags.load(Ordering::Relaxed) & flag != 0
+    }
+
+    /// Sets or clears a flag. Returns whether it was set before.
+    pub(super) fn set(&self, flag: u32, is_set: bool) -> bool {
+        let flags = self.flags.load(Ordering::Relaxed);
+        self.flags.store(if is_set { flags | flag } else { flags & !flag }, Ordering::Relaxed);
+        flags & flag != 0
+    }
+}

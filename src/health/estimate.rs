@@ -1,0 +1,303 @@
+//! An estimate of a latency that follows its samples, and that decays while there are none.
+
+use std::{
+    f32::consts::{LN_2, LOG2_E},
+    time::Duration,
+};
+
+use super::sync::{AtomicU64, Ordering};
+use crate::time::Moment;
+
+/// An estimate of a latency, in one word: its value and when that was updated.
+///
+/// Weights are exponential in time, not in the number of samples: a sample loses two thirds of its weight in one time
+/// constant. So a busy backend and an idle one forget equally fast.
+#[derive(Debug, Default)]
+pub(crate) struct Estimate(AtomicU64);
+
+/// The value of an [`Estimate`] in nanoseconds, and the time of its last update in ticks. The word 0 is an estimate
+/// without a sample.
+#[derive(Clone, Copy, Debug, PartialEq)]
+struct Word {
+    value: f32,
+    at: u32,
+}
+
+/// A tick is 2^20 ns, about a millisecond, so that ticks wrap after 52 days. After a pause of that length, an estimate
+/// is taken for a newer one than it is, once.
+const TICK_BITS: u32 = 20;
+
+/// How fast an estimate forgets.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) struct Decay {
+    /// 1 / (time constant × ln 2), in ticks.
+    rate: f32,
+}
+
+impl Decay {
+    /// A decay with this time constant, of at least a tick.
+    pub(crate) fn over(time: Duration) -> Self {
+        let ticks = (time.as_nanos() as f32 / (1 << TICK_BITS) as f32).max(1.0);
+        Self { rate: LOG2_E / ticks }
+    }
+
+    /// A decay with a time constant of this many ticks, which are about a millisecond each.
+    pub(crate) const fn over_ticks(ticks: u16) -> Self {
+        Self { rate: LOG2_E / ticks as f32 }
+    }
+
+    /// Returns the part that is left after some ticks, from 1 to 0.
+    #[inline]
+    fn left(self, ticks: u32) -> f32 {
+        half_to_the(self.rate * ticks as f32)
+    }
+}
+
+/// Returns 0.5^x for x >= 0, to three digits.
+#[inline]
+fn half_to_the(x: f32) -> f32 {
+    if x >= 126.0 {
+        return 0.0;
+    }
+    let whole = x as u32;
+    let part = x - whole as f32;
+    // The Taylor series of 2^-part, with the last coefficient set so that it is exact at 1.
+    let series = 1.0 - part * (LN_2 - part * (0.240_226_5 - part * (0.055_504_1 - part * 0.008_424_8)));
+    series * f32::from_bits((127 - whole) << 23)
+}
+
+#[inline]
+fn ticks(now: Moment) -> u32 {
+    (now.as_nanos() >> TICK_BITS) as u32
+}
+
+impl Word {
+    #[inline]
+    fn unpack(word: u64) -> Option<Self> {
+        (word != 0).then_some(Self { value: f32::from_bits((word >> 32) as u32), at: word as u32 })
+    }
+
+    #[inline]
+    fn pack(self) -> u64 {
+        // A sample of zero must not look like no sample.
+        u64::from(self.value.max(1.0).to_bits()) << 32 | u64::from(self.at)
+    }
+
+    /// The value decayed to this tick, and the part of it that is left.
+    #[inline]
+    fn decayed(self, at: u32, decay: Decay) -> (f32, f32) {
+        // Threads read the clock at different times: an update may be newer than the reader's `now`.
+        let elapsed = at.wrapping_sub(self.at);
+        let left = if elapsed > u32::MAX / 2 { 1.0 } else { decay.left(elapsed) };
+        (self.value * left, left)
+    }
+}
+
+impl Estimate {
+    /// Returns the estimate as of its last update, in nanoseconds, and the part of it that is left now. `None` before
+    /// the first sample.
+    #[inline]
+    pub(crate) fn read(&self, now: Moment, decay: Decay) -> Option<(f32, f32)> {
+        let word = Word::unpack(self.0.load(Ordering::Relaxed))?;
+        Some((word.value, word.decayed(ticks(now), decay).1))
+    }
+
+    /// Updates a peak: a sample above the decayed estimate replaces it, and a lower one pulls it down with the time.
+    #[inline]
+    pub(crate) fn peak(&self, sample: Duration, now: Moment, decay: Decay) {
+        let sample = sample.as_nanos() as f32;
+        self.update(now, |word, at| match word.map(|word| word.decayed(at, decay)) {
+            Some((value, left)) if sample < value => value + sample * (1.0 - left),
+            _ => sample,
+        });
+    }
+
+    /// Whether there is a sample that is not forgotten.
+    #[inline]
+    pub(crate) fn has_samples(&self) -> bool {
+        self.0.load(Ordering::Relaxed) != 0
+    }
+
+    /// Adds one to a decaying count, which is used in place of a latency.
+    pub(crate) fn count(&self, now: Moment, decay: Decay) {
+        // In units of a thousandth, since a word holds no value below 1.
+        self.update(now, |word, at| 1_000.0 + word.map_or(0.0, |word| word.decayed(at, decay).0));
+    }
+
+    /// Returns a decaying count, and forgets it once it is below a hundredth.
+    pub(crate) fn counted(&self, now: Moment, decay: Decay) -> f32 {
+        let packed = self.0.load(Ordering::Relaxed);
+        let count = Word::unpack(packed).map_or(0.0, |word| word.decayed(ticks(now), decay).0 / 1_000.0);
+        if count < 0.01 {
+            let _ = self.0.compare_exchange(packed, 0, Ordering::Relaxed, Ordering::Relaxed);
+        }
+        count
+    }
+
+    /// Updates a mean.
+    #[inline]
+    pub(crate) fn mean(&self, sample: Duration, now: Moment, decay: Decay) {
+        let sample = sample.as_nanos() as f32;
+        self.update(now, |word, at| match word.map(|word| word.decayed(at, decay)) {
+            Some((value, left)) => value + sample * (1.0 - left),
+            None => sample,
+        });
+    }
+
+    /// Raises the estimate to a sample that is a lower bound only. Changes nothing if the estimate is higher, or if
+    /// there is none yet.
+    pub(crate) fn at_least(&self, sample: Duration, now: Moment, decay: Decay) {
+        let sample = sample.as_nanos() as f32;
+        self.update(now, |word, at| match word.map(|word| (word, word.decayed(at, decay))) {
+            Some((_, (value, _))) if sample > value => sample,
+            // `update` writes nothing for a value of NaN.
+            _ => f32::NAN,
+        });
+    }
+
+    /// Raises the estimate for a call that failed: to `penalty`, or to a multiple of the estimate if that is more.
+    pub(crate) fn penalize(&self, penalty: Duration, now: Moment, decay: Decay) {
+        let penalty = penalty.as_nanos() as f32;
+        self.update(now, |word, at| {
+            let present = word.map_or(0.0, |word| word.decayed(at, decay).0);
+            penalty.max(present * FAILURE_FACTOR).min(MAX_PENALTY).max(present)
+        });
+    }
+
+    /// Replaces the word by one made of `change`. Writes nothing if an update in the same tick would not raise the
+    /// value: it would have no weight.
+    #[inline]
+    fn update(&self, now: Moment, change: impl Fn(Option<Word>, u32) -> f32) {
+        let at = ticks(now);
+        let mut before = self.0.load(Ordering::Relaxed);
+        loop {
+            let word = Word::unpack(before);
+            let value = change(word, at);
+            let is_idle =
+                word.is_some_and(|word| at.wrapping_sub(word.at).wrapping_sub(1) > u32::MAX / 2 && value <= word.value);
+            if is_idle || value.is_nan() {
+                return;
+            }
+            // An update from before the last one does not turn back its time.
+            let at = word.map_or(at, |word| if at.wrapping_sub(word.at) > u32::MAX / 2 { word.at } else { at });
+            match self.0.compare_exchange_weak(before, Word { value, at }.pack(), Ordering::Relaxed, Ordering::Relaxed)
+            {
+                Ok(_) => return,
+                Err(now) => before = now,
+            }
+        }
+    }
+}
+
+/// By how much one more failure raises the estimate of a backend that is slow or failing already.
+const FAILURE_FACTOR: f32 = 4.0;
+
+/// The highest estimate after a failure, in nanoseconds: ten minutes. Otherwise a backend that failed many times at once
+/// would not be selected for days.
+const MAX_PENALTY: f32 = 600e9;
+
+#[cfg(all(test, not(fleet_loom)))]
+mod tests {
+    use super::*;
+
+    const TAU: Duration = Duration::from_secs(2);
+
+    fn at(millis: u64) -> Moment {
+        Moment::since_epoch(Duration::from_secs(1_000) + Duration::from_millis(millis))
+    }
+
+    fn ms(millis: u64) -> Duration {
+        Duration::from_millis(millis)
+    }
+
+    fn value(estimate: &Estimate, now: Moment) -> f64 {
+        let (value, left) = estimate.read(now, Decay::over(TAU)).expect("a sample");
+        f64::from(value * left) / 1e6
+    }
+
+    fn assert_close(value: f64, expected: f64) {
+        assert!((value - expected).abs() <= 0.01 * expected.max(1.0), "{value}, expected {expected}");
+    }
+
+    #[test]
+    fn the_decay_is_exponential() {
+        for x in 0..2_000 {
+            let x = x as f32 / 50.0;
+            let (value, exact) = (f64::from(half_to_the(x)), 0.5_f64.powf(f64::from(x)));
+            assert!((value - exact).abs() <= 1e-3 * exact, "{x}: {value}, expected {exact}");
+        }
+        assert_eq!((half_to_the(0.0), half_to_the(1e9)), (1.0, 0.0));
+    }
+
+    // C46
+    #[test]
+    fn a_peak_jumps_up_and_decays_with_the_time_also_without_samples() {
+        let (estimate, decay) = (Estimate::default(), Decay::over(TAU));
+        assert_eq!(estimate.read(at(0), decay), None);
+        estimate.peak(ms(10), at(0), decay);
+        estimate.peak(ms(500), at(0), decay);
+        assert_close(value(&estimate, at(0)), 500.0);
+        assert_close(value(&estimate, at(2_000)), 500.0 * (-1_f64).exp());
+        estimate.peak(ms(10), at(2_000), decay);
+        assert_close(value(&estimate, at(2_000)), 500.0 * (-1_f64).exp() + 10.0 * (1.0 - (-1_f64).exp()));
+        // With many fast samples it falls as fast, and not faster.
+        for millis in 2_001..4_000 {
+            (0..10).for_each(|_| estimate.peak(ms(10), at(millis), decay));
+        }
+        assert_close(value(&estimate, at(4_000)), 500.0 * (-2_f64).exp() + 10.0 * (1.0 - (-2_f64).exp()));
+    }
+
+    // C47
+    #[test]
+    fn a_mean_weighs_by_time() {
+        let (estimate, decay) = (Estimate::default(), Decay::over(TAU));
+        estimate.mean(ms(100), at(0), decay);
+        for millis in 1..20_000 {
+            estimate.mean(ms(if millis % 2 == 0 { 100 } else { 300 }), at(millis), decay);
+        }
+        let (value, _) = estimate.read(at(20_000), decay).unwrap();
+        assert!((190e6..210e6).contains(&value), "{value}");
+    }
+
+    // C46
+    #[test]
+    fn a_lower_bound_raises_an_estimate_and_never_lowers_it() {
+        let (estimate, decay) = (Estimate::default(), Decay::over(TAU));
+        estimate.at_least(ms(1), at(0), decay);
+        assert_eq!(estimate.read(at(0), decay), None, "a cancelled call is no first sample");
+        estimate.peak(ms(50), at(0), decay);
+        estimate.at_least(ms(1), at(5), decay);
+        assert_close(value(&estimate, at(0)), 50.0);
+        estimate.at_least(ms(70), at(5), decay);
+        assert_close(value(&estimate, at(5)), 70.0);
+    }
+
+    // C46
+    #[test]
+    fn a_failure_never_lowers_an_estimate_and_grows_with_the_next() {
+        let (estimate, decay) = (Estimate::default(), Decay::over(TAU));
+        estimate.penalize(ms(1_000), at(0), decay);
+        assert_close(value(&estimate, at(0)), 1_000.0);
+        estimate.penalize(ms(1_000), at(0), decay);
+        assert_close(value(&estimate, at(0)), 4_000.0);
+        (0..100).for_each(|_| estimate.penalize(ms(1), at(0), decay));
+        assert_close(value(&estimate, at(0)), 600_000.0);
+        let slow = Estimate::default();
+        slow.peak(Duration::from_secs(3_600), at(0), decay);
+        slow.penalize(ms(1), at(0), decay);
+        assert_close(value(&slow, at(0)), 3_600_000.0);
+    }
+
+    #[test]
+    fn samples_of_zero_late_readers_and_extreme_times_are_harmless() {
+        let (estimate, decay) = (Estimate::default(), Decay::over(Duration::ZERO));
+        estimate.peak(Duration::ZERO, at(0), decay);
+        assert!(estimate.read(at(0), decay).is_some());
+        estimate.peak(Duration::MAX, at(10), decay);
+        let (value, left) = estimate.read(at(0), decay).unwrap();
+        assert!(value.is_finite() && left == 1.0, "a reader with an earlier time sees the estimate undecayed");
+        estimate.mean(Duration::MAX, Moment::NEVER, Decay::over(Duration::MAX));
+        estimate.penalize(Duration::MAX, Moment::EPOCH, Decay::over(Duration::MAX));
+        assert!(estimate.read(Moment::NEVER, decay).unwrap().0.is_finite());
+    }
+}

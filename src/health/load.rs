@@ -1,0 +1,206 @@
+//! The load of a backend: its calls in flight and its latencies, as far as a strategy or a limit needs them.
+
+use std::time::Duration;
+
+use super::{
+    estimate::{Decay, Estimate},
+    sync::{AtomicU32, AtomicU64, Ordering},
+};
+use crate::time::Moment;
+
+/// A set of quantities that a backend measures.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Measures(u32);
+
+impl Measures {
+    pub(crate) const NOTHING: Self = Self(0);
+    /// Calls in flight, in one number for all threads.
+    pub(crate) const IN_FLIGHT: Self = Self(1);
+    /// The decaying peak of the time to the first byte.
+    pub(crate) const PEAK: Self = Self(2);
+    /// The mean of the time to the first byte.
+    pub(crate) const MEAN: Self = Self(4);
+
+    #[inline(always)]
+    pub(crate) const fn from_bits(bits: u32) -> Self {
+        Self(bits)
+    }
+
+    #[inline(always)]
+    pub(crate) const fn bits(self) -> u32 {
+        self.0
+    }
+
+    pub(crate) const fn and(self, other: Self) -> Self {
+        Self(self.0 | other.0)
+    }
+
+    #[inline(always)]
+    pub(crate) const fn has(self, other: Self) -> bool {
+        self.0 & other.0 != 0
+    }
+
+    /// Whether calls are timed.
+    #[inline(always)]
+    pub(crate) const fn times(self) -> bool {
+        self.0 & !Self::IN_FLIGHT.0 != 0
+    }
+}
+
+/// The quantities that the backends of a fleet measure, and how. Grows with what doors and settings need.
+#[derive(Debug)]
+pub(crate) struct Metering {
+    measures: AtomicU32,
+    /// Time constants and the penalty of a failure, in nanoseconds.
+    peak: AtomicU64,
+    mean: AtomicU64,
+    penalty: AtomicU64,
+}
+
+/// How the estimates of a backend follow its samples.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Smoothing {
+    /// The time constant.
+    pub(crate) over: Duration,
+    /// The least sample for a failed call.
+    pub(crate) penalty: Duration,
+}
+
+impl Default for Metering {
+    fn default() -> Self {
+        let never = || AtomicU64::new(u64::MAX);
+        Self { measures: AtomicU32::new(0), peak: never(), mean: never(), penalty: AtomicU64::new(0) }
+    }
+}
+
+fn nanos(time: Duration) -> u64 {
+    u64::try_from(time.as_nanos()).unwrap_or(u64::MAX)
+}
+
+impl Metering {
+    /// Adds quantities to measure. Returns whether any is new.
+    pub(crate) fn add(&self, measures: Measures) -> bool {
+        self.measures.fetch_or(measures.0, Ordering::Relaxed) & measures.0 != measures.0
+    }
+
+    /// Sets how the peak follows its samples. Of several doors, the shortest time constant and the longest penalty
+    /// count.
+    pub(crate) fn smooth_peak(&self, Smoothing { over, penalty }: Smoothing) {
+        self.peak.fetch_min(nanos(over), Ordering::Relaxed);
+        self.penalty.fetch_max(nanos(penalty), Ordering::Relaxed);
+    }
+
+    /// Sets how the mean follows its samples, in the same way.
+    pub(crate) fn smooth_mean(&self, Smoothing { over, penalty }: Smoothing) {
+        self.mean.fetch_min(nanos(over), Ordering::Relaxed);
+        self.penalty.fetch_max(nanos(penalty), Ordering::Relaxed);
+    }
+
+    pub(crate) fn measures(&self) -> Measures {
+        Measures(self.measures.load(Ordering::Relaxed))
+    }
+
+    fn decay(&self, over: &AtomicU64) -> Decay {
+        Decay::over(Duration::from_nanos(over.load(Ordering::Relaxed)))
+    }
+}
+
+/// How the time of a call to its first byte became known. One per call.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Sample {
+    /// The first byte was received.
+    FirstByte,
+    /// The call was cancelled before it. So it would have taken at least as long.
+    Cancelled,
+    /// The call failed before it, perhaps with a time before which it must not be repeated.
+    Failed { retry_after: Option<Duration> },
+    /// The call failed after its first byte. This follows `FirstByte`.
+    BodyFailed,
+}
+
+/// How long a failure counts as a call in flight.
+const FAILURE_MEMORY: Decay = Decay::over_ticks(1_000);
+
+/// The load of one backend. On a cache line of its own, since all threads write to it.
+#[derive(Debug, Default)]
+#[repr(align(64))]
+pub(crate) struct Load {
+    in_flight: AtomicU32,
+    /// The failures of about the last second.
+    failures: Estimate,
+    peak: Estimate,
+    mean: Estimate,
+}
+
+impl Load {
+    /// Returns the number of calls in flight of those that were counted.
+    #[inline]
+    pub(crate) fn in_flight(&self) -> u32 {
+        self.in_flight.load(Ordering::Relaxed)
+    }
+
+    /// Counts a call that begins.
+    #[inline]
+    pub(crate) fn begin(&self) {
+        self.in_flight.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Counts the end of a call that was counted.
+    #[inline]
+    pub(crate) fn end(&self) {
+        self.in_flight.fetch_sub(1, Ordering::Relaxed);
+    }
+
+    /// Returns whether there was a failure that still counts.
+    #[inline]
+    pub(crate) fn has_failed(&self) -> bool {
+        self.failures.has_samples()
+    }
+
+    /// Returns the number of failures that still count.
+    pub(crate) fn failures(&self, now: Moment) -> f32 {
+        self.failures.counted(now, FAILURE_MEMORY)
+    }
+
+    /// Returns the last peak in nanoseconds, and the part of it that is left now. `None` before the first sample.
+    #[inline]
+    pub(crate) fn peak(&self, now: Moment, decay: Decay) -> Option<(f32, f32)> {
+        self.peak.read(now, decay)
+    }
+
+    /// Returns the mean in nanoseconds, and the part of its weight that is left now. `None` before the first sample.
+    #[inline]
+    pub(crate) fn mean(&self, now: Moment, decay: Decay) -> Option<(f32, f32)> {
+        self.mean.read(now, decay)
+    }
+
+    /// Adds the sample of a call that took this long.
+    #[inline]
+    pub(crate) fn sample(&self, measures: Measures, sample: Sample, took: Duration, now: Moment, metering: &Metering) {
+        if matches!(sample, Sample::Failed { .. } | Sample::BodyFailed) {
+            self.failures.count(now, FAILURE_MEMORY);
+        }
+        let penalty = |named: Option<Duration>, took: Duration| {
+            let least = Duration::from_nanos(metering.penalty.load(Ordering::Relaxed));
+            least.max(took).max(named.unwrap_or_default())
+        };
+        if measures.has(Measures::PEAK) {
+            let decay = metering.decay(&metering.peak);
+            match sample {
+                Sample::FirstByte => self.peak.peak(took, now, decay),
+                Sample::Cancelled => self.peak.at_least(took, now, decay),
+                Sample::Failed { retry_after } => self.peak.penalize(penalty(retry_after, took), now, decay),
+                Sample::BodyFailed => self.peak.penalize(penalty(None, took), now, decay),
+            }
+        }
+        if measures.has(Measures::MEAN) {
+            let decay = metering.decay(&metering.mean);
+            match sample {
+                Sample::FirstByte => self.mean.mean(took, now, decay),
+                Sample::Cancelled => self.mean.at_least(took, now, decay),
+                Sample::Failed { retry_after } => self.mean.penalize(penalty(retry_after, took), now, decay),
+                Sample::BodyFailed => self.mean.penalize(penalty(None, took), now, decay),
+            }
+        }
+    }
+}

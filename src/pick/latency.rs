@@ -1,0 +1,163 @@
+//! The backend that lately answered first.
+
+use std::time::Duration;
+
+use super::{
+    Candidates, Needs, Pick, PickContext, Strategy,
+    choices::{Choices, in_range},
+    least_loaded::capacity,
+    peak_ewma::checked_time,
+};
+use crate::{health::Decay, setting::InvalidSetting};
+
+/// Selects the candidate with the lowest mean time to its first byte: for streams of tokens, and for backends whose
+/// speed does not depend on how many requests they get from here.
+///
+/// Candidates within a tenth of the lowest time are equals: of those, the one with the fewest calls in flight by weight
+/// is selected. One that is slower than the [threshold](Self::threshold) is selected only if no other is left. A failed
+/// call counts as one of at least a second.
+///
+/// A candidate without a recent sample is tried: with one call at a time, and with at most a
+/// [share](Self::exploration) of the requests. So a backend that was slow is found to be fast again.
+///
+/// A set of up to 32 candidates is compared whole; of a larger one, eight are drawn at random.
+///
+/// ```
+/// # use std::time::Duration;
+/// # use tower_fleet::{BalanceLayer, pick::Latency};
+/// let layer = BalanceLayer::new(Latency::new().threshold(Duration::from_millis(500))?);
+/// # let _ = layer;
+/// # Ok::<_, tower_fleet::InvalidSetting>(())
+/// ```
+///
+/// To share the load among servers that get slower with it, use [`PeakEwma`](super::PeakEwma).
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Latency {
+    threshold: Duration,
+    over: Duration,
+    exploration: f32,
+}
+
+impl Default for Latency {
+    fn default() -> Self {
+        Self {
+            threshold: Duration::from_secs(2),
+            // Some calls of a backend that gets one each second.
+            over: Duration::from_secs(10),
+            exploration: 0.05,
+        }
+    }
+}
+
+impl Latency {
+    /// Creates the strategy with its defaults.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Sets the time to the first byte above which a backend is used only if no other is left, from 1 ms to a day.
+    /// Default 2 s.
+    ///
+    /// # Errors
+    ///
+    /// Another time.
+    pub fn threshold(self, time: Duration) -> Result<Self, InvalidSetting> {
+        Ok(Self { threshold: checked_time("threshold", time)?, ..self })
+    }
+
+    /// Sets the time constant of the mean, from 1 ms to a day. Default 10 s. After three times as long without a sample,
+    /// a backend is tried again.
+    ///
+    /// # Errors
+    ///
+    /// Another time.
+    pub fn time_constant(self, time: Duration) -> Result<Self, InvalidSetting> {
+        Ok(Self { over: checked_time("time_constant", time)?, ..self })
+    }
+
+    /// Sets the largest share of the requests that try backends without a recent sample, from 0 to 1. Default 0.05.
+    ///
+    /// # Errors
+    ///
+    /// Another share, or NaN.
+    pub fn exploration(self, share: f32) -> Result<Self, InvalidSetting> {
+        let exploration = in_range("exploration", share, 0.0..=1.0, "must be a share from 0 to 1")?;
+        Ok(Self { exploration, ..self })
+    }
+}
+
+/// The pick of [`Latency`].
+#[derive(Clone, Copy, Debug)]
+pub struct LatencyPick {
+    /// In nanoseconds.
+    threshold: f32,
+    decay: Decay,
+    exploration: f32,
+}
+
+const CHOICES: Choices = Choices { scan: 32, draw: 8 };
+
+/// Times within this factor of the lowest are equal: a mean is not more exact.
+const TOLERANCE: f32 = 1.1;
+
+/// A sample is recent while this part of its weight is left: three time constants.
+const RECENT: f32 = 0.05;
+
+impl Strategy for Latency {
+    type Pick = LatencyPick;
+
+    fn needs(&self) -> Needs {
+        Needs::NOTHING.in_flight().latency(self.over).shares()
+    }
+
+    fn make(&self, _: &Candidates<'_>, _: Option<(&LatencyPick, &Candidates<'_>)>) -> LatencyPick {
+        let threshold = self.threshold.as_nanos() as f32;
+        LatencyPick { threshold, decay: Decay::over(self.over), exploration: self.exploration }
+    }
+}
+
+/// What a pick expects of a candidate.
+#[derive(Clone, Copy, PartialEq)]
+enum Expected {
+    /// This time to the first byte, in nanoseconds.
+    Time(f32),
+    /// Not known: it has no call in flight and may be tried.
+    Untried,
+    /// Not known: a call that tries it is in flight.
+    BeingTried,
+}
+
+impl Pick for LatencyPick {
+    fn pick(&self, candidates: &Candidates<'_>, cx: &mut PickContext<'_>) -> usize {
+        let (compared, now) = (CHOICES.compared(candidates, cx), cx.moment());
+        let expected = |number: usize| {
+            let load = candidates[number].0.load();
+            match load.mean(now, self.decay) {
+                Some((time, left)) if left >= RECENT => Expected::Time(time),
+                _ if load.in_flight() == 0 => Expected::Untried,
+                _ => Expected::BeingTried,
+            }
+        };
+        let (mut lowest, mut has_untried) = (f32::INFINITY, false);
+        compared.each(candidates, cx, |number, _| match expected(number) {
+            Expected::Time(time) => lowest = lowest.min(time),
+            Expected::Untried => has_untried = true,
+            Expected::BeingTried => {}
+        });
+        let explores = has_untried && (lowest == f32::INFINITY || cx.random_share() < self.exploration);
+        // If even the fastest one is too slow, it is the best all the same.
+        let equal_to = if lowest > self.threshold { lowest } else { (lowest * TOLERANCE).min(self.threshold) };
+        compared.least(candidates, cx, |number, _| {
+            let rank = match expected(number) {
+                Expected::Untried if explores => 0.0,
+                Expected::Time(time) if time <= equal_to => 1.0,
+                Expected::Time(time) => 2.0 + time,
+                Expected::Untried | Expected::BeingTried => f32::MAX / 4.0,
+            };
+            let candidate = &candidates[number];
+            let calls = (candidate.0.load().in_flight() as f32 + 1.0) / capacity(candidate);
+            // Between 0 and 1, so that it decides among equals only.
+            rank + calls / (1.0 + calls) * 0.99
+        })
+    }
+}

@@ -1,0 +1,92 @@
+//! What a strategy needs to know of the backends.
+
+use std::{fmt, time::Duration};
+
+use crate::health::{Measures, Metering, Smoothing};
+
+/// What a strategy needs to know of the backends and of the request. A fleet measures what the strategy of some door
+/// needs, and nothing else.
+///
+/// Returned by [`Strategy::needs`](super::Strategy::needs):
+///
+/// ```
+/// # use std::time::Duration;
+/// use tower_fleet::pick::Needs;
+///
+/// let needs = Needs::NOTHING.in_flight().latency(Duration::from_secs(10)).shares();
+/// # let _ = needs;
+/// ```
+#[derive(Clone, Copy, PartialEq)]
+#[must_use]
+pub struct Needs {
+    measures: Measures,
+    peak: Option<Smoothing>,
+    mean: Option<Smoothing>,
+    honours_shares: bool,
+}
+
+/// The least latency that a failed call counts as. Long beside most calls, and short enough that a backend is tried
+/// again within seconds.
+pub(super) const FAILURE_PENALTY: Duration = Duration::from_secs(1);
+
+impl Needs {
+    /// Nothing is measured.
+    pub const NOTHING: Self = Self { measures: Measures::NOTHING, peak: None, mean: None, honours_shares: false };
+
+    /// The calls in flight, as [`Candidate::load`](super::Candidate::load).
+    pub const fn in_flight(mut self) -> Self {
+        self.measures = self.measures.and(Measures::IN_FLIGHT);
+        self
+    }
+
+    /// The decaying peak of the time to the first byte, as [`Candidate::peak`](super::Candidate::peak), which loses two
+    /// thirds of its value in `time`. A failed call counts as one of at least `penalty`.
+    ///
+    /// All doors of a fleet share one peak per backend, with the shortest `time` and the longest `penalty`.
+    pub const fn peak(mut self, time: Duration, penalty: Duration) -> Self {
+        self.measures = self.measures.and(Measures::PEAK);
+        self.peak = Some(Smoothing { over: time, penalty });
+        self
+    }
+
+    /// The mean time to the first byte over the last `time`, as [`Candidate::latency`](super::Candidate::latency). A
+    /// failed call counts as one of at least a second.
+    ///
+    /// All doors of a fleet share one mean per backend, with the shortest `time`.
+    pub const fn latency(mut self, time: Duration) -> Self {
+        self.measures = self.measures.and(Measures::MEAN);
+        self.mean = Some(Smoothing { over: time, penalty: FAILURE_PENALTY });
+        self
+    }
+
+    /// The strategy honours [`Candidate::share`](super::Candidate::share) by itself. Without it, the door passes over a
+    /// selected backend with the probability that its share leaves.
+    pub const fn shares(mut self) -> Self {
+        self.honours_shares = true;
+        self
+    }
+
+    pub(crate) fn honours_shares(self) -> bool {
+        self.honours_shares
+    }
+
+    pub(crate) fn measures(self) -> Measures {
+        self.measures
+    }
+
+    /// Sets how the backends measure.
+    pub(crate) fn apply(self, metering: &Metering) {
+        if let Some(peak) = self.peak {
+            metering.smooth_peak(peak);
+        }
+        if let Some(mean) = self.mean {
+            metering.smooth_mean(mean);
+        }
+    }
+}
+
+impl fmt::Debug for Needs {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Needs").field("measures", &self.measures).finish_non_exhaustive()
+    }
+}
