@@ -16,7 +16,7 @@ use tower::{
 };
 use tower_fleet::{
     Backend, BalanceLayer, Fleet,
-    pick::{RoundRobin, Shuffle, Strategy, Weighted},
+    pick::{Latency, LeastLoaded, PeakEwma, RoundRobin, Shuffle, Strategy, Weighted},
 };
 
 use crate::row::Row;
@@ -47,13 +47,22 @@ pub(crate) fn rows() -> Vec<Row> {
         Row::kept(GROUP, "floor", "bare service", 1, 64, Unit),
         Row::kept(GROUP, "floor", "boxed bare service", 1, 1, BoxCloneSyncService::new(Unit)),
     ];
-    for backends in [3, 100, 10_000] {
+    for backends in [3, 10, 100, 1_000, 10_000] {
         ours(&mut rows, "round robin", backends, RoundRobin);
         ours(&mut rows, "shuffle", backends, Shuffle::new());
         ours(&mut rows, "weighted", backends, Weighted);
+        ours(&mut rows, "p2c", backends, two_choices());
+        ours(&mut rows, "least loaded", backends, LeastLoaded::new());
+        ours(&mut rows, "peak ewma", backends, PeakEwma::new());
+        ours(&mut rows, "latency", backends, Latency::new());
         towers(&mut rows, backends);
     }
     rows
+}
+
+/// The power of two choices, also in a small set.
+pub(crate) fn two_choices() -> LeastLoaded {
+    LeastLoaded::new().scan(0).and_then(|strategy| strategy.choices(2)).expect("valid settings")
 }
 
 fn ours(rows: &mut Vec<Row>, name: &str, backends: usize, strategy: impl Strategy) {

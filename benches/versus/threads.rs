@@ -6,7 +6,11 @@ use std::{
 };
 
 use tower::{Layer, Service};
-use tower_fleet::{BalanceLayer, CircuitPolicy, breaker::Rate};
+use tower_fleet::{
+    BalanceLayer, CircuitPolicy,
+    breaker::Rate,
+    pick::{LeastLoaded, PeakEwma},
+};
 
 use crate::breaker::{breaker, failover, guarded, plain};
 
@@ -21,6 +25,8 @@ pub(crate) fn print() {
     row("round robin", BalanceLayer::round_robin().layer(plain()));
     row("weighted", BalanceLayer::weighted().layer(plain()));
     row("shuffle", BalanceLayer::shuffle().layer(plain()));
+    row("least loaded", BalanceLayer::new(LeastLoaded::new()).layer(plain()));
+    row("peak ewma", BalanceLayer::new(PeakEwma::new()).layer(plain()));
     row("round robin over breakers", BalanceLayer::round_robin().layer(guarded(false)));
     row("failover", failover(plain()));
     row("failover over breakers", failover(guarded(false)));

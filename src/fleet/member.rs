@@ -121,7 +121,7 @@ impl MemberInfo {
             health: Health::new(policy.cloned().map(Circuit::new)),
             clock,
             flight: PerThreadU64::new(lines),
-            load: Load::default(),
+            load: Load::new(weight.get() as f32),
             measures: AtomicU32::new(metering.measures().bits()),
             metering: Arc::clone(metering),
             share: AtomicU32::new(FULL_SHARE),
@@ -164,7 +164,9 @@ impl MemberInfo {
 
     /// Sets the weight. Returns whether it changed.
     pub(super) fn set_weight(&self, weight: NonZeroU32) -> bool {
-        self.weight.swap(weight.get(), Ordering::Relaxed) != weight.get()
+        let is_changed = self.weight.swap(weight.get(), Ordering::Relaxed) != weight.get();
+        self.note_capacity();
+        is_changed
     }
 
     pub(crate) fn priority(&self) -> i32 {
@@ -209,7 +211,14 @@ impl MemberInfo {
     /// Sets the share, at least 1. Returns whether it changed.
     pub(super) fn set_share(&self, share: u32) -> bool {
         let share = share.clamp(1, FULL_SHARE);
-        self.share.swap(share, Ordering::Relaxed) != share
+        let is_changed = self.share.swap(share, Ordering::Relaxed) != share;
+        self.note_capacity();
+        is_changed
+    }
+
+    fn note_capacity(&self) {
+        let share = self.share() as f32 / FULL_SHARE as f32;
+        self.load.set_capacity(self.weight().get() as f32 * share);
     }
 
     #[inline(always)]

@@ -122,10 +122,12 @@ pub(crate) enum Sample {
 const FAILURE_MEMORY: Decay = Decay::over_ticks(1_000);
 
 /// The load of one backend. On a cache line of its own, since all threads write to it.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 #[repr(align(64))]
 pub(crate) struct Load {
     in_flight: AtomicU32,
+    /// The bits of an `f32`.
+    capacity: AtomicU32,
     /// The failures of about the last second.
     failures: Estimate,
     peak: Estimate,
@@ -133,6 +135,27 @@ pub(crate) struct Load {
 }
 
 impl Load {
+    pub(crate) fn new(capacity: f32) -> Self {
+        Self {
+            in_flight: AtomicU32::new(0),
+            capacity: AtomicU32::new(capacity.to_bits()),
+            failures: Estimate::default(),
+            peak: Estimate::default(),
+            mean: Estimate::default(),
+        }
+    }
+
+    /// Returns the weight of the backend times its share, which strategies divide its load by.
+    #[inline]
+    pub(crate) fn capacity(&self) -> f32 {
+        f32::from_bits(self.capacity.load(Ordering::Relaxed))
+    }
+
+    /// Sets the capacity. It is a copy on the line that strategies read.
+    pub(crate) fn set_capacity(&self, capacity: f32) {
+        self.capacity.store(capacity.to_bits(), Ordering::Relaxed);
+    }
+
     /// Returns the number of calls in flight of those that were counted.
     #[inline]
     pub(crate) fn in_flight(&self) -> u32 {

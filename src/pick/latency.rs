@@ -5,7 +5,6 @@ use std::time::Duration;
 use super::{
     Candidates, Needs, Pick, PickContext, Strategy,
     choices::{Choices, in_range},
-    least_loaded::capacity,
     peak_ewma::checked_time,
 };
 use crate::{health::Decay, setting::InvalidSetting};
@@ -154,8 +153,8 @@ impl Pick for LatencyPick {
                 Expected::Time(time) => 2.0 + time,
                 Expected::Untried | Expected::BeingTried => f32::MAX / 4.0,
             };
-            let candidate = &candidates[number];
-            let calls = (candidate.0.load().in_flight() as f32 + 1.0) / capacity(candidate);
+            let load = candidates[number].0.load();
+            let calls = (load.in_flight() as f32 + 1.0) / load.capacity();
             // Between 0 and 1, so that it decides among equals only.
             rank + calls / (1.0 + calls) * 0.99
         })

@@ -1,6 +1,6 @@
 //! The least loaded of several backends.
 
-use super::{Candidate, Candidates, Needs, Pick, PickContext, Strategy, choices::Choices};
+use super::{Candidates, Needs, Pick, PickContext, Strategy, choices::Choices};
 use crate::setting::InvalidSetting;
 
 /// Selects the candidate with the fewest calls in flight, by weight; of several, one at random.
@@ -72,16 +72,9 @@ impl Pick for LeastLoaded {
     fn pick(&self, candidates: &Candidates<'_>, cx: &mut PickContext<'_>) -> usize {
         let compared = self.choices.compared(candidates, cx);
         compared.least(candidates, cx, |number, cx| {
-            let candidate = &candidates[number];
-            let load = candidate.0.load();
+            let load = candidates[number].0.load();
             let failed = if load.has_failed() { load.failures(cx.moment()) } else { 0.0 };
-            (load.in_flight() as f32 + failed + 1.0) / capacity(candidate)
+            (load.in_flight() as f32 + failed + 1.0) / load.capacity()
         })
     }
-}
-
-/// The weight of a candidate, as far as its share goes.
-#[inline]
-pub(super) fn capacity(candidate: &Candidate) -> f32 {
-    candidate.weight().get() as f32 * candidate.share()
 }

@@ -5,7 +5,6 @@ use std::time::Duration;
 use super::{
     Candidates, Needs, Pick, PickContext, Strategy,
     choices::{Choices, Compared, in_range},
-    least_loaded::capacity,
     needs::FAILURE_PENALTY,
 };
 use crate::{health::Decay, setting::InvalidSetting, time::Moment};
@@ -126,8 +125,7 @@ impl Pick for PeakEwmaPick {
         });
         let newcomer = if has_newcomer { self.median(&compared, candidates, cx, now) } else { 0.0 };
         compared.least(candidates, cx, |number, _| {
-            let candidate = &candidates[number];
-            let load = candidate.0.load();
+            let load = candidates[number].0.load();
             let expected = match load.peak(now, self.decay) {
                 // No backend is expected to be faster than the fastest one that was measured: estimates decay to that,
                 // and not to zero.
@@ -135,7 +133,7 @@ impl Pick for PeakEwmaPick {
                 None if load.in_flight() > 0 => BUSY_NEWCOMER,
                 None => newcomer,
             };
-            expected * self.raised((load.in_flight() as f32 + 1.0) / capacity(candidate))
+            expected * self.raised((load.in_flight() as f32 + 1.0) / load.capacity())
         })
     }
 }
