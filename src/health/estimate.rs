@@ -41,11 +41,6 @@ impl Decay {
         Self { rate: LOG2_E / ticks }
     }
 
-    /// A decay with a time constant of this many ticks, which are about a millisecond each.
-    pub(crate) const fn over_ticks(ticks: u16) -> Self {
-        Self { rate: LOG2_E / ticks as f32 }
-    }
-
     /// Returns the part that is left after some ticks, from 1 to 0.
     #[inline]
     fn left(self, ticks: u32) -> f32 {

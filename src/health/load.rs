@@ -20,6 +20,8 @@ impl Measures {
     pub(crate) const PEAK: Self = Self(2);
     /// The mean of the time to the first byte.
     pub(crate) const MEAN: Self = Self(4);
+    /// The failures of the last time.
+    pub(crate) const FAILURES: Self = Self(8);
 
     #[inline(always)]
     pub(crate) const fn from_bits(bits: u32) -> Self {
@@ -43,7 +45,7 @@ impl Measures {
     /// Whether calls are timed.
     #[inline(always)]
     pub(crate) const fn times(self) -> bool {
-        self.0 & !Self::IN_FLIGHT.0 != 0
+        self.0 & !(Self::IN_FLIGHT.0 | Self::FAILURES.0) != 0
     }
 }
 
@@ -54,6 +56,7 @@ pub(crate) struct Metering {
     /// Time constants and the penalty of a failure, in nanoseconds.
     peak: AtomicU64,
     mean: AtomicU64,
+    failures: AtomicU64,
     penalty: AtomicU64,
 }
 
@@ -69,7 +72,13 @@ pub(crate) struct Smoothing {
 impl Default for Metering {
     fn default() -> Self {
         let never = || AtomicU64::new(u64::MAX);
-        Self { measures: AtomicU32::new(0), peak: never(), mean: never(), penalty: AtomicU64::new(0) }
+        Self {
+            measures: AtomicU32::new(0),
+            peak: never(),
+            mean: never(),
+            failures: never(),
+            penalty: AtomicU64::new(0),
+        }
     }
 }
 
@@ -96,6 +105,13 @@ impl Metering {
         self.penalty.fetch_max(nanos(penalty), Ordering::Relaxed);
     }
 
+    /// Sets for how long a failure counts. Of several doors, the longest time counts.
+    pub(crate) fn remember_failures(&self, time: Duration) {
+        let time = nanos(time);
+        let longest = |before: u64| (before == u64::MAX || before < time).then_some(time);
+        let _ = self.failures.fetch_update(Ordering::Relaxed, Ordering::Relaxed, longest);
+    }
+
     pub(crate) fn measures(&self) -> Measures {
         Measures(self.measures.load(Ordering::Relaxed))
     }
@@ -118,9 +134,6 @@ pub(crate) enum Sample {
     BodyFailed,
 }
 
-/// How long a failure counts as a call in flight.
-const FAILURE_MEMORY: Decay = Decay::over_ticks(1_000);
-
 /// The load of one backend. On a cache line of its own, since all threads write to it.
 #[derive(Debug)]
 #[repr(align(64))]
@@ -128,7 +141,7 @@ pub(crate) struct Load {
     in_flight: AtomicU32,
     /// The bits of an `f32`.
     capacity: AtomicU32,
-    /// The failures of about the last second.
+    /// The failures that are not forgotten yet.
     failures: Estimate,
     peak: Estimate,
     mean: Estimate,
@@ -181,8 +194,8 @@ impl Load {
     }
 
     /// Returns the number of failures that still count.
-    pub(crate) fn failures(&self, now: Moment) -> f32 {
-        self.failures.counted(now, FAILURE_MEMORY)
+    pub(crate) fn failures(&self, now: Moment, decay: Decay) -> f32 {
+        self.failures.counted(now, decay)
     }
 
     /// Returns the last peak in nanoseconds, and the part of it that is left now. `None` before the first sample.
@@ -200,8 +213,8 @@ impl Load {
     /// Adds the sample of a call that took this long.
     #[inline]
     pub(crate) fn sample(&self, measures: Measures, sample: Sample, took: Duration, now: Moment, metering: &Metering) {
-        if matches!(sample, Sample::Failed { .. } | Sample::BodyFailed) {
-            self.failures.count(now, FAILURE_MEMORY);
+        if measures.has(Measures::FAILURES) && matches!(sample, Sample::Failed { .. } | Sample::BodyFailed) {
+            self.failures.count(now, metering.decay(&metering.failures));
         }
         let penalty = |named: Option<Duration>, took: Duration| {
             let least = Duration::from_nanos(metering.penalty.load(Ordering::Relaxed));

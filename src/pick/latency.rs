@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::{
     Candidates, Needs, Pick, PickContext, Strategy,
     choices::{Choices, in_range},
-    peak_ewma::checked_time,
+    needs::checked_time,
 };
 use crate::{health::Decay, setting::InvalidSetting};
 

@@ -1,7 +1,13 @@
 //! The least loaded of several backends.
 
-use super::{Candidates, Needs, Pick, PickContext, Strategy, choices::Choices};
-use crate::setting::InvalidSetting;
+use std::time::Duration;
+
+use super::{
+    Candidates, Needs, Pick, PickContext, Strategy,
+    choices::Choices,
+    needs::{FAILURE_PENALTY, checked_time},
+};
+use crate::{health::Decay, setting::InvalidSetting};
 
 /// Selects the candidate with the fewest calls in flight, by weight; of several, one at random.
 ///
@@ -9,8 +15,8 @@ use crate::setting::InvalidSetting;
 /// two choices", Mitzenmacher 1996). With weights, calls in flight count per unit of weight, as in Envoy's
 /// `LEAST_REQUEST` with its default bias.
 ///
-/// A call is in flight up to the end of its body. **A failed call counts for about a second longer**, so that a backend
-/// that fails fast does not look idle and gets no more than its share.
+/// A call is in flight up to the end of its body. **A failed call counts [longer](Self::failure_penalty)**, so that a
+/// backend that fails fast does not look idle and gets no more than its share.
 ///
 /// ```
 /// # use tower_fleet::{BalanceLayer, pick::LeastLoaded};
@@ -21,11 +27,12 @@ use crate::setting::InvalidSetting;
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct LeastLoaded {
     choices: Choices,
+    penalty: Duration,
 }
 
 impl Default for LeastLoaded {
     fn default() -> Self {
-        Self { choices: Choices { scan: 8, draw: 2 } }
+        Self { choices: Choices { scan: 8, draw: 2 }, penalty: FAILURE_PENALTY }
     }
 }
 
@@ -42,7 +49,7 @@ impl LeastLoaded {
     ///
     /// Another number.
     pub fn choices(self, number: usize) -> Result<Self, InvalidSetting> {
-        Ok(Self { choices: self.choices.drawing(number)? })
+        Ok(Self { choices: self.choices.drawing(number)?, ..self })
     }
 
     /// Sets up to which number of candidates all are compared, at most 256. Default 8. A pick costs time in proportion.
@@ -51,29 +58,46 @@ impl LeastLoaded {
     ///
     /// A larger number.
     pub fn scan(self, number: usize) -> Result<Self, InvalidSetting> {
-        Ok(Self { choices: self.choices.scanning(number)? })
+        Ok(Self { choices: self.choices.scanning(number)?, ..self })
+    }
+
+    /// Sets for how long a failed call counts as a call in flight, from 1 ms to a day. Default 1 s: set it to more than
+    /// a call usually takes, if that is longer.
+    ///
+    /// # Errors
+    ///
+    /// Another time.
+    pub fn failure_penalty(self, time: Duration) -> Result<Self, InvalidSetting> {
+        Ok(Self { penalty: checked_time("failure_penalty", time)?, ..self })
     }
 }
 
 impl Strategy for LeastLoaded {
-    type Pick = Self;
+    type Pick = LeastLoadedPick;
 
     fn needs(&self) -> Needs {
-        Needs::NOTHING.in_flight().shares()
+        Needs::NOTHING.in_flight().failures(self.penalty).shares()
     }
 
-    fn make(&self, _: &Candidates<'_>, _: Option<(&Self, &Candidates<'_>)>) -> Self {
-        *self
+    fn make(&self, _: &Candidates<'_>, _: Option<(&LeastLoadedPick, &Candidates<'_>)>) -> LeastLoadedPick {
+        LeastLoadedPick { choices: self.choices, decay: Decay::over(self.penalty) }
     }
 }
 
-impl Pick for LeastLoaded {
+/// The pick of [`LeastLoaded`].
+#[derive(Clone, Copy, Debug)]
+pub struct LeastLoadedPick {
+    choices: Choices,
+    decay: Decay,
+}
+
+impl Pick for LeastLoadedPick {
     #[inline]
     fn pick(&self, candidates: &Candidates<'_>, cx: &mut PickContext<'_>) -> usize {
         let compared = self.choices.compared(candidates, cx);
         compared.least(candidates, cx, |number, cx| {
             let load = candidates[number].0.load();
-            let failed = if load.has_failed() { load.failures(cx.moment()) } else { 0.0 };
+            let failed = if load.has_failed() { load.failures(cx.moment(), self.decay) } else { 0.0 };
             (load.in_flight() as f32 + failed + 1.0) / load.capacity()
         })
     }

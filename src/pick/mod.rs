@@ -69,7 +69,7 @@ pub use self::{
     context::PickContext,
     custom::{PickFn, pick_fn},
     latency::{Latency, LatencyPick},
-    least_loaded::LeastLoaded,
+    least_loaded::{LeastLoaded, LeastLoadedPick},
     needs::Needs,
     peak_ewma::{PeakEwma, PeakEwmaPick},
     primary::Primary,

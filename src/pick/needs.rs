@@ -2,7 +2,10 @@
 
 use std::{fmt, time::Duration};
 
-use crate::health::{Measures, Metering, Smoothing};
+use crate::{
+    health::{Measures, Metering, Smoothing},
+    setting::InvalidSetting,
+};
 
 /// What a strategy needs to know of the backends and of the request. A fleet measures what the strategy of some door
 /// needs, and nothing else.
@@ -22,6 +25,7 @@ pub struct Needs {
     measures: Measures,
     peak: Option<Smoothing>,
     mean: Option<Smoothing>,
+    failures: Option<Duration>,
     honours_shares: bool,
 }
 
@@ -31,9 +35,12 @@ pub(super) const FAILURE_PENALTY: Duration = Duration::from_secs(1);
 
 impl Needs {
     /// Nothing is measured.
-    pub const NOTHING: Self = Self { measures: Measures::NOTHING, peak: None, mean: None, honours_shares: false };
+    pub const NOTHING: Self =
+        Self { measures: Measures::NOTHING, peak: None, mean: None, failures: None, honours_shares: false };
 
     /// The calls in flight, as [`Candidate::load`](super::Candidate::load).
+    ///
+    /// Written by all threads, in one number per backend.
     pub const fn in_flight(mut self) -> Self {
         self.measures = self.measures.and(Measures::IN_FLIGHT);
         self
@@ -59,6 +66,13 @@ impl Needs {
         self
     }
 
+    /// The failures of about the last `time`, which [`LeastLoaded`](super::LeastLoaded) counts as calls in flight.
+    pub(super) const fn failures(mut self, time: Duration) -> Self {
+        self.measures = self.measures.and(Measures::FAILURES);
+        self.failures = Some(time);
+        self
+    }
+
     /// The strategy honours [`Candidate::share`](super::Candidate::share) by itself. Without it, the door passes over a
     /// selected backend with the probability that its share leaves.
     pub const fn shares(mut self) -> Self {
@@ -79,6 +93,9 @@ impl Needs {
         if let Some(peak) = self.peak {
             metering.smooth_peak(peak);
         }
+        if let Some(time) = self.failures {
+            metering.remember_failures(time);
+        }
         if let Some(mean) = self.mean {
             metering.smooth_mean(mean);
         }
@@ -88,5 +105,14 @@ impl Needs {
 impl fmt::Debug for Needs {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Needs").field("measures", &self.measures).finish_non_exhaustive()
+    }
+}
+
+/// Checks a time of a strategy.
+pub(super) fn checked_time(field: &'static str, time: Duration) -> Result<Duration, InvalidSetting> {
+    const DAY: Duration = Duration::from_secs(24 * 60 * 60);
+    match (Duration::from_millis(1)..=DAY).contains(&time) {
+        true => Ok(time),
+        false => Err(InvalidSetting::of("", field, format_args!("{time:?}"), "must be from 1 ms to a day")),
     }
 }

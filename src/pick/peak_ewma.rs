@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::{
     Candidates, Needs, Pick, PickContext, Strategy,
     choices::{Choices, Compared, in_range},
-    needs::FAILURE_PENALTY,
+    needs::{FAILURE_PENALTY, checked_time},
 };
 use crate::{health::Decay, setting::InvalidSetting, time::Moment};
 
@@ -82,15 +82,6 @@ impl PeakEwma {
     /// Another time.
     pub fn failure_penalty(self, penalty: Duration) -> Result<Self, InvalidSetting> {
         Ok(Self { penalty: checked_time("failure_penalty", penalty)?, ..self })
-    }
-}
-
-/// Checks a time of a strategy.
-pub(super) fn checked_time(field: &'static str, time: Duration) -> Result<Duration, InvalidSetting> {
-    const DAY: Duration = Duration::from_secs(24 * 60 * 60);
-    match (Duration::from_millis(1)..=DAY).contains(&time) {
-        true => Ok(time),
-        false => Err(InvalidSetting::of("", field, format_args!("{time:?}"), "must be from 1 ms to a day")),
     }
 }
 
