@@ -61,6 +61,12 @@ fn half_to_the(x: f32) -> f32 {
     series * f32::from_bits((127 - whole) << 23)
 }
 
+/// Converts a time to nanoseconds. Faster than by `as_nanos`, which has 128 bits.
+#[inline]
+fn nanos(time: Duration) -> f32 {
+    time.as_secs_f32() * 1e9
+}
+
 #[inline]
 fn ticks(now: Moment) -> u32 {
     (now.as_nanos() >> TICK_BITS) as u32
@@ -100,7 +106,7 @@ impl Estimate {
     /// Updates a peak: a sample above the decayed estimate replaces it, and a lower one pulls it down with the time.
     #[inline]
     pub(crate) fn peak(&self, sample: Duration, now: Moment, decay: Decay) {
-        let sample = sample.as_nanos() as f32;
+        let sample = nanos(sample);
         self.update(now, |word, at| match word.map(|word| word.decayed(at, decay)) {
             Some((value, left)) if sample < value => value + sample * (1.0 - left),
             _ => sample,
@@ -132,7 +138,7 @@ impl Estimate {
     /// Updates a mean.
     #[inline]
     pub(crate) fn mean(&self, sample: Duration, now: Moment, decay: Decay) {
-        let sample = sample.as_nanos() as f32;
+        let sample = nanos(sample);
         self.update(now, |word, at| match word.map(|word| word.decayed(at, decay)) {
             Some((value, left)) => value + sample * (1.0 - left),
             None => sample,
@@ -142,7 +148,7 @@ impl Estimate {
     /// Raises the estimate to a sample that is a lower bound only. Changes nothing if the estimate is higher, or if
     /// there is none yet.
     pub(crate) fn at_least(&self, sample: Duration, now: Moment, decay: Decay) {
-        let sample = sample.as_nanos() as f32;
+        let sample = nanos(sample);
         self.update(now, |word, at| match word.map(|word| (word, word.decayed(at, decay))) {
             Some((_, (value, _))) if sample > value => sample,
             // `update` writes nothing for a value of NaN.
@@ -152,7 +158,7 @@ impl Estimate {
 
     /// Raises the estimate for a call that failed: to `penalty`, or to a multiple of the estimate if that is more.
     pub(crate) fn penalize(&self, penalty: Duration, now: Moment, decay: Decay) {
-        let penalty = penalty.as_nanos() as f32;
+        let penalty = nanos(penalty);
         self.update(now, |word, at| {
             let present = word.map_or(0.0, |word| word.decayed(at, decay).0);
             penalty.max(present * FAILURE_FACTOR).min(MAX_PENALTY).max(present)

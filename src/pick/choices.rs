@@ -44,10 +44,9 @@ impl Choices {
             return Compared::All(len);
         }
         let mut drawn = [0; MAX_DRAWN];
-        for number in &mut drawn[..self.draw.min(MAX_DRAWN)] {
-            *number = cx.random_below(len) as u32;
-        }
-        Compared::Drawn(drawn, self.draw.min(MAX_DRAWN))
+        let draw = self.draw.min(MAX_DRAWN);
+        drawn[..draw].iter_mut().for_each(|number| *number = cx.random_below(len) as u32);
+        Compared::Drawn(drawn, draw)
     }
 
     /// Sets how many candidates are drawn.
@@ -65,7 +64,7 @@ impl Choices {
 
 impl Compared {
     /// Calls `each` with the numbers that are not skipped.
-    #[inline]
+    #[inline(always)]
     pub(super) fn each(
         &self,
         candidates: &Candidates<'_>,
@@ -73,20 +72,24 @@ impl Compared {
         mut each: impl FnMut(usize, &mut PickContext<'_>),
     ) {
         let skips_none = cx.skips_none();
-        let mut visit = |number: usize, cx: &mut PickContext<'_>| {
+        // One loop for both, so that `each` is inlined once.
+        let len = match self {
+            Self::All(len) | Self::Drawn(_, len) => *len,
+        };
+        for index in 0..len {
+            let number = match self {
+                Self::All(_) => index,
+                Self::Drawn(drawn, _) => drawn[index & (MAX_DRAWN - 1)] as usize,
+            };
             if skips_none || !cx.skips(&candidates[number]) {
                 each(number, cx);
             }
-        };
-        match self {
-            Self::All(len) => (0..*len).for_each(|number| visit(number, cx)),
-            Self::Drawn(drawn, len) => drawn[..*len].iter().for_each(|number| visit(*number as usize, cx)),
         }
     }
 
     /// Returns the number of the least score, of several at random. If all candidates that were drawn are skipped, the
     /// first one behind a random place that is not.
-    #[inline]
+    #[inline(always)]
     pub(super) fn least(
         &self,
         candidates: &Candidates<'_>,
@@ -94,11 +97,13 @@ impl Compared {
         mut score: impl FnMut(usize, &mut PickContext<'_>) -> f32,
     ) -> usize {
         let (mut best, mut least, mut equals) = (None, f32::INFINITY, 1);
+        // Candidates that were drawn are in a random order already.
+        let is_ordered = matches!(self, Self::All(_));
         self.each(candidates, cx, |number, cx| {
             let score = score(number, cx);
             if best.is_none() || score < least {
                 (best, least, equals) = (Some(number), score, 1);
-            } else if score == least {
+            } else if score == least && is_ordered {
                 equals += 1;
                 if cx.random_below(equals) == 0 {
                     best = Some(number);

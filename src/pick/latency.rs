@@ -13,7 +13,7 @@ use crate::{health::Decay, setting::InvalidSetting};
 /// speed does not depend on how many requests they get from here.
 ///
 /// Candidates within a tenth of the lowest time are equals: of those, the one with the fewest calls in flight by weight
-/// is selected. One that is slower than the [threshold](Self::threshold) is selected only if no other is left. A failed
+/// is selected. One with more than its share of the load is [passed over](Self::load_bound). One that is slower than the [threshold](Self::threshold) is selected only if no other is left. A failed
 /// call counts as one of at least a second.
 ///
 /// A candidate without a recent sample is tried: with one call at a time, and with at most a
@@ -35,6 +35,7 @@ pub struct Latency {
     threshold: Duration,
     over: Duration,
     exploration: f32,
+    load_bound: f32,
 }
 
 impl Default for Latency {
@@ -44,6 +45,8 @@ impl Default for Latency {
             // Some calls of a backend that gets one each second.
             over: Duration::from_secs(10),
             exploration: 0.05,
+            // With more, the fastest backend is overloaded before its mean shows it.
+            load_bound: 1.25,
         }
     }
 }
@@ -83,6 +86,20 @@ impl Latency {
         let exploration = in_range("exploration", share, 0.0..=1.0, "must be a share from 0 to 1")?;
         Ok(Self { exploration, ..self })
     }
+
+    /// Sets how many calls in flight a backend may have: this many times the average by weight, from 1 to 1000. Default
+    /// 1.25. At its bound, it is passed over for the next fastest one.
+    ///
+    /// The mean of a backend shows an overload only after it has begun. Without a bound, all requests would move from one
+    /// backend to the next. Set a higher one for backends whose latency does not depend on the load.
+    ///
+    /// # Errors
+    ///
+    /// Another factor, or NaN.
+    pub fn load_bound(self, factor: f32) -> Result<Self, InvalidSetting> {
+        let load_bound = in_range("load_bound", factor, 1.0..=1000.0, "must be from 1 to 1000")?;
+        Ok(Self { load_bound, ..self })
+    }
 }
 
 /// The pick of [`Latency`].
@@ -92,12 +109,16 @@ pub struct LatencyPick {
     threshold: f32,
     decay: Decay,
     exploration: f32,
+    load_bound: f32,
 }
 
 const CHOICES: Choices = Choices { scan: 32, draw: 8 };
 
 /// Times within this factor of the lowest are equal: a mean is not more exact.
 const TOLERANCE: f32 = 1.1;
+
+/// The rank of a candidate that is selected if there is no other one, times its calls in flight.
+const UNWANTED: f32 = 1e30;
 
 /// A sample is recent while this part of its weight is left: three time constants.
 const RECENT: f32 = 0.05;
@@ -111,7 +132,8 @@ impl Strategy for Latency {
 
     fn make(&self, _: &Candidates<'_>, _: Option<(&LatencyPick, &Candidates<'_>)>) -> LatencyPick {
         let threshold = self.threshold.as_nanos() as f32;
-        LatencyPick { threshold, decay: Decay::over(self.over), exploration: self.exploration }
+        let Self { over, exploration, load_bound, .. } = *self;
+        LatencyPick { threshold, decay: Decay::over(over), exploration, load_bound }
     }
 }
 
@@ -124,14 +146,24 @@ enum Expected {
     Untried,
     /// Not known: a call that tries it is in flight.
     BeingTried,
+    /// It has as many calls in flight as it may have.
+    Full,
 }
 
 impl Pick for LatencyPick {
     fn pick(&self, candidates: &Candidates<'_>, cx: &mut PickContext<'_>) -> usize {
         let (compared, now) = (CHOICES.compared(candidates, cx), cx.moment());
+        let (mut calls, mut capacity) = (1.0, 0.0);
+        compared.each(candidates, cx, |number, _| {
+            let load = candidates[number].0.load();
+            calls += load.in_flight() as f32;
+            capacity += load.capacity();
+        });
+        let bound = self.load_bound * calls / capacity;
         let expected = |number: usize| {
             let load = candidates[number].0.load();
             match load.mean(now, self.decay) {
+                _ if load.in_flight() as f32 >= (bound * load.capacity()).ceil() => Expected::Full,
                 Some((time, left)) if left >= RECENT => Expected::Time(time),
                 _ if load.in_flight() == 0 => Expected::Untried,
                 _ => Expected::BeingTried,
@@ -141,22 +173,22 @@ impl Pick for LatencyPick {
         compared.each(candidates, cx, |number, _| match expected(number) {
             Expected::Time(time) => lowest = lowest.min(time),
             Expected::Untried => has_untried = true,
-            Expected::BeingTried => {}
+            Expected::BeingTried | Expected::Full => {}
         });
         let explores = has_untried && (lowest == f32::INFINITY || cx.random_share() < self.exploration);
         // If even the fastest one is too slow, it is the best all the same.
         let equal_to = if lowest > self.threshold { lowest } else { (lowest * TOLERANCE).min(self.threshold) };
         compared.least(candidates, cx, |number, _| {
-            let rank = match expected(number) {
-                Expected::Untried if explores => 0.0,
-                Expected::Time(time) if time <= equal_to => 1.0,
-                Expected::Time(time) => 2.0 + time,
-                Expected::Untried | Expected::BeingTried => f32::MAX / 4.0,
-            };
             let load = candidates[number].0.load();
             let calls = (load.in_flight() as f32 + 1.0) / load.capacity();
             // Between 0 and 1, so that it decides among equals only.
-            rank + calls / (1.0 + calls) * 0.99
+            let within = calls / (1.0 + calls) * 0.99;
+            match expected(number) {
+                Expected::Untried if explores => within,
+                Expected::Time(time) if time <= equal_to => 1.0 + within,
+                Expected::Time(time) => 2.0 + time,
+                Expected::Untried | Expected::BeingTried | Expected::Full => UNWANTED * calls,
+            }
         })
     }
 }

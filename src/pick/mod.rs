@@ -6,9 +6,16 @@
 //! | [`Shuffle`] | every backend once in random order, then again | one counter, some arithmetic |
 //! | [`Weighted`] | smooth weighted round robin: 3, 2, 1 gives `abacba` | one counter, one table look-up |
 //! | [`Primary`] | always the first | nothing |
+//! | [`LeastLoaded`] | the fewest calls in flight by weight, of all of a few or of two | one shared counter per backend |
+//! | [`PeakEwma`] | the lowest expected latency, of all of a few or of five | the same, and three readings of the clock |
+//! | [`Latency`] | the lowest time to the first byte | the same |
 //!
-//! Counters are kept per thread: the order is exact among the requests that one thread sends through a door and its
-//! clones, and up to 64 threads never write to the same cache line.
+//! The counters of the first three are kept per thread: the order is exact among the requests that one thread sends
+//! through a door and its clones, and up to 64 threads never write to the same cache line.
+//!
+//! The last three measure: calls in flight up to the end of the body, and the time to the first byte, which over HTTP is
+//! the first frame of the body with data. A fleet measures only [what a strategy needs](Needs). None of them takes a
+//! backend that fails fast for a fast one. For advice on which to choose see `docs/strategies.md`.
 //!
 //! A [`Strategy`] holds the settings. It makes a [`Pick`] for each set of candidates, which continues from the one
 //! before and is called once per request:

@@ -9,8 +9,34 @@ use super::{
 };
 use crate::{health::Decay, setting::InvalidSetting, time::Moment};
 
-/// Selects the candidate with the lowest expected latency: the decaying peak of its time to the first byte, times a
-/// power of its calls in flight.
+/// Selects the candidate with the lowest expected latency: the decaying peak of its time to the first byte, times its
+/// calls in flight by weight.
+///
+/// The best choice for replicas that get slower with their load, and of which some are slow for a while. A set of up to
+/// 20 candidates is compared whole; of a larger one, five are drawn at random.
+///
+/// - A slower sample raises the peak at once. It falls with the time, also while there is no sample: two thirds of the
+///   difference in the [time constant](Self::time_constant). It does not fall below the fastest backend compared, so an
+///   idle backend is tried again, and is not flooded.
+/// - **A failure is no fast answer.** It counts as at least the [penalty](Self::failure_penalty), as its `Retry-After`,
+///   or as four times the present estimate, whichever is longest.
+/// - **A cancelled call took at least as long** as it ran, so a backend that loses to hedges is not taken for a fast one.
+/// - A newcomer starts at the median of the backends that it is compared with. It gets one request until its first
+///   sample.
+///
+/// ```
+/// # use std::time::Duration;
+/// # use tower_fleet::{BalanceLayer, pick::PeakEwma};
+/// let layer = BalanceLayer::new(PeakEwma::new().time_constant(Duration::from_secs(10))?);
+/// # let _ = layer;
+/// # Ok::<_, tower_fleet::InvalidSetting>(())
+/// ```
+///
+/// # Where it is from
+///
+/// Peak EWMA is Finagle's, and that of `tower::load` and linkerd, which draw two candidates. The penalty of a failure is
+/// after linkerd's load biaser. The number of choices, the constants and the floor of the decay were chosen by the
+/// simulation in `benches/sim`; `docs/strategies.md` shows its results.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct PeakEwma {
     choices: Choices,
@@ -23,8 +49,9 @@ impl Default for PeakEwma {
     fn default() -> Self {
         Self {
             choices: Choices { scan: 20, draw: 5 },
-            over: Duration::from_secs(2),
-            exponent: 2.0,
+            // Short enough for servers that are slow for seconds, long enough for services with few requests.
+            over: Duration::from_secs(5),
+            exponent: 1.0,
             penalty: FAILURE_PENALTY,
         }
     }
@@ -55,7 +82,8 @@ impl PeakEwma {
         Ok(Self { choices: self.choices.scanning(number)?, ..self })
     }
 
-    /// Sets the time in which a peak loses two thirds of its value, from 1 ms to a day. Default 2 s.
+    /// Sets the time in which a peak loses two thirds of its value, from 1 ms to a day. Default 5 s. Set a
+    /// longer one if there are seconds between requests.
     ///
     /// # Errors
     ///
@@ -64,8 +92,8 @@ impl PeakEwma {
         Ok(Self { over: checked_time("time_constant", time)?, ..self })
     }
 
-    /// Sets the power to which the calls in flight are raised, from 0 to 4. Default 2: a backend with twice the calls in
-    /// flight has to be four times as fast.
+    /// Sets the power to which the calls in flight are raised, from 0 to 4. Default 1. With 2, a backend with twice the
+    /// calls in flight has to be four times as fast.
     ///
     /// # Errors
     ///
@@ -109,23 +137,23 @@ impl Pick for PeakEwmaPick {
     #[inline]
     fn pick(&self, candidates: &Candidates<'_>, cx: &mut PickContext<'_>) -> usize {
         let (compared, now) = (self.choices.compared(candidates, cx), cx.moment());
-        let (mut best, mut has_newcomer) = (f32::INFINITY, false);
-        compared.each(candidates, cx, |number, _| match candidates[number].0.load().peak(now, self.decay) {
-            Some((value, _)) => best = best.min(value),
-            None => has_newcomer = true,
-        });
-        let newcomer = if has_newcomer { self.median(&compared, candidates, cx, now) } else { 0.0 };
-        compared.least(candidates, cx, |number, _| {
+        let (mut lowest, mut fastest, mut has_newcomer) = (f32::INFINITY, f32::INFINITY, false);
+        let number = compared.least(candidates, cx, |number, _| {
             let load = candidates[number].0.load();
-            let expected = match load.peak(now, self.decay) {
-                // No backend is expected to be faster than the fastest one that was measured: estimates decay to that,
-                // and not to zero.
-                Some((value, left)) => (value * left).max(best),
-                None if load.in_flight() > 0 => BUSY_NEWCOMER,
-                None => newcomer,
+            let Some((peak, left)) = load.peak(now, self.decay) else {
+                has_newcomer = true;
+                return f32::INFINITY;
             };
-            expected * self.raised((load.in_flight() as f32 + 1.0) / load.capacity())
-        })
+            fastest = fastest.min(peak);
+            lowest = lowest.min(peak * left);
+            peak * left * self.raised((load.in_flight() as f32 + 1.0) / load.capacity())
+        });
+        // No backend is expected to be faster than the fastest one that was measured: an estimate decays to that, and
+        // not to zero. It matters once some backend had no sample for a while.
+        if has_newcomer || lowest < fastest * 0.98 {
+            return self.pick_of_idle(&compared, candidates, cx, now, fastest);
+        }
+        number
     }
 }
 
@@ -134,17 +162,34 @@ impl Pick for PeakEwmaPick {
 const BUSY_NEWCOMER: f32 = 1e24;
 
 impl PeakEwmaPick {
+    /// Selects one of several candidates of which some had no sample for a while, or never.
+    #[inline(never)]
+    fn pick_of_idle(
+        &self,
+        compared: &Compared,
+        candidates: &Candidates<'_>,
+        cx: &mut PickContext<'_>,
+        now: Moment,
+        fastest: f32,
+    ) -> usize {
+        let newcomer = self.median(compared, candidates, cx, now);
+        compared.least(candidates, cx, |number, _| {
+            let load = candidates[number].0.load();
+            let expected = match load.peak(now, self.decay) {
+                Some((peak, left)) => (peak * left).max(fastest),
+                None if load.in_flight() > 0 => BUSY_NEWCOMER,
+                None => newcomer,
+            };
+            expected * self.raised((load.in_flight() as f32 + 1.0) / load.capacity())
+        })
+    }
+
     #[inline]
     fn raised(&self, calls: f32) -> f32 {
-        match self.exponent {
-            2.0 => calls * calls,
-            1.0 => calls,
-            exponent => calls.powf(exponent),
-        }
+        if self.exponent == 1.0 { calls } else { calls.powf(self.exponent) }
     }
 
     /// The median of the estimates, which a newcomer starts with.
-    #[cold]
     fn median(&self, compared: &Compared, candidates: &Candidates<'_>, cx: &mut PickContext<'_>, now: Moment) -> f32 {
         let (mut estimates, mut len) = ([0.0; 32], 0);
         compared.each(candidates, cx, |number, _| {

@@ -1,6 +1,7 @@
 //! Compares each strategy with a simple model of its order.
 
 mod flaps;
+mod load;
 mod round_robin;
 mod shuffle;
 mod skips;
