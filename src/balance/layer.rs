@@ -5,7 +5,7 @@ use tower_layer::Layer;
 use super::Balance;
 use crate::{
     fleet::IsFleet,
-    pick::{AnyStrategy, RoundRobin, Shuffle, Strategy, StrategyName, Weighted},
+    pick::{AnyStrategy, LeastLoaded, PeakEwma, RoundRobin, Shuffle, Strategy, StrategyName, Weighted},
 };
 
 /// A [`Layer`] that puts a [`Balance`] on a [`Fleet`](crate::Fleet).
@@ -35,6 +35,21 @@ impl BalanceLayer<Weighted> {
     /// Selects backends in proportion to their weights, evenly spread.
     pub fn weighted() -> Self {
         Self::new(Weighted)
+    }
+}
+
+impl BalanceLayer<LeastLoaded> {
+    /// Selects the backend with the fewest calls in flight by weight, of all of a few or of two.
+    pub fn least_loaded() -> Self {
+        Self::new(LeastLoaded::new())
+    }
+}
+
+impl BalanceLayer<PeakEwma> {
+    /// Selects the backend with the lowest expected latency: the decaying peak of its time to the first byte, times its
+    /// calls in flight.
+    pub fn peak_ewma() -> Self {
+        Self::new(PeakEwma::new())
     }
 }
 
