@@ -20,7 +20,7 @@ pub(crate) struct Args {
 
 pub(crate) const USAGE: &str = "\
 cargo bench --bench sim -- [SCENE]... [OPTION]...
-A scene is meant by the beginning of its name; without one, all run.
+A scene is named in full or by the beginning of its name; without one, all run.
   -s, --strategy NAME[:SETTING=NUMBER,...]  in place of those of the scene; may be repeated
   -n, --seeds N          runs per scene and strategy
       --first-seed N     default 1
@@ -100,9 +100,10 @@ impl Args {
                     changes.push(Box::new(move |scene| Scene { circuits, ..scene }));
                 }
                 name => {
-                    let found = all.iter().filter(|scene| scene.name.starts_with(name));
+                    let exact = all.iter().any(|scene| scene.name == name);
+                    let is_meant = |scene: &&Scene| scene.name == name || !exact && scene.name.starts_with(name);
                     let before = args.scenes.len();
-                    args.scenes.extend(found.cloned());
+                    args.scenes.extend(all.iter().filter(is_meant).cloned());
                     if args.scenes.len() == before {
                         return Err(format!("no scene or option `{name}`\n\n{USAGE}"));
                     }
