@@ -5,7 +5,7 @@ use std::ops::Range;
 use crate::{
     scene::{Scene, Spec, Work},
     speed::{Antagonists, Fault},
-    strategies::{HEDGES, USUAL, WEIGHTED},
+    strategies::{HEDGES, USUAL, WEIGHTED, WITH_LATENCY},
     time::micros,
 };
 
@@ -23,7 +23,7 @@ pub(crate) fn all() -> Vec<Scene> {
     let antagonists = "20 servers, antagonists slow them 3x for 2 s";
     vec![
         plain("healthy", "Three servers, all well", 3, 20.0).measured(5.0..15.0).load(0.5),
-        plain("one_slow", "One of three is 10x slower from 5 s to 15 s", 3, 20.0)
+        Scene { strategies: WITH_LATENCY, ..plain("one_slow", "One of three is 10x slower from 5 s to 15 s", 3, 20.0) }
             .faults(1, &slow)
             .measured(5.0..15.0)
             .load(0.5),
@@ -36,11 +36,15 @@ pub(crate) fn all() -> Vec<Scene> {
             .measured(3.0..20.0)
             .counted(8.0..20.0)
             .load(0.6),
-        Scene { timeout: Some(micros(1.0)), ..plain("one_hangs", "One of ten hangs from 3 s to 8 s", 10, 15.0) }
-            .faults(1, &hanging)
-            .measured(3.0..15.0)
-            .counted(3.0..8.0)
-            .load(0.6),
+        Scene {
+            timeout: Some(micros(1.0)),
+            strategies: WITH_LATENCY,
+            ..plain("one_hangs", "One of ten hangs from 3 s to 8 s", 10, 15.0)
+        }
+        .faults(1, &hanging)
+        .measured(3.0..15.0)
+        .counted(3.0..8.0)
+        .load(0.6),
         Scene { strategies: WEIGHTED, ..plain("uneven", "Two servers at double, four at half speed of ten", 10, 20.0) }
             .speeds(&[2.0, 2.0, 1.0, 1.0, 1.0, 1.0, 0.5, 0.5, 0.5, 0.5])
             .load(0.7),
@@ -52,7 +56,8 @@ pub(crate) fn all() -> Vec<Scene> {
         two_refuse("two_refuse_10", "20 servers with antagonists, two fail from 5 s on, ten clients", 10),
         Scene {
             work: Work::Lognormal(MEAN, 1.5),
-            ..plain("hundred", "100 servers, work with a heavy tail, load 0.7", 100, 5.0)
+            seeds: 5,
+            ..plain("hundred", "100 servers, work with a heavy tail, load 0.7", 100, 3.0)
         }
         .load(0.7),
         // Load as if nothing were cached: more than the servers can do.
@@ -92,19 +97,23 @@ fn plain(name: &'static str, title: &'static str, servers: usize, seconds: f64) 
         keys: 0,
         cache: 0,
         strategies: USUAL,
-        seeds: 20,
+        seeds: 10,
     }
 }
 
 /// Twenty servers with antagonists.
 fn noisy(name: &'static str, title: &'static str, clients: usize) -> Scene {
     let antagonists = Antagonists { share: 0.15, speed: 1.0 / 3.0, length: 2.0 };
-    Scene { antagonists: Some(antagonists), clients, ..plain(name, title, 20, 20.0) }.measured(2.0..20.0)
+    // At high load, seeds differ by a factor of two.
+    Scene { antagonists: Some(antagonists), clients, seeds: 20, ..plain(name, title, 20, 20.0) }.measured(2.0..20.0)
 }
 
 fn two_refuse(name: &'static str, title: &'static str, clients: usize) -> Scene {
     let refusing = [(5.0..20.0, Fault::Refuses)];
-    Scene { circuits: true, ..noisy(name, title, clients) }.faults(2, &refusing).measured(5.0..20.0).load(0.7)
+    Scene { circuits: true, seeds: 10, ..noisy(name, title, clients) }
+        .faults(2, &refusing)
+        .measured(5.0..20.0)
+        .load(0.7)
 }
 
 /// 200,000 requests to servers of unlimited capacity.
