@@ -79,10 +79,7 @@ impl Args {
                 }
                 "--workers" => {
                     let workers = number(&word, &value()?)?;
-                    changes.push(Box::new(move |mut scene| {
-                        scene.servers.iter_mut().for_each(|spec| spec.workers = workers);
-                        scene
-                    }));
+                    changes.push(Box::new(move |scene| scene.workers(workers)));
                 }
                 "--work" => {
                     let work = work(&value()?)?;

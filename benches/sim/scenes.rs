@@ -20,8 +20,7 @@ pub(crate) fn all() -> Vec<Scene> {
     // Down, then back with cold caches.
     let recovering = [(3.0..8.0, Fault::Refuses), (8.0..10.0, Fault::Speed(1.0 / 3.0))];
     let hanging = [(3.0..8.0, Fault::Speed(0.0))];
-    let antagonists = "20 servers, antagonists slow them 3x for 2 s";
-    vec![
+    let mut scenes = vec![
         plain("healthy", "Three servers, all well", 3, 20.0).measured(5.0..15.0).load(0.5),
         Scene { strategies: WITH_LATENCY, ..plain("one_slow", "One of three is 10x slower from 5 s to 15 s", 3, 20.0) }
             .faults(1, &slow)
@@ -48,10 +47,6 @@ pub(crate) fn all() -> Vec<Scene> {
         Scene { strategies: WEIGHTED, ..plain("uneven", "Two servers at double, four at half speed of ten", 10, 20.0) }
             .speeds(&[2.0, 2.0, 1.0, 1.0, 1.0, 1.0, 0.5, 0.5, 0.5, 0.5])
             .load(0.7),
-        noisy("antagonists_70_1", format_title(antagonists, "load 0.7, one client"), 1).load(0.7),
-        noisy("antagonists_70_10", format_title(antagonists, "load 0.7, ten clients"), 10).load(0.7),
-        noisy("antagonists_90_1", format_title(antagonists, "load 0.9, one client"), 1).load(0.9),
-        noisy("antagonists_90_10", format_title(antagonists, "load 0.9, ten clients"), 10).load(0.9),
         two_refuse("two_refuse_1", "20 servers with antagonists, two fail from 5 s on, one client", 1),
         two_refuse("two_refuse_10", "20 servers with antagonists, two fail from 5 s on, ten clients", 10),
         Scene {
@@ -69,12 +64,29 @@ pub(crate) fn all() -> Vec<Scene> {
         .measured(0.0..20.0)
         .load(1.2),
         hedge(),
-    ]
+    ];
+    scenes.extend(antagonists());
+    scenes
 }
 
-/// A title is a literal, so that scenes are cheap to copy.
-fn format_title(servers: &str, load: &str) -> &'static str {
-    format!("{servers}, {load}").leak()
+/// Twenty servers with antagonists, of four workers each and of one.
+fn antagonists() -> impl Iterator<Item = Scene> {
+    let names = [
+        ("antagonists_70_1", "narrow_70_1", 0.7, 1),
+        ("antagonists_70_10", "narrow_70_10", 0.7, 10),
+        ("antagonists_90_1", "narrow_90_1", 0.9, 1),
+        ("antagonists_90_10", "narrow_90_10", 0.9, 10),
+    ];
+    let scenes = names.map(|(wide, narrow, load, clients)| {
+        let title = |workers| -> &'static str {
+            let clients = if clients == 1 { "one client" } else { "ten clients" };
+            format!("20 servers with {workers} and antagonists, load {load}, {clients}").leak()
+        };
+        let wide = noisy(wide, title("four workers"), clients);
+        let narrow = noisy(narrow, title("one worker"), clients).workers(1);
+        [wide.load(load), narrow.load(load)]
+    });
+    scenes.into_iter().flatten()
 }
 
 /// Equal servers without faults.
@@ -101,7 +113,7 @@ fn plain(name: &'static str, title: &'static str, servers: usize, seconds: f64) 
     }
 }
 
-/// Twenty servers with antagonists.
+/// Twenty servers; antagonists slow each to a third for 2 s at a time, 15 % of the time.
 fn noisy(name: &'static str, title: &'static str, clients: usize) -> Scene {
     let antagonists = Antagonists { share: 0.15, speed: 1.0 / 3.0, length: 2.0 };
     // At high load, seeds differ by a factor of two.
@@ -133,6 +145,11 @@ impl Scene {
 
     fn speeds(mut self, speeds: &[f64]) -> Self {
         self.servers.iter_mut().zip(speeds).for_each(|(spec, speed)| spec.speed = *speed);
+        self
+    }
+
+    pub(crate) fn workers(mut self, workers: usize) -> Self {
+        self.servers.iter_mut().for_each(|spec| spec.workers = workers);
         self
     }
 

@@ -8,7 +8,7 @@ use crate::{
     scene::Scene,
 };
 
-const WIDTH: f64 = 720.0;
+const WIDTH: f64 = 770.0;
 const HEIGHT: f64 = 340.0;
 /// The frame of the curves.
 const LEFT: f64 = 62.0;
@@ -16,18 +16,41 @@ const RIGHT: f64 = 540.0;
 const TOP: f64 = 42.0;
 const BOTTOM: f64 = 292.0;
 
-/// The colours of Okabe and Ito, which are told apart with any kind of colour vision, for light and for dark pages. The
-/// dashes tell them apart without colours.
-const STYLES: [(&str, &str, &str); 8] = [
-    ("#0072b2", "#56b4e9", ""),
+/// Colours for light and for dark pages, after Okabe and Ito, which are told apart with any kind of colour vision. The
+/// dashes tell the curves apart without colours.
+const STYLES: [(&str, &str, &str); 10] = [
+    ("#8a6d00", "#f0e442", "12 4"),
     ("#d55e00", "#e69f00", "7 3"),
-    ("#007a5a", "#2fc79b", "2 3"),
+    ("#007a5a", "#2fc79b", ""),
+    ("#0072b2", "#56b4e9", ""),
     ("#a6538a", "#d691b8", "9 3 2 3"),
     ("#5a5a5a", "#b8b8b8", "4 2"),
-    ("#8a6d00", "#f0e442", "12 4"),
-    ("#56b4e9", "#0072b2", "1 3"),
-    ("#e69f00", "#d55e00", "5 2 1 2"),
+    ("#24292f", "#ffffff", "5 2 1 2"),
+    ("#007a5a", "#2fc79b", "7 3"),
+    ("#8a6d00", "#f0e442", "2 3"),
+    ("#5a5a5a", "#b8b8b8", "1 3"),
 ];
+
+/// The strategies that have a style of their own, the same in all pictures.
+const STYLED: [&str; STYLES.len()] = [
+    "round_robin",
+    "p2c_in_flight",
+    "least_loaded",
+    "peak_ewma",
+    "tower_pending",
+    "tower_ewma",
+    "latency",
+    "weighted",
+    "shuffle",
+    "oracle",
+];
+
+/// The style of each row: its own, or the next one if there is a row without a style of its own.
+fn styles(rows: &[Row]) -> Vec<usize> {
+    let own = rows.iter().map(|(strategy, _)| STYLED.iter().position(|styled| styled == strategy));
+    let own: Option<Vec<_>> = own.collect();
+    own.unwrap_or_else(|| (0..rows.len()).map(|number| number % STYLES.len()).collect())
+}
 
 /// Draws the 99th percentile of each strategy over time: the median of the seeds in each part of the time.
 pub(crate) fn draw(scene: &Scene, rows: &[Row]) -> String {
@@ -42,9 +65,9 @@ pub(crate) fn draw(scene: &Scene, rows: &[Row]) -> String {
     let mut svg = String::new();
     head(&mut svg, scene);
     grid(&mut svg, scene, &axis);
-    for (number, (strategy, values)) in curves.iter().enumerate() {
-        curve(&mut svg, number, values, &axis);
-        legend(&mut svg, number, strategy);
+    for (number, ((strategy, values), style)) in curves.iter().zip(styles(rows)).enumerate() {
+        curve(&mut svg, style, values, &axis);
+        legend(&mut svg, number, style, strategy);
     }
     svg.push_str("</svg>\n");
     svg
@@ -133,7 +156,7 @@ fn grid(svg: &mut String, scene: &Scene, axis: &Axis) {
     );
 }
 
-fn curve(svg: &mut String, number: usize, values: &[f64], axis: &Axis) {
+fn curve(svg: &mut String, style: usize, values: &[f64], axis: &Axis) {
     let mut path = String::new();
     let mut is_drawing = false;
     for (part, value) in values.iter().enumerate() {
@@ -148,16 +171,15 @@ fn curve(svg: &mut String, number: usize, values: &[f64], axis: &Axis) {
             let _ = write!(path, "{command}{x:.0} {:.1}", axis.y(*value));
         }
     }
-    let _ = writeln!(svg, "<path class=\"c{}\" d=\"{path}\"/>", number % STYLES.len());
+    let _ = writeln!(svg, "<path class=\"c{style}\" d=\"{path}\"/>");
 }
 
-fn legend(svg: &mut String, number: usize, strategy: &str) {
+fn legend(svg: &mut String, number: usize, style: usize, strategy: &str) {
     let y = TOP + 8.0 + 20.0 * number as f64;
     let _ = writeln!(
         svg,
-        "<line class=\"l c{}\" x1=\"{:.0}\" x2=\"{:.0}\" y1=\"{y:.0}\" y2=\"{y:.0}\"/>\
+        "<line class=\"l c{style}\" x1=\"{:.0}\" x2=\"{:.0}\" y1=\"{y:.0}\" y2=\"{y:.0}\"/>\
          <text x=\"{:.0}\" y=\"{:.0}\">{}</text>",
-        number % STYLES.len(),
         RIGHT + 12.0,
         RIGHT + 40.0,
         RIGHT + 46.0,
