@@ -94,7 +94,7 @@
 //! | [`body`] | request bodies that several attempts may read |
 //! | `upstream` (`http`) | origin, headers and credentials per backend |
 //! | `config` (`serde`) | a whole fleet from a file |
-//! | [`guide`] | choosing, migrating, compile errors, performance |
+//! | [`guide`] | choosing, strategies, migrating, compile errors, performance |
 //!
 //! # Cancellation
 //!
@@ -180,6 +180,9 @@ pub mod guide {
 
     #[doc = include_str!("../docs/choosing.md")]
     pub mod choosing {}
+
+    #[doc = include_str!("../docs/strategies.md")]
+    pub mod strategies {}
 
     #[doc = include_str!("../docs/migrating.md")]
     pub mod migrating {}
