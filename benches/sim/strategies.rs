@@ -81,7 +81,7 @@ const TABLE: &[(&str, Build)] = &[
         balance(strategy)
     }),
     ("peak_ewma", |settings| {
-        let strategy = PeakEwma::new().time_constant(stretched(2.0))?.failure_penalty(stretched(1.0))?;
+        let strategy = PeakEwma::new().time_constant(stretched(5.0))?.failure_penalty(stretched(1.0))?;
         let strategy = settings.set(strategy, "scan", |it, number| it.scan(number as usize))?;
         let strategy = settings.set(strategy, "choices", |it, number| it.choices(number as usize))?;
         let strategy = settings.set(strategy, "decay", |it, time| it.time_constant(stretched(time)))?;
@@ -91,9 +91,11 @@ const TABLE: &[(&str, Build)] = &[
     }),
     ("latency", |settings| {
         let strategy = Latency::new().threshold(stretched(2.0))?.time_constant(stretched(10.0))?;
+        let strategy = strategy.failure_penalty(stretched(1.0))?;
         let strategy = settings.set(strategy, "threshold", |it, time| it.threshold(stretched(time)))?;
         let strategy = settings.set(strategy, "decay", |it, time| it.time_constant(stretched(time)))?;
         let strategy = settings.set(strategy, "explore", |it, share| it.exploration(share as f32))?;
+        let strategy = settings.set(strategy, "bound", |it, factor| it.load_bound(factor as f32))?;
         balance(strategy)
     }),
     ("oracle", |_| Ok(Way::Oracle)),

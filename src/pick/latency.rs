@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::{
     Candidates, Needs, Pick, PickContext, Strategy,
     choices::{Choices, in_range},
-    needs::checked_time,
+    needs::{FAILURE_PENALTY, checked_time},
 };
 use crate::{health::Decay, setting::InvalidSetting};
 
@@ -13,8 +13,9 @@ use crate::{health::Decay, setting::InvalidSetting};
 /// speed does not depend on how many requests they get from here.
 ///
 /// Candidates within a tenth of the lowest time are equals: of those, the one with the fewest calls in flight by weight
-/// is selected. One with more than its share of the load is [passed over](Self::load_bound). One that is slower than the [threshold](Self::threshold) is selected only if no other is left. A failed
-/// call counts as one of at least a second.
+/// is selected. One with more than its share of the load is [passed over](Self::load_bound). One that is slower than the
+/// [threshold](Self::threshold) is selected only if no other is left. A failed call counts as one of at least a
+/// [second](Self::failure_penalty).
 ///
 /// A candidate without a recent sample is tried: with one call at a time, and with at most a
 /// [share](Self::exploration) of the requests. So a backend that was slow is found to be fast again.
@@ -36,6 +37,7 @@ pub struct Latency {
     over: Duration,
     exploration: f32,
     load_bound: f32,
+    penalty: Duration,
 }
 
 impl Default for Latency {
@@ -47,6 +49,7 @@ impl Default for Latency {
             exploration: 0.05,
             // With more, the fastest backend is overloaded before its mean shows it.
             load_bound: 1.25,
+            penalty: FAILURE_PENALTY,
         }
     }
 }
@@ -85,6 +88,15 @@ impl Latency {
     pub fn exploration(self, share: f32) -> Result<Self, InvalidSetting> {
         let exploration = in_range("exploration", share, 0.0..=1.0, "must be a share from 0 to 1")?;
         Ok(Self { exploration, ..self })
+    }
+
+    /// Sets the least time that a failed call counts as, from 1 ms to a day. Default 1 s.
+    ///
+    /// # Errors
+    ///
+    /// Another time.
+    pub fn failure_penalty(self, penalty: Duration) -> Result<Self, InvalidSetting> {
+        Ok(Self { penalty: checked_time("failure_penalty", penalty)?, ..self })
     }
 
     /// Sets how many calls in flight a backend may have: this many times the average by weight, from 1 to 1000. Default
@@ -127,7 +139,7 @@ impl Strategy for Latency {
     type Pick = LatencyPick;
 
     fn needs(&self) -> Needs {
-        Needs::NOTHING.in_flight().latency(self.over).shares()
+        Needs::NOTHING.in_flight().latency(self.over, self.penalty).shares()
     }
 
     fn make(&self, _: &Candidates<'_>, _: Option<(&LatencyPick, &Candidates<'_>)>) -> LatencyPick {

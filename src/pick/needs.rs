@@ -16,7 +16,7 @@ use crate::{
 /// # use std::time::Duration;
 /// use tower_fleet::pick::Needs;
 ///
-/// let needs = Needs::NOTHING.in_flight().latency(Duration::from_secs(10)).shares();
+/// let needs = Needs::NOTHING.in_flight().latency(Duration::from_secs(10), Duration::from_secs(1)).shares();
 /// # let _ = needs;
 /// ```
 #[derive(Clone, Copy, PartialEq)]
@@ -57,12 +57,12 @@ impl Needs {
     }
 
     /// The mean time to the first byte over the last `time`, as [`Candidate::latency`](super::Candidate::latency). A
-    /// failed call counts as one of at least a second.
+    /// failed call counts as one of at least `penalty`.
     ///
-    /// All doors of a fleet share one mean per backend, with the shortest `time`.
-    pub const fn latency(mut self, time: Duration) -> Self {
+    /// All doors of a fleet share one mean per backend, with the shortest `time` and the longest `penalty`.
+    pub const fn latency(mut self, time: Duration, penalty: Duration) -> Self {
         self.measures = self.measures.and(Measures::MEAN);
-        self.mean = Some(Smoothing { over: time, penalty: FAILURE_PENALTY });
+        self.mean = Some(Smoothing { over: time, penalty });
         self
     }
 
