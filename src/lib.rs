@@ -162,8 +162,9 @@ pub use crate::{
     balance::{Balance, BalanceLayer},
     breaker::{CircuitBreaker, CircuitBreakerLayer},
     failover::{Failover, FailoverLayer, Ledger, Methods, Mode},
-    fleet::{Backend, Fleet},
-    health::{AdminStatus, CircuitPolicy, CircuitState, Transition},
+    fleet::{Backend, Fleet, WhenFull},
+    health::{AdaptiveLimit, AdminStatus, CircuitPolicy, CircuitState, Limit, Transition},
+    outcome::PriorityClass,
     pick::{Primary, RoundRobin, Shuffle, Weighted},
     setting::InvalidSetting,
 };

@@ -1,8 +1,11 @@
 //! Tasks that wait for a backend or a permit, in the order in which they came.
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    collections::BTreeMap,
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicUsize, Ordering},
+    },
     task::Waker,
     time::Duration,
 };
@@ -13,16 +16,24 @@ use crate::foreign;
 ///
 /// A change that serves one task, such as a permit that is free again, wakes the one that came first. A task that is
 /// dropped before it has used that wake-up passes it on. A change that serves all wakes each once.
-#[derive(Clone, Default)]
-pub(crate) struct Waiters(Arc<Mutex<Queue>>);
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Waiters(Arc<Shared>);
 
-#[derive(Default)]
+#[derive(Debug, Default)]
+struct Shared {
+    queue: Mutex<Queue>,
+    /// The number of tasks with a place, so that no change locks the queue while there is none.
+    places: AtomicUsize,
+}
+
+#[derive(Debug, Default)]
 struct Queue {
     last_place: u64,
     /// The wakers of the tasks that wait, by place.
     waiting: BTreeMap<u64, Waker>,
-    /// The places of the tasks that [`Waiters::wake_first`] has woken and that have not searched since.
-    woken: BTreeSet<u64>,
+    /// The places of the tasks that [`Waiters::wake_first`] has woken and that have not searched since, each with what
+    /// it was woken for.
+    woken: BTreeMap<u64, u32>,
 }
 
 /// The place of one task among the [`Waiters`], which it keeps until it is dropped.
@@ -40,13 +51,26 @@ impl Waiters {
         queue.last_place += 1;
         let (place, ahead) = (queue.last_place, queue.waiting.len() as u64);
         drop(queue);
+        // Before the task checks what it waits for, so that it or the next change notices the other one.
+        self.0.places.fetch_add(1, Ordering::SeqCst);
         Waiter { waiters: self.clone(), place, ahead }
+    }
+
+    /// Returns whether a task has a place.
+    #[inline]
+    pub(crate) fn has_waiter(&self) -> bool {
+        self.0.places.load(Ordering::SeqCst) > 0
     }
 
     /// Wakes the first tasks, at most this many.
     pub(crate) fn wake_first(&self, count: usize) {
+        self.wake_first_for(count, NO_HINT);
+    }
+
+    /// Wakes the first tasks, at most this many, and tells them what for.
+    pub(crate) fn wake_first_for(&self, count: usize, hint: u32) {
         let mut queue = self.lock();
-        let first: Vec<_> = (0..count).map_while(|_| queue.take_first()).collect();
+        let first: Vec<_> = (0..count).map_while(|_| queue.take_first(hint)).collect();
         drop(queue);
         first.into_iter().for_each(wake);
     }
@@ -63,14 +87,17 @@ impl Waiters {
 
     /// Locks the queue. No waker is cloned, woken or dropped under the lock, since that is the code of a runtime.
     fn lock(&self) -> MutexGuard<'_, Queue> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.0.queue.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
+/// Woken for nothing in particular.
+const NO_HINT: u32 = u32::MAX;
+
 impl Queue {
-    fn take_first(&mut self) -> Option<Waker> {
+    fn take_first(&mut self, hint: u32) -> Option<Waker> {
         let (place, waker) = self.waiting.pop_first()?;
-        self.woken.insert(place);
+        self.woken.insert(place, hint);
         Some(waker)
     }
 }
@@ -85,8 +112,9 @@ impl Waiter {
     /// Registers the task, to be woken by the next change. It must then check once more, so that no change in between
     /// is missed.
     ///
-    /// A wake-up that it did not use ends here: the task has searched, and found nothing.
-    pub(crate) fn register(&mut self, waker: &Waker) {
+    /// A wake-up that it did not use ends here: the task has searched, and found nothing. Returns whether it was not
+    /// registered before.
+    pub(crate) fn register(&mut self, waker: &Waker) -> bool {
         let waker = waker.clone();
         let mut queue = self.waiters.lock();
         queue.woken.remove(&self.place);
@@ -95,7 +123,29 @@ impl Waiter {
         // The tasks between the first one and this one, as far as they still wait.
         self.ahead = (self.place - first).min(queue.waiting.len() as u64 - 1);
         drop(queue);
+        let is_new = before.is_none();
         foreign::discard(before);
+        is_new
+    }
+
+    /// Returns what the task was woken for, if it was woken and did not use that yet.
+    pub(crate) fn hint(&self) -> Option<u32> {
+        self.waiters.lock().woken.get(&self.place).copied()
+    }
+
+    /// Passes on a wake-up that the task cannot use.
+    pub(crate) fn pass_on(&mut self) {
+        let mut queue = self.waiters.lock();
+        let next = queue.woken.remove(&self.place).and_then(|hint| queue.take_first(hint));
+        drop(queue);
+        next.into_iter().for_each(wake);
+    }
+
+    /// Returns the time after which the task must check by itself: the task before it may have been woken and not be
+    /// polled any more. The tasks behind the first one check less often, so that all together check a few hundred times
+    /// a second at most.
+    pub(crate) fn checks_turn_after(&self) -> Duration {
+        Duration::from_millis(self.ahead.saturating_mul(10).saturating_add(500))
     }
 
     /// Takes the task out while it searches, so that the changes it makes itself do not wake it. It keeps its place.
@@ -128,8 +178,9 @@ impl Drop for Waiter {
     fn drop(&mut self) {
         let mut queue = self.waiters.lock();
         let own = queue.waiting.remove(&self.place);
-        let next = if queue.woken.remove(&self.place) { queue.take_first() } else { None };
+        let next = queue.woken.remove(&self.place).and_then(|hint| queue.take_first(hint));
         drop(queue);
+        self.waiters.0.places.fetch_sub(1, Ordering::SeqCst);
         foreign::discard(own);
         next.into_iter().for_each(wake);
     }

@@ -12,7 +12,8 @@ use tower_service::Service;
 
 use super::{
     local::Local,
-    ready::{Ready, Refusal, Sends},
+    ready::{NotReady, Ready, Refusal, Sends, Unready},
+    scan::AtLimit,
     search::ReadySearch,
     state::REFUSED_FOR,
 };
@@ -42,8 +43,9 @@ enum Held<S, C> {
     Nothing,
     /// The instance for the next call.
     Ready(Ready<S, C>),
-    /// It is ready without an instance: the call searches. These backends failed to become ready.
-    Deferred(Vec<Refusal>),
+    /// It is ready without an instance: the call searches. These backends failed to become ready. `is_late`: all others
+    /// were pending for as long as they may be.
+    Deferred { refusals: Vec<Refusal>, is_late: bool },
 }
 
 /// One per slot, made when a clone needs it.
@@ -118,14 +120,15 @@ where
         let was_ready = match &self.held {
             Held::Nothing => false,
             Held::Ready(ready) if !ready.is_valid() => true,
-            Held::Ready(_) | Held::Deferred(_) => return Poll::Ready(()),
+            Held::Ready(_) | Held::Deferred { .. } => return Poll::Ready(()),
         };
         if was_ready {
             self.held = Held::Nothing;
         }
-        match self.search.poll::<Req>(cx, within, sends) {
+        let at_limit = AtLimit::before_call(self.current().core.slots.when_full);
+        match self.search.poll::<Req>(cx, within, sends, at_limit) {
             Poll::Ready(Ok(ready)) => self.held = Held::Ready(ready),
-            Poll::Ready(Err(not_ready)) => self.held = Held::Deferred(not_ready.refusals),
+            Poll::Ready(Err(not_ready)) => self.defer(*not_ready),
             Poll::Pending if was_ready => self.stop(),
             Poll::Pending => return Poll::Pending,
         }
@@ -135,7 +138,12 @@ where
     /// Ends the search of `poll_ready`, and leaves it to the call.
     #[cold]
     pub(crate) fn stop(&mut self) {
-        self.held = Held::Deferred(self.search.stop_with_refusals());
+        self.held = Held::Deferred { refusals: self.search.stop_with_refusals(), is_late: false };
+    }
+
+    #[cold]
+    fn defer(&mut self, NotReady { why, refusals }: NotReady) {
+        self.held = Held::Deferred { refusals, is_late: matches!(why, Unready::OutOfTime) };
     }
 
     /// Takes the instance for the call that begins now.
@@ -149,16 +157,19 @@ where
         match std::mem::replace(&mut self.held, Held::Nothing) {
             Held::Ready(ready) => Ok(ready),
             Held::Nothing => Err(self.search()),
-            Held::Deferred(refusals) => Err(self.search_without(refusals)),
+            Held::Deferred { refusals, is_late } => Err(self.search_without(refusals, is_late)),
         }
     }
 
     #[cold]
-    fn search_without(&self, mut refusals: Vec<Refusal>) -> ReadySearch<S, C, P, X> {
+    fn search_without(&self, mut refusals: Vec<Refusal>, is_late: bool) -> ReadySearch<S, C, P, X> {
         let (mut search, now) = (self.search(), self.current().core.clock.now());
         refusals.retain(|refusal| !now.reached(refusal.at.after(REFUSED_FOR)));
         if !refusals.is_empty() {
             search.exclude(refusals);
+        }
+        if is_late {
+            search.overflow();
         }
         search
     }

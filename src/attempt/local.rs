@@ -151,6 +151,11 @@ where
         !serving.is_empty() && serving[0].priority() > info.priority()
     }
 
+    /// The classifier of the fleet.
+    pub(crate) fn classifier(&self) -> &C {
+        &self.shared.fleet.classifier
+    }
+
     /// Makes the first local part of a door.
     pub(super) fn first(fleet: &Arc<FleetInner<S, C>>, strategy: P, extra: X) -> Arc<Self> {
         let selection = fleet.selection();
@@ -200,9 +205,10 @@ where
     }
 
     /// Returns why no backend is ready.
-    pub(super) fn unready(&self, any_refused: bool) -> Unready {
+    pub(super) fn unready(&self, any_refused: bool, any_full: bool) -> Unready {
         match self.selection.backends() {
             0 => Unready::NoBackends,
+            _ if any_full => Unready::AtLimit(self.selection.rows().len()),
             _ if any_refused => Unready::Refused,
             backends => Unready::NoneAvailable(backends, self.retry_after()),
         }

@@ -17,13 +17,16 @@ mod call;
 mod door;
 mod local;
 mod oneshot;
+mod polling;
 mod ready;
+mod rounds;
 mod scan;
 mod search;
 mod select;
 mod state;
 mod timeout;
 mod timer;
+mod turn;
 mod underway;
 mod wait;
 
@@ -31,7 +34,7 @@ pub(crate) use self::{
     call::{Attempt, Failed},
     door::Door,
     ready::{NotReady, Ready, Refusal, Sends, Unready},
-    scan::{Scope, Wanted},
+    scan::{AtLimit, Scope, Wanted},
     search::ReadySearch,
     timer::AttemptTimer,
 };

@@ -10,12 +10,13 @@ use tower_service::Service;
 
 use super::Attempt;
 use crate::{
-    fleet::Shard,
+    fleet::{Granted, Place, Shard},
     foreign,
     health::Ticket,
     name::{BackendId, BackendName},
     outcome::{Classify, Guard, Outcome},
     time::Moment,
+    wake::Waiter,
 };
 
 /// An instance that returned `Pending` from `poll_ready`. The search keeps it, since it may hold a place in the queue
@@ -33,6 +34,26 @@ pub(crate) struct Ready<S, C> {
     pub(super) service: S,
     /// The call will probe a circuit whose open time is over.
     pub(super) is_probe: bool,
+    pub(super) slot: Slot,
+}
+
+/// The slot of a ready instance at a backend with a limit. Taken when the call begins, so that a door that is ready and
+/// not called takes none.
+#[derive(Default)]
+pub(crate) struct Slot {
+    is_taken: bool,
+    /// The turn of a request that has waited for a slot. Passed on if the instance is dropped uncalled.
+    pub(super) turn: Option<Box<Turn>>,
+}
+
+/// The turn of a request that waits for a slot.
+pub(crate) enum Turn {
+    /// A task that is woken when there may be one.
+    Waiter(Waiter),
+    /// A request in the queue.
+    Place(Place),
+    /// A slot that the request has got, and its place in the queue.
+    Granted(Granted, Place),
 }
 
 /// A ready instance with an admitted request. On drop, releases the permit and records a cancellation.
@@ -77,6 +98,8 @@ pub(crate) enum Unready {
     NoneAvailable(usize, Option<Duration>),
     /// `poll_ready` of each eligible backend failed.
     Refused,
+    /// This many backends are eligible, and have as many calls in flight as their limits allow.
+    AtLimit(usize),
     /// All backends were pending for as long as the search may take.
     OutOfTime,
 }
@@ -92,7 +115,7 @@ pub(crate) struct NotReady {
 pub(crate) type Found<S, C> = Result<Ready<S, C>, Box<NotReady>>;
 
 impl<S, C> From<Ready<S, C>> for Pending<S, C> {
-    fn from(Ready { shard, service, is_probe }: Ready<S, C>) -> Self {
+    fn from(Ready { shard, service, is_probe, .. }: Ready<S, C>) -> Self {
         Self { id: shard.info().id, shard: Arc::downgrade(&shard), service, is_probe }
     }
 }
@@ -117,31 +140,69 @@ where
         info.health.is_eligible() || (self.is_probe && info.may_probe())
     }
 
-    /// Admits a request on the fast path: the backend is eligible, and its circuit needs no clock. `None` if another
+    /// Admits a request on the fast path: the backend is eligible and has no limit, and its circuit needs no clock. `None` if another
     /// path is needed, or if the request is rejected; see [`admit`](Self::admit), which is separate so that the ticket
     /// stays in registers.
     #[inline(always)]
     pub(crate) fn pass(&self) -> Option<Ticket> {
         let info = self.shard.info();
         match info.circuit() {
-            _ if !info.health.is_eligible() => None,
+            _ if !info.health.is_eligible() || info.is_limited() => None,
             None => Some(Ticket::VOID),
             Some(circuit) => circuit.pass(),
         }
     }
 
-    /// Admits a request, and takes the permit if it is a probe. `None` if it is rejected.
+    /// Admits a request, and takes its slot and, if it is a probe, its permit. `None` if it is rejected.
     #[inline(never)]
-    pub(crate) fn admit(&self, now: impl FnOnce() -> Moment) -> Option<Ticket> {
+    pub(crate) fn admit(&mut self, now: impl FnOnce() -> Moment) -> Option<Ticket> {
         let info = self.shard.info();
         let may_call = info.health.is_eligible() || (self.is_probe && info.health.on_probation().is_some());
-        if may_call { info.admit(now).ok() } else { None }
+        let is_granted = match self.slot.turn.as_deref() {
+            Some(Turn::Granted(granted, _)) => granted.member().is_some_and(|member| member.id == info.id),
+            _ => false,
+        };
+        let takes_slot = info.is_limited() && !is_granted;
+        if !may_call || (takes_slot && !info.take_slot()) {
+            return None;
+        }
+        let ticket = info.admit(now).ok();
+        if takes_slot && ticket.is_none() {
+            info.return_slot();
+        }
+        self.slot.is_taken = (takes_slot || is_granted) && ticket.is_some();
+        if let Some(turn) = self.slot.turn.take_if(|_| self.slot.is_taken) {
+            match *turn {
+                Turn::Waiter(mut waiter) => waiter.used(),
+                Turn::Granted(granted, _) if is_granted => granted.used(),
+                // The slot of another backend is passed on.
+                Turn::Granted(..) | Turn::Place(_) => {}
+            }
+        }
+        ticket
+    }
+
+    /// Takes the turn of a request whose instance was not admitted. If it had got a slot, that is freed.
+    pub(crate) fn take_turn(&mut self) -> Option<Box<Turn>> {
+        let turn = self.slot.turn.take()?;
+        Some(match *turn {
+            Turn::Granted(granted, place) => {
+                granted.discard();
+                place.put_back();
+                Box::new(Turn::Place(place))
+            }
+            _ => turn,
+        })
     }
 
     /// Puts the ticket into a guard, so that its permit is released even if what follows panics.
     #[inline(always)]
     pub(crate) fn enter(self, ticket: Ticket) -> Admitted<S, C> {
-        Admitted { guard: Guard::begin(self.shard, ticket), service: self.service }
+        let guard = match self.slot.is_taken {
+            false => Guard::begin(self.shard, ticket),
+            true => Guard::begin_with_slot(self.shard, ticket),
+        };
+        Admitted { guard, service: self.service }
     }
 
     /// Starts the call of an admitted request.

@@ -4,7 +4,9 @@ use std::time::Duration;
 
 use super::{local::Local, ready::Sends};
 use crate::{
+    fleet::WhenFull,
     name::BackendId,
+    outcome::PriorityClass,
     pick::{Prefix, Skip, Skipped, Strategy},
     rng::Rng,
     shard::slot,
@@ -24,6 +26,46 @@ pub(crate) struct Wanted<'a> {
     pub(crate) sends: Sends,
     /// How long all of them may be pending.
     pub(crate) within: Option<Duration>,
+    pub(crate) at_limit: AtLimit,
+    /// Whether no lower tier is considered while a backend of the serving tier is full.
+    pub(crate) stays: bool,
+}
+
+impl Wanted<'_> {
+    /// Considers the lower tiers, and waits for no slot.
+    pub(super) fn overflow(&mut self) {
+        (self.stays, self.within, self.at_limit) = (false, None, AtLimit::Skip);
+    }
+}
+
+/// What a search does while no backend is ready and some are full.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) enum AtLimit {
+    /// It waits for a slot.
+    Wait,
+    /// It waits for a slot in the queue of its class.
+    Queue(PriorityClass),
+    /// It waits for the pending backends only, and fails if there is none.
+    Skip,
+}
+
+impl AtLimit {
+    /// For `poll_ready`.
+    pub(super) fn before_call(when_full: WhenFull) -> Self {
+        match when_full {
+            WhenFull::Wait => Self::Wait,
+            WhenFull::Refuse | WhenFull::Queue(_) => Self::Skip,
+        }
+    }
+
+    /// For a request whose first attempt has not begun.
+    pub(crate) fn in_call(when_full: WhenFull, class: impl FnOnce() -> PriorityClass) -> Self {
+        match when_full {
+            WhenFull::Wait => Self::Wait,
+            WhenFull::Queue(_) => Self::Queue(class()),
+            WhenFull::Refuse => Self::Skip,
+        }
+    }
 }
 
 /// The tiers that a search includes.
@@ -55,6 +97,8 @@ pub(super) struct Scan {
     pub(super) avoids: bool,
     /// Whether only the pending instances are polled, since the rest was scanned before.
     is_sweep: bool,
+    /// Whether a backend was full.
+    pub(super) has_full: bool,
     stage: Stage,
 }
 
@@ -89,7 +133,7 @@ enum Stage {
 
 impl Scan {
     pub(super) fn new() -> Self {
-        Self { version: 0, avoids: false, is_sweep: false, stage: Stage::Done }
+        Self { version: 0, avoids: false, is_sweep: false, has_full: false, stage: Stage::Done }
     }
 
     /// Begins a poll of the search: continues a scan that is not done, or begins another one. Returns whether all
@@ -97,7 +141,8 @@ impl Scan {
     pub(super) fn begin(&mut self, version: u64, avoids: bool, pending: usize) -> bool {
         let is_new = self.version != version;
         if is_new || self.stage == Stage::Done {
-            *self = Self { version, avoids, is_sweep: !is_new, stage: Stage::Pending { rest: pending } };
+            let (has_full, stage) = (self.has_full && !is_new, Stage::Pending { rest: pending });
+            *self = Self { version, avoids, is_sweep: !is_new, has_full, stage };
         }
         is_new
     }
@@ -182,6 +227,7 @@ impl Scan {
                 }
                 Stage::Rest { .. } => (None, Stage::Lower { next: tier.len() }),
                 Stage::Lower { .. } if wanted.scope == Scope::ServingTier => (None, Stage::Done),
+                Stage::Lower { next } if wanted.stays && self.has_full && next == tier.len() => (None, Stage::Done),
                 Stage::Lower { next } => match rows.get(next) {
                     Some(row) => (Some(*row).filter(|row| is_free(*row)).map(regular), Stage::Lower { next: next + 1 }),
                     None => (None, Stage::LateProbes { next: 0 }),

@@ -12,15 +12,12 @@ use tower_service::Service;
 
 use super::{
     local::Local,
-    ready::{Found, NotReady, Ready, Refusal, Sends, Unready},
-    scan::{Scope, Wanted},
-    state::{Scanned, SearchState},
+    ready::{Found, NotReady, Ready, Refusal, Sends, Slot, Turn, Unready},
+    scan::{AtLimit, Scope, Wanted},
     underway::{RecordPanic, Underway},
-    wait::Wait,
 };
 use crate::{
-    fleet::MemberInfo,
-    pick::{Prefix, SKIP_NONE, Skip, Strategy},
+    pick::{Prefix, SKIP_NONE, Strategy},
     rng::Rng,
     shard::slot,
 };
@@ -30,14 +27,14 @@ use crate::{
 /// Polls the strategy's pick first. If that is pending, polls the others of the tier too, and takes the first one that
 /// is ready. Pending instances are kept, with their places in the queues of their backends, until the search is over.
 pub(crate) struct ReadySearch<S, C, P: Strategy, X> {
-    local: Arc<Local<S, C, P, X>>,
+    pub(super) local: Arc<Local<S, C, P, X>>,
     /// `Some` while a search is under way.
-    underway: Option<Box<Underway<S, C>>>,
-    rng: Rng,
+    pub(super) underway: Option<Box<Underway<S, C>>>,
+    pub(super) rng: Rng,
 }
 
 /// An instance and the result of its `poll_ready`.
-type Polled<S, C, E> = (Ready<S, C>, Poll<Result<(), E>>);
+pub(super) type Polled<S, C, E> = (Ready<S, C>, Poll<Result<(), E>>);
 
 impl<S, C, P, X> ReadySearch<S, C, P, X>
 where
@@ -69,6 +66,7 @@ where
         cx: &mut Context<'_>,
         within: Option<Duration>,
         sends: Sends,
+        at_limit: AtLimit,
     ) -> Poll<Found<S, C>>
     where
         S: Service<Req>,
@@ -78,18 +76,19 @@ where
             && !self.renew().has_probe_to_send(sends)
             && let Some(shard) = self.local.select(slot(), &mut self.rng)
             && shard.info().health.is_eligible()
+            && !shard.info().is_full()
         {
             let on_unwind = RecordPanic { shard: &shard, underway: &mut self.underway };
             let mut service = shard.service().clone();
             let polled = service.poll_ready(cx);
             mem::forget(on_unwind);
-            let instance = Ready { shard, service, is_probe: false };
+            let instance = Ready { shard, service, is_probe: false, slot: Slot::default() };
             return match polled {
                 Poll::Ready(Ok(())) => Poll::Ready(Ok(instance)),
-                polled => self.poll_slowly(cx, within, sends, Some((instance, polled))),
+                polled => self.poll_slowly(cx, within, sends, at_limit, Some((instance, polled))),
             };
         }
-        self.poll_slowly(cx, within, sends, None)
+        self.poll_slowly(cx, within, sends, at_limit, None)
     }
 
     #[cold]
@@ -98,6 +97,7 @@ where
         cx: &mut Context<'_>,
         within: Option<Duration>,
         sends: Sends,
+        at_limit: AtLimit,
         first: Option<Polled<S, C, S::Error>>,
     ) -> Poll<Found<S, C>>
     where
@@ -106,7 +106,8 @@ where
     {
         let prefix = &mut Prefix::default();
         let (scope, spent) = (Scope::ServingTier, &SKIP_NONE);
-        let wanted = Wanted { scope, spent, prefix, avoid: None, prefer: None, sends, within };
+        let (avoid, prefer, stays) = (None, None, true);
+        let wanted = Wanted { scope, spent, prefix, avoid, prefer, sends, within, at_limit, stays };
         let mut refusals = Vec::new();
         let found = self.search(cx, wanted, &mut refusals, first);
         if found.is_ready() {
@@ -169,6 +170,26 @@ where
         refusals.into_iter().for_each(|refusal| state.exclude(refusal));
     }
 
+    /// Keeps the turn of a task whose instance was not admitted, so that it waits at its place.
+    #[cold]
+    pub(crate) fn keep_turn(&mut self, turn: Option<Box<Turn>>) {
+        if turn.is_some() {
+            self.underway.get_or_insert_default().turn = turn;
+        }
+    }
+
+    /// Returns the number of eligible backends if the search waits for a slot at one of them; else 0.
+    pub(crate) fn full(&self) -> usize {
+        let waits = self.underway.as_ref().is_some_and(|underway| underway.turn.is_some());
+        if waits { self.local.selection.rows().len() } else { 0 }
+    }
+
+    /// Considers the lower tiers although backends of the serving tier are full: they were for long enough.
+    #[cold]
+    pub(crate) fn overflow(&mut self) {
+        self.underway.get_or_insert_default().overflows = true;
+    }
+
     /// Returns whether a search is under way.
     pub(crate) fn is_underway(&self) -> bool {
         self.underway.is_some()
@@ -198,99 +219,7 @@ where
             underway.state.scan_again();
         }
     }
-
-    /// Searches for a request whose first pick, with its result in `first`, was not ready.
-    #[cold]
-    fn search<Req>(
-        &mut self,
-        cx: &mut Context<'_>,
-        mut wanted: Wanted<'_>,
-        refusals: &mut Vec<Refusal>,
-        first: Option<Polled<S, C, S::Error>>,
-    ) -> Poll<Result<Ready<S, C>, Unready>>
-    where
-        S: Service<Req>,
-        S::Error: Into<BoxError>,
-    {
-        let mut underway = self.underway.take().unwrap_or_default();
-        let Underway { state, has_found, since, wait } = &mut *underway;
-        if let Some(wait) = wait {
-            wait.unregister();
-        }
-        self.renew();
-        let now = self.local.core.clock.now();
-        let ends = wanted.within.map(|within| since.get_or_insert(now).after(within));
-        state.forgive(now);
-        let mut first = first.and_then(|(instance, polled)| state.accept(instance, polled));
-        for _ in 0..MAX_ROUNDS {
-            let scanned = match first.take() {
-                Some(ready) => Scanned::Ready(ready),
-                None => state.poll(cx, &self.local, &mut wanted, &mut self.rng),
-            };
-            refusals.append(&mut state.refusals);
-            match scanned {
-                Scanned::Ready(ready) => {
-                    if let Some(mut wait) = wait.take()
-                        && ready.is_probe
-                    {
-                        wait.used();
-                    }
-                    (*has_found, *since) = (true, None);
-                    self.underway = Some(underway);
-                    return Poll::Ready(Ok(ready));
-                }
-                _ if state.is_pending() && ends.is_some_and(|ends| now.reached(ends)) => {
-                    return Poll::Ready(Err(Unready::OutOfTime));
-                }
-                Scanned::Unfinished => break,
-                Scanned::Nothing => {}
-            }
-            let version = self.local.selection.version;
-            // Registers the waker before it reads the version again, so that no change in between is missed.
-            let must_repeat = if state.is_pending() {
-                let wait = wait.get_or_insert_with(|| Wait::new(&self.local.core));
-                wait.register(cx, &self.local.core, now, [ends, state.forgives_at()])
-            } else {
-                // A tier is not left because its backends fail to become ready.
-                (wanted.scope == Scope::AllTiers || refusals.is_empty()) && self.misses(state, wanted.spent)
-            };
-            if must_repeat {
-                state.scan_again();
-            }
-            self.renew();
-            // The fleet may have changed while its backends were polled.
-            let is_final = self.local.selection.version == version && !must_repeat;
-            if is_final && !state.is_pending() {
-                return Poll::Ready(Err(self.local.unready(!refusals.is_empty())));
-            }
-            if is_final {
-                self.underway = Some(underway);
-                return Poll::Pending;
-            }
-        }
-        // The fleet is too large for one poll, or changes faster than it is polled. Yields to other tasks.
-        cx.waker().wake_by_ref();
-        self.underway = Some(underway);
-        Poll::Pending
-    }
-
-    /// Returns whether the last round missed an eligible backend: its circuit has an unpublished transition.
-    fn misses(&self, state: &SearchState<S, C>, spent: &Skip) -> bool {
-        let (core, selection) = (&self.local.core, &self.local.selection);
-        let is_missed = |info: &Arc<MemberInfo>| {
-            info.health.is_eligible() && !spent.contains(info.id) && !state.has_polled(info.id)
-        };
-        if core.has_ejection_limits() {
-            core.note_openings(selection.infos());
-            selection.infos().any(is_missed)
-        } else {
-            selection.rows().iter().any(|row| is_missed(selection.info(*row)))
-        }
-    }
 }
-
-/// How many rounds one poll makes if the fleet changes meanwhile.
-const MAX_ROUNDS: u32 = 3;
 
 impl<S, C, P: Strategy, X> fmt::Debug for ReadySearch<S, C, P, X> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

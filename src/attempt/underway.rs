@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::{
-    ready::{Refusal, record},
+    ready::{Refusal, Turn, record},
     state::SearchState,
     wait::Wait,
 };
@@ -18,11 +18,25 @@ pub(super) struct Underway<S, C> {
     pub(super) since: Option<Moment>,
     /// `Some` once all backends were pending.
     pub(super) wait: Option<Wait>,
+    /// `Some` once a backend was full, and the search waits for a slot.
+    pub(super) turn: Option<Box<Turn>>,
+    /// When the search scans the full backends again by itself.
+    pub(super) rescans_at: Option<Moment>,
+    /// Whether the serving tier was full for as long as the search may wait for it.
+    pub(super) overflows: bool,
 }
 
 impl<S, C> Default for Underway<S, C> {
     fn default() -> Self {
-        Self { state: SearchState::default(), has_found: false, since: None, wait: None }
+        Self {
+            state: SearchState::default(),
+            has_found: false,
+            since: None,
+            wait: None,
+            turn: None,
+            rescans_at: None,
+            overflows: false,
+        }
     }
 }
 

@@ -46,7 +46,7 @@ impl Wait {
         cx: &mut Context<'_>,
         core: &FleetCore,
         now: Moment,
-        ends: [Option<Moment>; 2],
+        ends: [Option<Moment>; 3],
     ) -> bool {
         let ends = ends.into_iter().flatten().map(|end| end.since(now));
         self.waiter.register(cx.waker());

@@ -41,6 +41,13 @@ pub enum ErrorKind {
         /// The time until a backend may be eligible again. `None` if an operator must act first.
         retry_after: Option<Duration>,
     },
+    /// Every eligible backend has as many calls in flight as its [limit](crate::Backend::limit) allows, and the fleet
+    /// [refuses](crate::WhenFull::Refuse) further ones.
+    #[non_exhaustive]
+    AtLimit {
+        /// How many backends are eligible.
+        backends: usize,
+    },
     /// The `poll_ready` of every eligible backend failed.
     #[non_exhaustive]
     NotReady {
@@ -95,7 +102,7 @@ impl Error {
             ErrorKind::NotReady { backend, .. }
             | ErrorKind::Timeout { backend, .. }
             | ErrorKind::Failed { backend, .. } => Some(backend),
-            ErrorKind::NoBackends | ErrorKind::NoneAvailable { .. } => None,
+            ErrorKind::NoBackends | ErrorKind::NoneAvailable { .. } | ErrorKind::AtLimit { .. } => None,
         }
     }
 }
@@ -152,6 +159,7 @@ impl Error {
         Self::from(match (why, last) {
             (Unready::Refused, Some(not_ready)) => not_ready,
             (Unready::NoneAvailable(backends, retry_after), _) => ErrorKind::NoneAvailable { backends, retry_after },
+            (Unready::AtLimit(backends), _) => ErrorKind::AtLimit { backends },
             (Unready::NoBackends | Unready::Refused | Unready::OutOfTime, _) => ErrorKind::NoBackends,
         })
     }
@@ -186,6 +194,7 @@ impl fmt::Display for Error {
                 write!(f, "none of {backends} backends is available")?;
                 retry_after.map_or(Ok(()), |wait| write!(f, ", next attempt in {wait:.1?}"))
             }
+            ErrorKind::AtLimit { backends } => write!(f, "all {backends} eligible backends are at their limits"),
             ErrorKind::NotReady { backend, .. } => write!(f, "backend `{backend}` is not ready"),
             ErrorKind::Timeout { backend, timeout } => {
                 write!(f, "backend `{backend}` did not answer within {timeout:?}, its timeout")
@@ -199,9 +208,10 @@ impl error::Error for Error {
     fn source(&self) -> Option<&(dyn error::Error + 'static)> {
         match self.kind() {
             ErrorKind::NotReady { source, .. } | ErrorKind::Failed { source, .. } => Some(&**source),
-            ErrorKind::NoBackends | ErrorKind::NoneAvailable { .. } | ErrorKind::Timeout { .. } => {
-                Some(&self.0.failure)
-            }
+            ErrorKind::NoBackends
+            | ErrorKind::NoneAvailable { .. }
+            | ErrorKind::AtLimit { .. }
+            | ErrorKind::Timeout { .. } => Some(&self.0.failure),
         }
     }
 }

@@ -12,7 +12,7 @@ use tower_service::Service;
 
 use super::Error;
 use crate::{
-    attempt::{Attempt, AttemptTimer, ReadySearch, Sends},
+    attempt::{AtLimit, Attempt, AttemptTimer, ReadySearch, Sends},
     fleet::BackendService,
     outcome::Classify,
     pick::Strategy,
@@ -129,9 +129,16 @@ where
                     };
                 }
                 StateProjection::Searching { search, request } => {
-                    let ready = ready!(search.poll::<Req>(cx, None, Sends::Once)).map_err(Error::unready)?;
-                    // If another request has acquired the permit, or the circuit has opened, searches again.
-                    let Some(ticket) = ready.admit(|| search.local().core.clock.now()) else { continue };
+                    let at_limit = AtLimit::in_call(search.local().core.slots.when_full, || {
+                        request.as_ref().map(|request| search.local().classifier().class(request)).unwrap_or_default()
+                    });
+                    let found = ready!(search.poll::<Req>(cx, None, Sends::Once, at_limit));
+                    let mut ready = found.map_err(Error::unready)?;
+                    // If another request has acquired the slot or the permit, or the circuit has opened, searches again.
+                    let Some(ticket) = ready.admit(|| search.local().core.clock.now()) else {
+                        search.keep_turn(ready.take_turn());
+                        continue;
+                    };
                     ready.call(ticket, request.take().expect("polled after completion"))
                 }
             };

@@ -95,7 +95,7 @@ where
     /// Calls the backend if its circuit admits the request. The path for a circuit that does not serve, or times its
     /// calls.
     #[cold]
-    fn admit<Req>(&self, ready: Ready<S, C>, request: Req) -> ResponseFuture<S, P, C, Req>
+    fn admit<Req>(&self, mut ready: Ready<S, C>, request: Req) -> ResponseFuture<S, P, C, Req>
     where
         S: Service<Req>,
         C: Classify<Req, S::Response>,
@@ -103,7 +103,11 @@ where
         match ready.admit(|| self.door.current().core.clock.now()) {
             Some(ticket) => ResponseFuture::calling(ready.call(ticket, request)),
             // The backend is no longer eligible: searches again, within the response future.
-            None => ResponseFuture::searching(self.door.search(), request),
+            None => {
+                let mut search = self.door.search();
+                search.keep_turn(ready.take_turn());
+                ResponseFuture::searching(search, request)
+            }
         }
     }
 }

@@ -26,6 +26,13 @@ pub enum ErrorKind {
         /// The time until a backend may be eligible again; `None` if that takes an intervention.
         retry_after: Option<Duration>,
     },
+    /// Every eligible backend has as many calls in flight as its [limit](crate::Backend::limit) allows, and the fleet
+    /// [refuses](crate::WhenFull::Refuse) further ones. No attempt was made.
+    #[non_exhaustive]
+    AtLimit {
+        /// How many backends are eligible.
+        backends: usize,
+    },
     /// A backend returned an error that fires no trigger. It is passed on unchanged.
     #[non_exhaustive]
     Failed {
@@ -100,6 +107,7 @@ impl fmt::Display for Error {
                 write!(f, "none of {backends} backends is available")?;
                 retry_after.map_or(Ok(()), |wait| write!(f, ", next attempt in {wait:.1?}"))
             }
+            ErrorKind::AtLimit { backends } => write!(f, "all {backends} eligible backends are at their limits"),
             ErrorKind::Failed { .. } => match self.ledger().served() {
                 Some(backend) => write!(f, "backend `{backend}` failed"),
                 // The attempt was broken off: the body of the request failed.

@@ -79,12 +79,15 @@ where
     ) -> Self {
         let now = search.local().core.clock.now();
         let mut progress = Progress::new(search, now, request);
-        let first = ready.filter(|ready| progress.may_begin_at(ready)).and_then(|ready| match ready.pass() {
+        let first = ready.filter(|ready| progress.may_begin_at(ready)).and_then(|mut ready| match ready.pass() {
             Some(ticket) => progress.start(ready, ticket, now),
-            None => {
-                let ticket = ready.admit(|| now)?;
-                progress.start(ready, ticket, now)
-            }
+            None => match ready.admit(|| now) {
+                Some(ticket) => progress.start(ready, ticket, now),
+                None => {
+                    progress.search.keep_turn(ready.take_turn());
+                    None
+                }
+            },
         });
         let upload = first.as_ref().and_then(|first| first.upload().cloned());
         Self { attempts: Attempts::new(first), timer: None, upload, progress }

@@ -175,7 +175,9 @@ impl Error {
     pub fn status(&self) -> StatusCode {
         let was_called = |attempt: &Attempted| !matches!(attempt.ending, Ending::NotReady { .. });
         match self.kind() {
-            ErrorKind::NoBackends | ErrorKind::NoneAvailable { .. } => StatusCode::SERVICE_UNAVAILABLE,
+            ErrorKind::NoBackends | ErrorKind::NoneAvailable { .. } | ErrorKind::AtLimit { .. } => {
+                StatusCode::SERVICE_UNAVAILABLE
+            }
             _ if self.ledger().stopped() == Some(Stopped::OutOfTime) => StatusCode::GATEWAY_TIMEOUT,
             _ if self.ledger().stopped() == Some(Stopped::Unreplayable(Unreplayable::Stalled)) => {
                 StatusCode::REQUEST_TIMEOUT

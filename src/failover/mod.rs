@@ -101,6 +101,7 @@ mod peeked_body;
 mod plan;
 mod progress;
 mod running;
+mod search;
 mod service;
 mod settings;
 mod settle;

@@ -16,12 +16,12 @@ use super::{
     settings::{Policy, Settings},
 };
 use crate::{
-    attempt::{Ready, ReadySearch, Refusal, Scope, Sends, TimeLimit, Wanted},
+    attempt::{Ready, ReadySearch, TimeLimit},
     body::Replay,
     fleet::BackendService,
     health::Ticket,
     name::BackendId,
-    outcome::{Classify, FailureKind, inspect},
+    outcome::Classify,
     pick::{AnyStrategy, SKIP_NONE},
     rng::Rng,
     time::Moment,
@@ -40,6 +40,8 @@ pub(super) struct Progress<S, H, C, Req, Q = <H as Replay<Req>>::Request, K = Pe
     pub(super) counts: Option<Box<AttemptCounts>>,
     pub(super) last: Option<LastFailure<K>>,
     pub(super) rng: Rng,
+    /// The number of backends that were all full when the last search ended.
+    pub(super) full: usize,
     of: PhantomData<fn(Req)>,
 }
 
@@ -78,7 +80,7 @@ where
         let kept = Some(policy.protocol.keep(request));
         let deadline = policy.settings.deadline.map(|deadline| now.after(deadline));
         let (ledger, plan) = (Ledger::default(), Plan::new(deadline));
-        Self { kept, ledger, plan, counts: None, last: None, rng: Rng::new(), search, of: PhantomData }
+        Self { kept, ledger, plan, counts: None, last: None, rng: Rng::new(), full: 0, search, of: PhantomData }
     }
 
     pub(super) fn policy(&self) -> &Policy<H> {
@@ -159,7 +161,7 @@ where
     }
 
     /// Whether a backend was called already. One that did not become ready was not.
-    fn has_called(&self) -> bool {
+    pub(super) fn has_called(&self) -> bool {
         self.ledger.attempts().iter().any(|attempt| !matches!(attempt.ending, Ending::NotReady { .. }))
     }
 
@@ -213,14 +215,17 @@ where
             if self.kept.is_none() {
                 return Poll::Ready(None);
             }
-            let Some(ready) = ready!(self.poll_backend(cx)) else { return Poll::Ready(None) };
+            let Some(mut ready) = ready!(self.poll_backend(cx)) else { return Poll::Ready(None) };
             if !self.plan.is_racing {
                 // Only a race still waits for the pending backends.
                 self.search.drop_pending();
             }
             let now = self.now();
             // The circuit may have opened since the backend was found ready, or the permit of a probe may be taken.
-            let Some(ticket) = ready.admit(|| now) else { continue };
+            let Some(ticket) = ready.admit(|| now) else {
+                self.search.keep_turn(ready.take_turn());
+                continue;
+            };
             // In this order, so that a request that cannot be sent takes no token from the budget.
             if !self.has_time(now) || self.has_called() && (self.is_unreplayable() || !self.may_spend()) {
                 drop(ready.enter(ticket));
@@ -228,38 +233,6 @@ where
                 return Poll::Ready(None);
             }
             return Poll::Ready(self.start(ready, ticket, now));
-        }
-    }
-
-    /// Finds the next backend that is ready: the same one as before if the plan keeps it. Otherwise a backend without
-    /// an attempt comes before one that had an attempt.
-    fn poll_backend(&mut self, cx: &mut Context<'_>) -> Poll<Option<Ready<S, C>>> {
-        self.count();
-        let last = self.ledger.attempts().last().map(|last| last.id);
-        let prefers_new = !self.plan.is_racing && last.is_some() && self.settings().attempts_per_backend > 1;
-        let counts = self.counts.as_deref_mut().expect("the attempts were counted");
-        let wanted = Wanted {
-            scope: Scope::AllTiers,
-            spent: &counts.spent,
-            prefix: &mut counts.prefix,
-            avoid: prefers_new.then_some(&counts.attempted),
-            prefer: last.filter(|_| self.plan.same_backend),
-            sends: Sends::Again,
-            within: None,
-        };
-        let mut refusals = Vec::new();
-        let found = self.search.poll_further::<H::Request>(cx, wanted, &mut refusals);
-        self.record_refusals(refusals);
-        found.map(Result::ok)
-    }
-
-    /// Adds the backends that failed to become ready to the ledger.
-    fn record_refusals(&mut self, refusals: Vec<Refusal>) {
-        for Refusal { id, name: backend, error, .. } in refusals {
-            let outcome = error.as_ref().map_or(FailureKind::Panic.into(), |error| inspect(&**error));
-            let (ending, took) = (Ending::NotReady { outcome }, Duration::ZERO);
-            self.ledger.entries.push(Attempted { backend, ending, took, id });
-            self.last = self.last.take().or(error.map(LastFailure::Error));
         }
     }
 

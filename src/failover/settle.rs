@@ -148,11 +148,13 @@ where
 
     /// Ends a request without a success: no attempt succeeded, or none was made.
     pub(super) fn conclude(&mut self) -> CallResult<S, H, C, Req> {
+        self.full = self.full.max(self.search.full());
         self.search.stop();
         let mut ledger = std::mem::take(&mut self.ledger);
         if ledger.attempts().is_empty() {
             let kind = match self.search.local().selection.backends() {
                 0 => ErrorKind::NoBackends,
+                _ if self.full > 0 => ErrorKind::AtLimit { backends: self.full },
                 backends => ErrorKind::NoneAvailable { backends, retry_after: self.search.local().retry_after() },
             };
             return Err(Error::new(kind, ledger));

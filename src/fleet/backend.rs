@@ -5,7 +5,11 @@ use std::{fmt, num::NonZeroU32, sync::Arc, time::Duration};
 use tower_layer::Layer;
 
 use super::member::Settings;
-use crate::{health::AdminStatus, name::BackendName, setting::InvalidSetting};
+use crate::{
+    health::{AdminStatus, Limit},
+    name::BackendName,
+    setting::InvalidSetting,
+};
 
 /// A service to be added to a fleet, with its name and settings.
 ///
@@ -25,6 +29,7 @@ pub struct Backend<S> {
     pub(super) weight: u32,
     pub(super) priority: i32,
     pub(super) timeout: Option<Duration>,
+    pub(super) limit: Option<Limit>,
     pub(super) status: AdminStatus,
     pub(super) service: S,
 }
@@ -35,7 +40,15 @@ impl<S> Backend<S> {
     /// The name identifies the backend within its fleet and is shown in errors and events. It must have 1 to 128 bytes
     /// of ASCII letters, digits and `-_.:/[]`.
     pub fn new(name: impl Into<Arc<str>>, service: S) -> Self {
-        Self { name: name.into(), weight: 1, priority: 0, timeout: None, status: AdminStatus::Healthy, service }
+        Self {
+            name: name.into(),
+            weight: 1,
+            priority: 0,
+            timeout: None,
+            limit: None,
+            status: AdminStatus::Healthy,
+            service,
+        }
     }
 
     /// Sets the share of the requests that the backend gets among those of its tier. Default 1, which is the minimum.
@@ -64,6 +77,16 @@ impl<S> Backend<S> {
         self
     }
 
+    /// Limits the calls in flight, up to the end of their responses. Default that of the
+    /// [fleet](super::FleetBuilder::limit).
+    ///
+    /// A number, or an [`AdaptiveLimit`](crate::AdaptiveLimit). A full backend is not selected. What a door does while
+    /// all are full is set with [`when_full`](super::FleetBuilder::when_full).
+    pub fn limit(mut self, limit: impl Into<Limit>) -> Self {
+        self.limit = Some(limit.into());
+        self
+    }
+
     /// Sets the status with which the backend is added. Default [`Healthy`](AdminStatus::Healthy).
     ///
     /// Use [`Draining`](AdminStatus::Draining) for a backend that gets no requests before an operator enables it.
@@ -79,8 +102,8 @@ impl<S> Backend<S> {
 
     /// Replaces the service by one made from it. The name and the settings stay.
     pub fn map<T>(self, change: impl FnOnce(S) -> T) -> Backend<T> {
-        let Self { name, weight, priority, timeout, status, service } = self;
-        Backend { name, weight, priority, timeout, status, service: change(service) }
+        let Self { name, weight, priority, timeout, limit, status, service } = self;
+        Backend { name, weight, priority, timeout, limit, status, service: change(service) }
     }
 
     /// Returns the name, which is not checked yet.
@@ -98,7 +121,8 @@ impl<S> Backend<S> {
         let name = BackendName::checked(&self.name)?;
         let weight = checked_weight(&name, self.weight)?;
         checked_timeout(&name, self.timeout)?;
-        Ok(Settings { name, weight, priority: self.priority, timeout: self.timeout })
+        let limit = checked_limit(&name, self.limit)?;
+        Ok(Settings { name, weight, priority: self.priority, timeout: self.timeout, limit })
     }
 }
 
@@ -107,6 +131,11 @@ pub(super) fn checked_timeout(backend: &str, timeout: Option<Duration>) -> Resul
         return Err(InvalidSetting::of_backend(backend, "timeout", "0 s", "must be longer than zero"));
     }
     Ok(())
+}
+
+pub(super) fn checked_limit(backend: &str, limit: Option<Limit>) -> Result<Option<Limit>, InvalidSetting> {
+    let refuse = |field, value, reason| InvalidSetting::of_backend(backend, field, value, reason);
+    limit.map(|limit| limit.checked(refuse)).transpose()
 }
 
 pub(super) fn checked_weight(backend: &str, weight: u32) -> Result<NonZeroU32, InvalidSetting> {
@@ -123,6 +152,7 @@ impl<S> fmt::Debug for Backend<S> {
             .field("priority", &self.priority)
             .field("timeout", &self.timeout)
             .field("status", &self.status)
+            .field("limit", &self.limit)
             .finish_non_exhaustive()
     }
 }

@@ -7,10 +7,11 @@ use super::{
     core::FleetCore,
     ejection::EjectionLimits,
     handle::{Fleet, NewMember, insert},
+    slots::WhenFull,
     view::FleetInner,
 };
 use crate::{
-    health::CircuitPolicy,
+    health::{CircuitPolicy, Limit},
     name::BackendName,
     outcome::{ErrorsOnly, HttpClassifier},
     setting::InvalidSetting,
@@ -57,6 +58,8 @@ pub struct FleetBuilder<S, C = HttpClassifier> {
     classifier: C,
     policy: Option<CircuitPolicy>,
     limits: EjectionLimits,
+    limit: Option<Limit>,
+    when_full: WhenFull,
 }
 
 /// The name of a fleet that was given none.
@@ -70,6 +73,8 @@ impl<S, C> FleetBuilder<S, C> {
             classifier,
             policy: None,
             limits: EjectionLimits::default(),
+            limit: None,
+            when_full: WhenFull::Wait,
         }
     }
 
@@ -95,8 +100,8 @@ impl<S, C> FleetBuilder<S, C> {
     ///
     /// Default [`HttpClassifier`] for [`Fleet::builder`], and [`ErrorsOnly`] for [`Fleet::plain`].
     pub fn classify<D>(self, classifier: D) -> FleetBuilder<S, D> {
-        let Self { name, backends, policy, limits, .. } = self;
-        FleetBuilder { name, backends, classifier, policy, limits }
+        let Self { name, backends, policy, limits, limit, when_full, .. } = self;
+        FleetBuilder { name, backends, classifier, policy, limits, limit, when_full }
     }
 
     /// Gives each backend a circuit of its own, also those that are inserted later. Default none.
@@ -127,6 +132,23 @@ impl<S, C> FleetBuilder<S, C> {
     }
 }
 
+impl<S, C> FleetBuilder<S, C> {
+    /// Limits the calls in flight at each backend that has no [limit](Backend::limit) of its own. Default no limit.
+    ///
+    /// A number, or an [`AdaptiveLimit`](crate::AdaptiveLimit). A lone circuit breaker has no limit.
+    pub fn limit(mut self, limit: impl Into<Limit>) -> Self {
+        self.limit = Some(limit.into());
+        self
+    }
+
+    /// Sets what doors do while all backends of the tier that serves are at their limits. Default
+    /// [`WhenFull::Wait`].
+    pub fn when_full(mut self, when_full: WhenFull) -> Self {
+        self.when_full = when_full;
+        self
+    }
+}
+
 impl<S: Send + Sync + 'static, C: Clone + Send + Sync + 'static> FleetBuilder<S, C> {
     /// Builds the fleet.
     ///
@@ -134,10 +156,12 @@ impl<S: Send + Sync + 'static, C: Clone + Send + Sync + 'static> FleetBuilder<S,
     ///
     /// The first invalid setting: of the fleet, of the circuits, or of a backend. Or a name that two backends share.
     pub fn build(self) -> Result<Fleet<S, C>, InvalidSetting> {
-        let Self { name, backends, classifier, policy, limits } = self;
+        let Self { name, backends, classifier, policy, limits, limit, when_full } = self;
         BackendName::checked(&name).map_err(|error| InvalidSetting::in_part("fleet", error))?;
         let policy = policy.map(CircuitPolicy::checked).transpose()?;
-        let core = FleetCore::new(name, policy, limits.checked()?);
+        let refuse = |field, value, reason| InvalidSetting::of("fleet", field, value, reason);
+        let limit = limit.map(|limit| limit.checked(refuse)).transpose()?;
+        let core = FleetCore::new(name, policy, limits.checked()?, limit, when_full);
         let fleet = Fleet { shared: Arc::new(FleetInner::new(core, classifier)) };
         let mut members: Vec<Option<NewMember<S, C>>> =
             backends.into_iter().map(|backend| fleet.checked(backend).map(Some)).collect::<Result<_, _>>()?;

@@ -12,15 +12,16 @@ use super::{
     changes::{Change, Changes, Listener},
     ejection::EjectionLimits,
     feed::Wakeup,
-    member::{MemberInfo, Publisher},
+    member::{MemberInfo, Publisher, Waiting},
     registry::{Published, Registry, Wakes},
+    slots::{Slots, WhenFull},
     snapshot::Snapshot,
     spare_turns::SpareTurns,
     switch::Switch,
 };
 use crate::{
     foreign,
-    health::{CircuitPolicy, CircuitState, Measures, Metering, Signal, Transition},
+    health::{CircuitPolicy, CircuitState, Limit, Measures, Metering, Signal, Transition},
     telemetry,
     time::{Clock, Moment},
     wake::{Waiter, Waiters},
@@ -38,6 +39,9 @@ pub(crate) struct FleetCore {
     /// The policy of the circuits, if the fleet has any.
     pub(super) policy: Option<Arc<CircuitPolicy>>,
     limits: EjectionLimits,
+    /// The limit of the backends without one of their own.
+    pub(super) limit: Option<Limit>,
+    pub(crate) slots: Arc<Slots>,
     version: AtomicU64,
     /// The first deadline of the registry, in nanoseconds; [`Moment::NEVER`] without one.
     next_due: AtomicU64,
@@ -49,13 +53,21 @@ pub(crate) struct FleetCore {
 }
 
 impl FleetCore {
-    pub(super) fn new(name: Arc<str>, policy: Option<CircuitPolicy>, limits: EjectionLimits) -> Self {
+    pub(super) fn new(
+        name: Arc<str>,
+        policy: Option<CircuitPolicy>,
+        limits: EjectionLimits,
+        limit: Option<Limit>,
+        when_full: WhenFull,
+    ) -> Self {
         Self {
             name,
             clock: Clock::start(),
             metering: Arc::default(),
             policy: policy.map(Arc::new),
             limits,
+            limit,
+            slots: Arc::new(Slots::new(when_full)),
             version: AtomicU64::new(1),
             next_due: AtomicU64::new(Moment::NEVER.as_nanos()),
             spare_turns: SpareTurns::default(),
@@ -85,7 +97,10 @@ impl FleetCore {
         let mut registry = self.registry();
         let done = edit(&mut registry);
         let (published, wakes) = self.publish(&mut registry);
+        // There may be other backends, or more slots. They are given to the requests in line in their order.
+        let offers = if wakes.all && self.slots.has_line() { registry.members.clone() } else { Vec::new() };
         drop(registry);
+        offers.iter().filter(|member| member.is_limited()).for_each(|member| self.slots.freed(member, 0));
         self.wake(wakes);
         if let Some(Published { changes, wakeups }) = published {
             wakeups.into_iter().for_each(Wakeup::wake);

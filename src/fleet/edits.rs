@@ -2,10 +2,11 @@
 
 use std::{num::NonZeroU32, time::Duration};
 
-use super::{changes::Change, core::FleetCore};
+use super::{changes::Change, core::FleetCore, member::MemberInfo, registry::Registry};
 use crate::{
-    health::{AdminStatus, Signal},
+    health::{AdminStatus, Limit, Signal},
     setting::InvalidSetting,
+    time::Moment,
 };
 
 impl FleetCore {
@@ -37,6 +38,14 @@ impl FleetCore {
         Ok(())
     }
 
+    pub(super) fn set_limit(&self, name: &str, limit: Option<Limit>) -> Result<(), InvalidSetting> {
+        self.edit(|registry| {
+            let member = registry.member(name)?;
+            registry.set_limit(&member, limit, self.limit, self.clock.now());
+            Ok(())
+        })
+    }
+
     pub(super) fn set_status(&self, name: &str, status: AdminStatus) -> bool {
         let Some(member) = self.find(name) else { return false };
         self.signal(&member, Signal::Status(status));
@@ -47,5 +56,22 @@ impl FleetCore {
         let Some(member) = self.find(name) else { return false };
         self.signal(&member, Signal::Cool(self.clock.now().after(time)));
         true
+    }
+}
+
+impl Registry {
+    /// Sets the limit of a member: its `own`, or else the `common` one of the fleet. Returns whether it changed. The tasks
+    /// that wait for a slot search again then.
+    pub(super) fn set_limit(
+        &mut self,
+        member: &MemberInfo,
+        own: Option<Limit>,
+        common: Option<Limit>,
+        now: Moment,
+    ) -> bool {
+        let is_changed = member.set_limit(own, common, now);
+        self.is_changed |= is_changed;
+        self.wakes.all |= is_changed;
+        is_changed
     }
 }

@@ -7,7 +7,7 @@ use std::{
 };
 
 use super::{
-    backend::{Backend, checked_timeout, checked_weight},
+    backend::{Backend, checked_limit, checked_timeout, checked_weight},
     changes::{Change, Changes},
     core::FleetCore,
     member::{MemberInfo, Publisher, Settings},
@@ -19,7 +19,7 @@ use super::{
 };
 use crate::{
     foreign,
-    health::{AdminStatus, Signal},
+    health::{AdminStatus, Limit, Signal},
     name::{BackendId, BackendName},
     outcome::HttpClassifier,
     setting::InvalidSetting,
@@ -132,6 +132,19 @@ impl<S: Send + Sync + 'static, C: Clone + Send + Sync + 'static> Fleet<S, C> {
         self.shared.core.set_timeout(name, timeout)
     }
 
+    /// Sets the limit on the calls in flight at a backend, from the next call on. `None` is that of the fleet, if it has
+    /// one.
+    ///
+    /// Calls that run already finish. Those that began before the backend had any limit are not counted.
+    ///
+    /// # Errors
+    ///
+    /// An unknown name, or an invalid limit.
+    pub fn set_limit(&self, name: &str, limit: impl Into<Option<Limit>>) -> Result<(), InvalidSetting> {
+        self.shared.core.registry().member(name)?;
+        self.shared.core.set_limit(name, checked_limit(name, limit.into())?)
+    }
+
     /// Sets the status of a backend. Only healthy ones get new requests. Returns false if there is no such backend.
     ///
     /// Independent of its circuit: neither changes the other.
@@ -210,9 +223,11 @@ impl<S: Send + Sync + 'static, C: Clone + Send + Sync + 'static> Fleet<S, C> {
         registry.last_id += 1;
         let id = BackendId(registry.last_id);
         let lines = FleetInner::<S, C>::line_count(registry.expected.max(registry.members.len()));
-        let name = settings.name.clone();
+        let (name, limit) = (settings.name.clone(), settings.limit);
         let fleet: Weak<dyn Publisher> = Arc::<FleetCore>::downgrade(core);
         let info = MemberInfo::new(id, settings, core.policy.as_ref(), lines, core.clock, &core.metering, Some(fleet));
+        let info = info.with_waiting(Arc::clone(&core.slots) as _);
+        info.set_limit(limit, core.limit, now);
         info.health.apply(Signal::Status(status));
         let Some(before) = before else {
             let info = Arc::new(info);

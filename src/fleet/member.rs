@@ -4,18 +4,20 @@ use std::{
     fmt,
     num::NonZeroU32,
     sync::{
-        Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak,
+        Arc, OnceLock, Weak,
         atomic::{AtomicI32, AtomicU32, AtomicU64, Ordering},
     },
     time::Duration,
 };
 
 use super::{
-    feed::{Feed, Reader, SendError, Wakeup, feed},
+    feed::{Feed, Reader, feed},
+    limit::MemberLimit,
     marks::Marks,
+    watchers::Watchers,
 };
 use crate::{
-    health::{Circuit, CircuitPolicy, Health, Load, Metering, Transition},
+    health::{Circuit, CircuitPolicy, Health, Limit, Load, Metering, Transition},
     name::{BackendId, BackendName},
     shard::{self, PerThreadU64},
     time::{Clock, Moment},
@@ -31,6 +33,15 @@ pub(crate) trait Publisher: Send + Sync {
     fn permits_changed(&self, member: &Arc<MemberInfo>);
 }
 
+/// The requests that wait for a slot of a member. Implemented by those of its fleet.
+pub(crate) trait Waiting: Send + Sync {
+    /// Returns whether a request waits.
+    fn has_waiter(&self) -> bool;
+
+    /// Passes on the slots of a member that are free now, or wakes a task for each.
+    fn freed(&self, member: &Arc<MemberInfo>, slots: u32);
+}
+
 /// The settings, health and load of a backend, without its service.
 pub(crate) struct MemberInfo {
     pub(crate) id: BackendId,
@@ -44,6 +55,9 @@ pub(crate) struct MemberInfo {
     /// A copy of what the fleet measures, which every call reads.
     pub(super) measures: AtomicU32,
     pub(super) metering: Arc<Metering>,
+    pub(super) limit: MemberLimit,
+    /// `None` for a lone breaker.
+    pub(super) waiting: Option<Arc<dyn Waiting>>,
     /// The part of its traffic that it gets, as [`FULL_SHARE`] for all.
     share: AtomicU32,
     // Written under the fleet's lock, like `share` and `measures`: `weight`, `priority`, `timeout` and `marks`.
@@ -59,42 +73,14 @@ pub(crate) struct MemberInfo {
     watchers: OnceLock<Box<Watchers>>,
 }
 
-/// The tasks and streams to be notified when the circuit of a member changes.
-#[derive(Default)]
-pub(super) struct Watchers {
-    /// Tasks that wait for a lone breaker to admit a call.
-    pub(super) waiters: Waiters,
-    listeners: Mutex<Listeners>,
-}
-
-/// The streams of the transitions of one circuit.
-#[derive(Default)]
-struct Listeners {
-    feeds: Vec<Feed<Transition>>,
-    /// There are no more transitions.
-    is_closed: bool,
-}
-
-impl Watchers {
-    fn listeners(&self) -> MutexGuard<'_, Listeners> {
-        self.listeners.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Sends a transition to all streams. Returns their wake-ups, for when no lock is held.
-    pub(super) fn send(&self, transition: Transition) -> Vec<Wakeup<Transition>> {
-        let feeds = &mut self.listeners().feeds;
-        // A full stream misses the transition; its reader sees a gap in the generations.
-        feeds.retain(|feed| feed.send(transition) != Err(SendError::Closed));
-        feeds.iter().map(Feed::wakeup).collect()
-    }
-}
-
 /// The checked settings of a backend.
 pub(crate) struct Settings {
     pub(crate) name: BackendName,
     pub(crate) weight: NonZeroU32,
     pub(crate) priority: i32,
     pub(crate) timeout: Option<Duration>,
+    /// In place of that of the fleet.
+    pub(crate) limit: Option<Limit>,
 }
 
 /// The share of a backend that gets all its traffic.
@@ -114,7 +100,7 @@ impl MemberInfo {
         metering: &Arc<Metering>,
         fleet: Option<Weak<dyn Publisher>>,
     ) -> Self {
-        let Settings { name, weight, priority, timeout } = settings;
+        let Settings { name, weight, priority, timeout, .. } = settings;
         Self {
             id,
             name,
@@ -124,6 +110,8 @@ impl MemberInfo {
             load: Load::new(weight.get() as f32),
             measures: AtomicU32::new(metering.measures().bits()),
             metering: Arc::clone(metering),
+            limit: MemberLimit::default(),
+            waiting: None,
             share: AtomicU32::new(FULL_SHARE),
             weight: AtomicU32::new(weight.get()),
             priority: AtomicI32::new(priority),
@@ -142,7 +130,7 @@ impl MemberInfo {
 
     /// Creates the member of a lone breaker.
     pub(crate) fn alone(name: BackendName, policy: Arc<CircuitPolicy>, clock: Clock) -> Self {
-        let settings = Settings { name, weight: NonZeroU32::MIN, priority: 0, timeout: None };
+        let settings = Settings { name, weight: NonZeroU32::MIN, priority: 0, timeout: None, limit: None };
         let metering = Arc::default();
         Self::new(BackendId(0), settings, Some(&policy), shard::line_count(), clock, &metering, None)
     }
@@ -150,6 +138,12 @@ impl MemberInfo {
     /// Returns a number that orders the members of a fleet.
     pub(crate) fn position(&self) -> u64 {
         self.position
+    }
+
+    /// Sets the requests that wait for a slot of the member.
+    pub(super) fn with_waiting(mut self, waiting: Arc<dyn Waiting>) -> Self {
+        self.waiting = Some(waiting);
+        self
     }
 
     /// Sets the position of a replacement, which is that of the member it replaces.

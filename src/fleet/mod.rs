@@ -25,6 +25,9 @@
 //! second do, and only such as may be hedged: if the probe fails, or takes longer than a second, the request is sent to
 //! the higher tier.
 //!
+//! A backend with a [`limit`](Backend::limit) is selected only while fewer calls are in flight. It stays eligible, so its
+//! tier is not left. With all of the tier full, requests wait, are refused, or queue by class: see [`WhenFull`].
+//!
 //! # When not to use it
 //!
 //! For a fixed set of in-process services that are always healthy, an array and an index suffice.
@@ -65,12 +68,14 @@ mod backend;
 mod builder;
 mod candidate;
 mod changes;
+mod class_queue;
 mod core;
 mod edits;
 mod ejection;
 mod feed;
 mod follow;
 mod handle;
+mod limit;
 mod marks;
 mod member;
 mod reconcile;
@@ -78,10 +83,13 @@ mod record;
 mod registry;
 mod service;
 mod shard;
+mod slot;
+mod slots;
 mod snapshot;
 mod spare_turns;
 mod switch;
 mod view;
+mod watchers;
 
 pub use self::{
     backend::Backend,
@@ -91,6 +99,7 @@ pub use self::{
     handle::Fleet,
     reconcile::Reconciled,
     service::{BackendService, IsFleet},
+    slots::WhenFull,
     snapshot::Snapshot,
     switch::{Switch, Transitions},
 };
@@ -98,6 +107,7 @@ pub(crate) use self::{
     core::FleetCore,
     member::MemberInfo,
     shard::{Member, Shard},
+    slots::{Granted, Place, Progress},
     view::{FleetInner, Selection},
 };
 pub use crate::{

@@ -18,7 +18,7 @@ pub struct Reconciled {
     pub inserted: Vec<BackendName>,
     /// Backends that were replaced, since their keys changed.
     pub replaced: Vec<BackendName>,
-    /// Backends that kept their service and got another weight, priority or timeout.
+    /// Backends that kept their service and got another weight, priority, timeout or limit.
     pub updated: Vec<BackendName>,
     /// Backends that were removed. Their requests in flight finish.
     pub removed: Vec<BackendName>,
@@ -41,7 +41,7 @@ impl<S: Send + Sync + 'static, C: Clone + Send + Sync + 'static> Fleet<S, C> {
     /// | in the fleet | change |
     /// |---|---|
     /// | no such name | inserted, with the service that `make` returns |
-    /// | the same key | keeps its service, health, load and position; gets the wanted weight, priority and timeout |
+    /// | the same key | keeps its service, health, load and position; gets the wanted weight, priority, timeout and limit |
     /// | another key, or none | replaced by a backend with the service that `make` returns |
     ///
     /// Backends that are not wanted are removed, and their requests in flight finish. The [`status`](Backend::status)
@@ -118,7 +118,9 @@ impl<S: Send + Sync + 'static, C: Clone + Send + Sync + 'static> Fleet<S, C> {
                     // A member that another task removed meanwhile stays removed, as if that had happened afterwards.
                     Step::Keep(member, settings, backend) => {
                         kept.push(backend);
-                        match !member.health.is_removed() && registry.update(&member, &settings) {
+                        match !member.health.is_removed()
+                            && registry.update(&member, &settings, core.limit, core.clock.now())
+                        {
                             true => report.updated.push(settings.name),
                             false => report.unchanged += 1,
                         }

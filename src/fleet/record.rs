@@ -5,10 +5,7 @@ use std::{
     time::Duration,
 };
 
-use super::{
-    feed::Wakeup,
-    member::{MemberInfo, Watchers},
-};
+use super::{feed::Wakeup, member::MemberInfo, watchers::Watchers};
 use crate::{
     foreign,
     health::{Admission, CallResult, Circuit, CircuitState, Measures, Sample, Ticket, Transition},
@@ -21,7 +18,16 @@ use crate::{
 impl MemberInfo {
     /// Begins to measure these quantities. Under the fleet's lock.
     pub(super) fn measure(&self, measures: Measures) {
-        self.measures.store(measures.bits(), Ordering::Relaxed);
+        self.measures.fetch_or(measures.bits(), Ordering::Relaxed);
+    }
+
+    /// Begins or ends to limit the calls. Once they were limited they stay counted, so that a later limit knows all of
+    /// them.
+    pub(super) fn measure_limit(&self, measures: Measures) {
+        let limits = Measures::LIMIT.and(Measures::ADAPTS);
+        let others = self.measures.load(Ordering::Relaxed) & !limits.bits();
+        let measures = others | measures.and(Measures::IN_FLIGHT).bits();
+        self.measures.store(measures, Ordering::Relaxed);
     }
 
     /// Counts a call that begins.
@@ -30,13 +36,19 @@ impl MemberInfo {
         self.flight.add(slot(), 1);
         match Measures::from_bits(self.measures.load(Ordering::Relaxed)) {
             Measures::NOTHING => Meter::default(),
-            measures => self.begin_measured(measures, ticket),
+            measures => self.begin_measured(measures, ticket, false),
         }
     }
 
-    fn begin_measured(&self, measures: Measures, ticket: &mut Ticket) -> Meter {
-        let is_counted = measures.has(Measures::IN_FLIGHT);
-        if is_counted {
+    /// Counts a call that begins, with a slot.
+    pub(super) fn begin_with_slot(&self, ticket: &mut Ticket) -> Meter {
+        self.flight.add(slot(), 1);
+        self.begin_measured(Measures::from_bits(self.measures.load(Ordering::Relaxed)), ticket, true)
+    }
+
+    fn begin_measured(&self, measures: Measures, ticket: &mut Ticket, has_slot: bool) -> Meter {
+        let is_counted = has_slot || measures.has(Measures::IN_FLIGHT);
+        if is_counted && !has_slot {
             self.load.begin();
         }
         if !measures.times() {
@@ -50,19 +62,22 @@ impl MemberInfo {
 
     /// Counts a call that ended.
     #[inline(always)]
-    pub(super) fn end(&self, meter: Meter) {
+    pub(super) fn end(self: &Arc<Self>, meter: Meter) {
         self.flight.add(slot(), u64::MAX);
         if meter.is_counted {
-            self.load.end();
+            self.end_counted();
         }
     }
 
     /// Adds the sample of a call.
-    pub(super) fn sample(&self, ticket: &Ticket, sample: Sample) {
+    pub(super) fn sample(self: &Arc<Self>, ticket: &Ticket, sample: Sample) {
         let (measures, now) = (Measures::from_bits(self.measures.load(Ordering::Relaxed)), self.clock.now());
         // A call that is not timed is counted only if it fails.
         let took = if ticket.is_timed() { ticket.elapsed(now) } else { Duration::ZERO };
         self.load.sample(measures, sample, took, now, &self.metering);
+        if measures.has(Measures::ADAPTS) {
+            self.adapt(sample, took, now);
+        }
     }
 
     /// Admits a call. Takes a permit if the call is a probe.

@@ -14,7 +14,7 @@ use super::{
     member::{MemberInfo, Settings},
 };
 use crate::{
-    health::{CircuitState, Health, Signal},
+    health::{CircuitState, Health, Limit, Signal},
     name::{BackendId, BackendName},
     setting::InvalidSetting,
     time::Moment,
@@ -46,8 +46,8 @@ pub(crate) struct Registry {
     listeners: Vec<Listener>,
     unpublished: Vec<Change>,
     /// Whether a change is not published yet.
-    is_changed: bool,
-    wakes: Wakes,
+    pub(super) is_changed: bool,
+    pub(super) wakes: Wakes,
 }
 
 /// The tasks that an edit concerns, of those that wait for a backend.
@@ -192,8 +192,14 @@ impl Registry {
         Some(index)
     }
 
-    /// Changes the settings of a member. Returns whether any of them differed.
-    pub(super) fn update(&mut self, member: &MemberInfo, settings: &Settings) -> bool {
+    /// Changes the settings of a member. `limit` is that of the fleet. Returns whether any of them differed.
+    pub(super) fn update(
+        &mut self,
+        member: &MemberInfo,
+        settings: &Settings,
+        limit: Option<Limit>,
+        now: Moment,
+    ) -> bool {
         let is_reweighted = member.set_weight(settings.weight);
         let is_moved = member.set_priority(settings.priority);
         if is_reweighted {
@@ -204,7 +210,8 @@ impl Registry {
         }
         self.membership += u64::from(is_reweighted || is_moved);
         self.wakes.all |= is_moved;
-        member.set_timeout(settings.timeout) || is_reweighted || is_moved
+        let is_limited = self.set_limit(member, settings.limit, limit, now);
+        member.set_timeout(settings.timeout) || is_reweighted || is_moved || is_limited
     }
 
     /// Sets the share of a member, so that the doors make their picks anew.

@@ -77,6 +77,11 @@ impl<S: Send + Sync, C: Send + Sync> Record for Shard<S, C> {
         self.info().begin(ticket)
     }
 
+    #[inline]
+    fn begin_with_slot(&self, ticket: &mut Ticket) -> Meter {
+        self.info().begin_with_slot(ticket)
+    }
+
     #[inline(always)]
     fn end(&self, meter: Meter) {
         self.info().end(meter);

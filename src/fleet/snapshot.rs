@@ -29,6 +29,8 @@ pub struct Snapshot {
     pub state: CircuitState,
     /// The rest of its [cool-down](super::Fleet::cool_down), if there is one.
     pub cools_for: Option<Duration>,
+    /// The limit on the calls in flight, as it is now if it is adaptive.
+    pub limit: Option<u32>,
     /// The number of calls in flight, up to the end of their responses.
     pub in_flight: usize,
 }
@@ -44,6 +46,7 @@ impl Snapshot {
             status: member.health.status(),
             state: member.circuit().map_or(CircuitState::Closed, |circuit| circuit.state(now)),
             cools_for: member.health.cools_until().map(|until| until.since(now)),
+            limit: member.limit(),
             in_flight: member.in_flight(),
         }
     }

@@ -140,6 +140,9 @@ impl<S: Send + Sync + 'static, C: Clone + Send + Sync + 'static> FleetInner<S, C
         };
         let tier = eligible.first().map_or(0..0, |row| view.start_of(*row)..view.end_of(*row));
         let serving = eligible.partition_point(|row| *row < tier.end);
+        if let Some(row) = eligible.first() {
+            self.core.slots.set_tier(view.candidates[*row as usize].0.priority());
+        }
         let is_same_tier = is_same_view && before.eligible[..before.serving] == eligible[..serving];
         let is_same_tier = is_same_tier && !shares_changed;
         let tier_version = before.tier_version + u64::from(!is_same_tier);

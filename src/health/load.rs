@@ -22,6 +22,10 @@ impl Measures {
     pub(crate) const MEAN: Self = Self(4);
     /// The failures of the last time.
     pub(crate) const FAILURES: Self = Self(8);
+    /// Calls in flight are limited, so that a call takes a slot before it begins.
+    pub(crate) const LIMIT: Self = Self(1 << 8);
+    /// The limit follows the time to the first byte.
+    pub(crate) const ADAPTS: Self = Self(1 << 9);
 
     #[inline(always)]
     pub(crate) const fn from_bits(bits: u32) -> Self {
@@ -45,7 +49,7 @@ impl Measures {
     /// Whether calls are timed.
     #[inline(always)]
     pub(crate) const fn times(self) -> bool {
-        self.0 & !(Self::IN_FLIGHT.0 | Self::FAILURES.0) != 0
+        self.0 & !(Self::IN_FLIGHT.0 | Self::FAILURES.0 | Self::LIMIT.0) != 0
     }
 }
 
@@ -175,16 +179,31 @@ impl Load {
         self.in_flight.load(Ordering::Relaxed)
     }
 
+    /// Returns whether fewer than `limit` calls are in flight. Sequentially consistent; see [`end`](Self::end).
+    #[inline]
+    pub(crate) fn is_below(&self, limit: u32) -> bool {
+        self.in_flight.load(Ordering::SeqCst) < limit
+    }
+
     /// Counts a call that begins.
     #[inline]
     pub(crate) fn begin(&self) {
         self.in_flight.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// Counts the end of a call that was counted.
+    /// Counts a call that begins, if fewer than `limit` are in flight. Returns whether it was counted.
     #[inline]
-    pub(crate) fn end(&self) {
-        self.in_flight.fetch_sub(1, Ordering::Relaxed);
+    pub(crate) fn begin_below(&self, limit: u32) -> bool {
+        let one_more = |calls: u32| (calls < limit).then(|| calls + 1);
+        self.in_flight.fetch_update(Ordering::SeqCst, Ordering::Relaxed, one_more).is_ok()
+    }
+
+    /// Counts the end of a call that was counted. Returns the number with it.
+    ///
+    /// Sequentially consistent, like the reads of a task before it waits for a slot: one of both notices the other.
+    #[inline]
+    pub(crate) fn end(&self) -> u32 {
+        self.in_flight.fetch_sub(1, Ordering::SeqCst)
     }
 
     /// Returns whether there was a failure that still counts.

@@ -24,7 +24,8 @@
 //! The room is pure: no clock, no task, no log. `now` and randomness come in as arguments, and are only evaluated when
 //! they are needed.
 //!
-//! Do not use it as a limit: a closed circuit bounds neither how many calls run nor how long they take.
+//! Do not use a circuit as a limit: a closed one bounds neither how many calls run nor how long they take. The first is
+//! bounded by a [`Limit`].
 //!
 //! The default policy, and a policy of your own:
 //!
@@ -44,6 +45,7 @@ mod check;
 mod circuit;
 mod counters;
 mod estimate;
+mod limit;
 mod load;
 mod opinions;
 mod permits;
@@ -57,10 +59,12 @@ pub(crate) use self::{
     admission::{Admission, CallResult, Ticket},
     circuit::Circuit,
     estimate::Decay,
+    limit::{Controller, Ended},
     load::{Load, Measures, Metering, Sample, Smoothing},
     opinions::{Health, Signal},
 };
 pub use self::{
+    limit::{AdaptiveLimit, Limit},
     policy::{CircuitPolicy, Rate},
     state::{CircuitState, Transition},
     status::AdminStatus,

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use super::{BoxError, CallGuard, Outcome, error::inspect};
+use super::{BoxError, CallGuard, Outcome, PriorityClass, error::inspect};
 use crate::body::Upload;
 
 /// A classifier, which decides the outcomes of calls.
@@ -46,6 +46,15 @@ pub trait Classify<Req, Res>: Clone + Send + Sync + 'static {
     fn upload(&self, request: &Req) -> Option<Upload> {
         let _ = request;
         None
+    }
+
+    /// Returns the priority class of a request, for a fleet with [`WhenFull::Queue`](crate::WhenFull::Queue).
+    ///
+    /// A classifier of HTTP requests finds it in the extensions: `request.extensions().get().copied()`. Default
+    /// [`PriorityClass::NORMAL`].
+    fn class(&self, request: &Req) -> PriorityClass {
+        let _ = request;
+        PriorityClass::NORMAL
     }
 
     /// Classifies a response by its head.

@@ -13,6 +13,11 @@ pub(crate) trait Record: Send + Sync {
     /// Records that a call begins. Sets the start of the call in its ticket if the call is timed.
     fn begin(&self, ticket: &mut Ticket) -> Meter;
 
+    /// Records that a call begins that has taken a slot of the backend.
+    fn begin_with_slot(&self, ticket: &mut Ticket) -> Meter {
+        self.begin(ticket)
+    }
+
     /// Records that a call is over, whatever its outcome.
     fn end(&self, meter: Meter);
 
@@ -100,6 +105,13 @@ impl<R: Record + ?Sized> Guard<R> {
     #[inline(always)]
     pub(crate) fn begin(to: Arc<R>, mut ticket: Ticket) -> Self {
         let meter = to.begin(&mut ticket);
+        Self { to: Some(to), ticket, stage: Stage::Running, meter, upload: None }
+    }
+
+    /// Begins a call that has taken a slot of the backend.
+    #[inline]
+    pub(crate) fn begin_with_slot(to: Arc<R>, mut ticket: Ticket) -> Self {
+        let meter = to.begin_with_slot(&mut ticket);
         Self { to: Some(to), ticket, stage: Stage::Running, meter, upload: None }
     }
 

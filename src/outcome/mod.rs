@@ -55,6 +55,7 @@
 //! ```
 
 mod call_guard;
+mod class;
 mod classify;
 mod error;
 mod failure;
@@ -70,6 +71,7 @@ pub use self::http::{ClassifyEnd, HttpEnd, TowerHttp, TowerHttpCall, WatchedBody
 pub(crate) use self::http::{gateway_status, grpc_code};
 pub use self::{
     call_guard::{CallGuard, InFlight},
+    class::PriorityClass,
     classify::{Classify, ClassifyFn, ErrorsOnly, Verdict, classify_fn},
     error::inspect,
     failure::{Failure, FailureKind, Outcome},

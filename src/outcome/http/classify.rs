@@ -5,7 +5,7 @@ use http_body::Body;
 use tower_http::classify::GrpcCode;
 
 use super::{
-    super::{BoxError, CallGuard, Classify, FailureKind, Outcome, Verdict, error::find},
+    super::{BoxError, CallGuard, Classify, FailureKind, Outcome, PriorityClass, Verdict, error::find},
     HttpClassifier, HttpEnd, Statuses, WatchedBody, grpc, retry_after,
 };
 use crate::body::Upload;
@@ -44,6 +44,10 @@ where
 
     fn upload(&self, request: &Request<A>) -> Option<Upload> {
         request.extensions().get().cloned()
+    }
+
+    fn class(&self, request: &Request<A>) -> PriorityClass {
+        request.extensions().get().copied().unwrap_or_default()
     }
 
     fn request(&self, _: &Request<A>) -> HttpEnd {

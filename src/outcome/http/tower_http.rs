@@ -10,7 +10,7 @@ use tower_http::classify::{
 };
 
 use super::{
-    super::{BoxError, CallGuard, Classify, Failure, FailureKind, Outcome, Verdict, inspect},
+    super::{BoxError, CallGuard, Classify, Failure, FailureKind, Outcome, PriorityClass, Verdict, inspect},
     ClassifyEnd, WatchedBody,
     end::find_in_body,
     retry_after,
@@ -98,6 +98,10 @@ where
 
     fn upload(&self, request: &Request<A>) -> Option<Upload> {
         request.extensions().get().cloned()
+    }
+
+    fn class(&self, request: &Request<A>) -> PriorityClass {
+        request.extensions().get().copied().unwrap_or_default()
     }
 
     fn response(&self, call: &mut Self::Call, response: &Response<B>) -> Verdict {

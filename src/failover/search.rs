@@ -1,0 +1,70 @@
+//! Finds the backend of the next attempt.
+
+use std::{
+    task::{Context, Poll},
+    time::Duration,
+};
+
+use super::{
+    Attempted, Commit, Ending,
+    progress::{LastFailure, Progress},
+};
+use crate::{
+    attempt::{AtLimit, Ready, Refusal, Scope, Sends, Unready, Wanted},
+    body::Replay,
+    fleet::BackendService,
+    outcome::{Classify, FailureKind, inspect},
+};
+
+impl<S, H, C, Req> Progress<S, H, C, Req>
+where
+    S: BackendService<H::Request>,
+    H: Replay<Req> + Commit<C::Watched>,
+    C: Classify<H::Request, S::Reply>,
+{
+    /// Finds the next backend that is ready: the same one as before if the plan keeps it. Otherwise a backend without
+    /// an attempt comes before one that had an attempt.
+    pub(super) fn poll_backend(&mut self, cx: &mut Context<'_>) -> Poll<Option<Ready<S, C>>> {
+        self.count();
+        let last = self.ledger.attempts().last().map(|last| last.id);
+        let prefers_new = !self.plan.is_racing && last.is_some() && self.settings().attempts_per_backend > 1;
+        // The first attempt waits like `poll_ready`. Those after it wait for no slot.
+        let is_first = !self.has_called();
+        let within = self.settings().ready_within().filter(|_| is_first);
+        let class = || {
+            let classifier = self.search.local().classifier();
+            self.kept.as_ref().map(|request| classifier.class(request)).unwrap_or_default()
+        };
+        let when_full = self.search.local().core.slots.when_full;
+        let at_limit = if is_first { AtLimit::in_call(when_full, class) } else { AtLimit::Skip };
+        let counts = self.counts.as_deref_mut().expect("the attempts were counted");
+        let wanted = Wanted {
+            scope: Scope::AllTiers,
+            spent: &counts.spent,
+            prefix: &mut counts.prefix,
+            avoid: prefers_new.then_some(&counts.attempted),
+            prefer: last.filter(|_| self.plan.same_backend),
+            sends: Sends::Again,
+            within,
+            at_limit,
+            stays: is_first,
+        };
+        let mut refusals = Vec::new();
+        let found = self.search.poll_further::<H::Request>(cx, wanted, &mut refusals);
+        self.record_refusals(refusals);
+        found.map(|found| {
+            self.full = if let Err(Unready::AtLimit(backends)) = found { backends } else { 0 };
+            found.ok()
+        })
+    }
+
+    /// Adds the backends that failed to become ready to the ledger.
+    fn record_refusals(&mut self, refusals: Vec<Refusal>) {
+        for Refusal { id, name: backend, error, .. } in refusals {
+            let outcome = error.as_ref().map_or(FailureKind::Panic.into(), |error| inspect(&**error));
+            let (ending, took) = (Ending::NotReady { outcome }, Duration::ZERO);
+            self.ledger.entries.push(Attempted { backend, ending, took, id });
+            self.last = self.last.take().or(error.map(LastFailure::Error));
+        }
+    }
+}

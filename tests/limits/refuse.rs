@@ -1,0 +1,48 @@
+//! `WhenFull::Refuse`: the call fails at once.
+
+use tower::{Service, ServiceExt};
+use tower_fleet::{FailoverLayer, WhenFull, balance, failover};
+use tower_layer::Layer;
+
+use crate::{door, fleet, mock::Answer, secs};
+
+// C68
+#[tokio::test(start_paused = true)]
+async fn a_request_is_refused_in_call_while_all_are_full() {
+    let (fleet, [a, b]) = fleet([1, 2], WhenFull::Refuse);
+    [&a, &b].into_iter().for_each(|remote| remote.answer(Answer::OkAfter(secs(1))));
+    let mut door = door(&fleet);
+    let mut running = Vec::new();
+    for _ in 0..3 {
+        running.push(door.ready().await.unwrap().call(()));
+    }
+    let began = tokio::time::Instant::now();
+    let refused = door.ready().await.unwrap().call(()).await.unwrap_err();
+    assert!(matches!(refused.kind(), balance::ErrorKind::AtLimit { backends: 2, .. }));
+    assert_eq!(refused.to_string(), "all 2 eligible backends are at their limits");
+    #[cfg(feature = "http")]
+    assert_eq!(refused.status(), 503);
+    assert!(refused.backend().is_none());
+    let failover = FailoverLayer::plain().build().unwrap().layer(fleet.clone());
+    let refused = failover.oneshot(()).await.unwrap_err();
+    assert!(matches!(refused.kind(), failover::ErrorKind::AtLimit { backends: 2, .. }));
+    assert_eq!(refused.to_string(), "all 2 eligible backends are at their limits");
+    #[cfg(feature = "http")]
+    assert_eq!(refused.status(), 503);
+    assert_eq!(began.elapsed(), secs(0));
+    futures::future::try_join_all(running).await.unwrap();
+    door.ready().await.unwrap().call(()).await.unwrap();
+}
+
+// C11, C68
+#[tokio::test(start_paused = true)]
+async fn of_two_doors_that_are_ready_for_one_slot_the_later_call_is_refused() {
+    let (fleet, [a]) = fleet([1], WhenFull::Refuse);
+    let (mut first, mut second) = (door(&fleet), door(&fleet));
+    first.ready().await.unwrap();
+    second.ready().await.unwrap();
+    a.answer(Answer::Never);
+    let _running = second.call(());
+    let refused = first.call(()).await.unwrap_err();
+    assert!(matches!(refused.kind(), balance::ErrorKind::AtLimit { backends: 1, .. }));
+}
