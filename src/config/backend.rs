@@ -11,6 +11,7 @@ use serde::Deserialize;
 use super::{
     ConfigError, ValueError,
     error::safe,
+    limit::Calls,
     units::Span,
     weight::{self, Weight},
 };
@@ -26,6 +27,7 @@ pub(super) struct Section {
     #[serde(default)]
     priority: i32,
     timeout: Option<Span>,
+    limit: Option<Calls>,
     #[serde(default)]
     status: AdminStatus,
     bearer: Option<String>,
@@ -68,11 +70,14 @@ impl Section {
         if let Some(Span(timeout)) = self.timeout {
             backend = backend.timeout(timeout);
         }
+        if let Some(Calls(limit)) = self.limit {
+            backend = backend.limit(limit);
+        }
         match backend.checked() {
             Ok(_) => Ok(backend),
-            Err(refused) if refused.field() == "timeout" => {
+            Err(refused) if refused.field() != "name" => {
                 let error = ValueError::new(refused.value(), refused.reason());
-                Err(error.at(format!("backend[{index}].timeout"), Some(&self.name)))
+                Err(error.at(format!("backend[{index}].{}", refused.field()), Some(&self.name)))
             }
             // The weight is at least 1, so the name is refused.
             Err(refused) => {

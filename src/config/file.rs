@@ -7,11 +7,11 @@ use serde_path_to_error::Track;
 use tower::BoxError;
 use tower_layer::Layer;
 
-use super::{ConfigError, ValueError, backend, breaker, failover, node::Node, units::Share};
+use super::{ConfigError, ValueError, backend, breaker, failover, limit, node::Node, units::Share};
 use crate::{
     failover::FailoverLayer,
-    fleet::{Backend, Fleet, FleetBuilder},
-    health::CircuitPolicy,
+    fleet::{Backend, Fleet, FleetBuilder, WhenFull},
+    health::{CircuitPolicy, Limit},
     name::BackendName,
     outcome::HttpClassifier,
     pick::StrategyName,
@@ -37,6 +37,8 @@ pub struct Config {
     name: Option<Arc<str>>,
     max_ejected: f64,
     panic_below: f64,
+    limit: Option<Limit>,
+    when_full: WhenFull,
     backends: Vec<Backend<UpstreamLayer>>,
     failover: FailoverLayer,
     policy: CircuitPolicy,
@@ -52,6 +54,8 @@ struct File {
     preset: Option<Preset>,
     max_ejected: Option<Share>,
     panic_below: Option<Share>,
+    limit: Option<limit::Calls>,
+    when_full: Option<limit::AtLimit>,
     #[serde(default)]
     failover: failover::Section,
     #[serde(default)]
@@ -134,12 +138,14 @@ impl Config {
             // The defaults of `FleetBuilder`, which explains them.
             max_ejected: file.max_ejected.map_or(1.0, |Share(share)| share),
             panic_below: file.panic_below.map_or(0.0, |Share(share)| share),
+            limit: file.limit.map(|limit::Calls(limit)| limit),
+            when_full: file.when_full.map_or_else(WhenFull::default, WhenFull::from),
             failover: file.failover.layer(&root)?,
             policy,
             classifier,
             backends: backend::backends(file.backend, lookup)?,
         };
-        // Validates the values that only the fleet knows: `max_ejected` and `panic_below`.
+        // Validates the values that only the fleet knows: `max_ejected`, `panic_below` and `limit`.
         config
             .settings(Fleet::<()>::builder())
             .build()
@@ -197,7 +203,8 @@ impl Config {
     }
 
     fn settings<S>(&self, builder: FleetBuilder<S>) -> FleetBuilder<S> {
-        let builder = builder.max_ejected(self.max_ejected).panic_below(self.panic_below);
+        let builder = builder.max_ejected(self.max_ejected).panic_below(self.panic_below).when_full(self.when_full);
+        let builder = self.limit.into_iter().fold(builder, FleetBuilder::limit);
         match &self.name {
             Some(name) => builder.name(Arc::clone(name)),
             None => builder,

@@ -69,8 +69,23 @@
 //! | `preset` | `"llxprt"`: sequential, in the order of the file; needs two backends | none |
 //! | `max_ejected` | the [share of backends](crate::fleet::FleetBuilder::max_ejected) that circuits may eject | 1 |
 //! | `panic_below` | the [share of backends](crate::fleet::FleetBuilder::panic_below) below which none is ejected | 0 |
+//! | `limit` | [the most calls in flight](crate::fleet::FleetBuilder::limit) at each backend: a number, or a section `[limit]` | none |
+//! | `when_full` | [`"wait"`, `"refuse"` or `{ queue = 100 }`](crate::WhenFull): what happens while all backends are at their limits | `"wait"` |
 //!
 //! A `mode` takes precedence over the preset, and so does a `strategy` that sets the mode.
+//!
+//! ## `[limit]`
+//!
+//! The settings of an [`AdaptiveLimit`](crate::AdaptiveLimit), which describes them. All are optional.
+//!
+//! | key | value | default |
+//! |---|---|---|
+//! | `initial` | number of calls | 20 |
+//! | `min` | number of calls | 2 |
+//! | `max` | number of calls | 1,000 |
+//! | `tolerance` | factor, from 1 to 10 | 1.5 |
+//! | `window` | duration, from 10 ms | 1 s |
+//! | `recheck_after` | duration | 60 s |
 //!
 //! ## `[failover]`
 //!
@@ -142,6 +157,7 @@
 //! | `weight` | a number over 0; if any weight is a fraction, all are scaled to whole numbers | 1 |
 //! | `priority` | a whole number; the highest tier with an eligible backend is used | 0 |
 //! | `timeout` | duration of one attempt | that of `[failover]` |
+//! | `limit` | the most calls in flight: a number, or the keys of `[limit]` as `{ max = 200 }` | that of the fleet |
 //! | `status` | `"healthy"`, `"degraded"` or `"draining"` | `"healthy"` |
 //! | `bearer` | `"env:NAME"`: the token of `Authorization: Bearer` | none |
 //! | `secrets` | headers with secret values: `{ api-key = "env:NAME" }` | none |
@@ -158,6 +174,7 @@ mod breaker;
 mod error;
 mod failover;
 mod file;
+mod limit;
 mod node;
 mod units;
 mod vocabulary;
