@@ -9,8 +9,11 @@ use tokio::time::Instant;
 pub(crate) struct Clock(Instant);
 
 impl Clock {
+    /// Starts the clock. The first moment is one nanosecond after the epoch, since the epoch stands for no moment: also
+    /// while time is paused, the start of the first call is one.
     pub(crate) fn start() -> Self {
-        Self(Instant::now())
+        let now = Instant::now();
+        Self(now.checked_sub(Duration::from_nanos(1)).unwrap_or(now))
     }
 
     /// Converts a moment to the `Instant` of tokio's timers.
