@@ -1,4 +1,4 @@
-//! Validation of a policy.
+//! Validation of settings.
 
 use std::{borrow::Cow, time::Duration};
 
@@ -6,7 +6,7 @@ use super::policy::CircuitPolicy;
 use crate::setting::{InvalidSetting, share_reason};
 
 /// Longer durations are refused: they are typing errors.
-const MAX_DURATION: Duration = Duration::from_secs(30 * 24 * 60 * 60);
+pub(super) const MAX_DURATION: Duration = Duration::from_secs(30 * 24 * 60 * 60);
 /// Bounds the memory of a circuit: eight bytes for each failure in the window.
 const MAX_FAILURES: u32 = 10_000;
 /// Bounds the work of acquiring a permit, which scans all of them.
@@ -54,31 +54,64 @@ impl CircuitPolicy {
     }
 }
 
+const POLICY: Part = Part("circuit breaker");
+
+/// A part of the crate whose settings are validated.
+#[derive(Clone, Copy)]
+pub(super) struct Part(pub(super) &'static str);
+
+impl Part {
+    pub(super) fn refused(
+        self,
+        field: &'static str,
+        value: impl ToString,
+        reason: impl Into<Cow<'static, str>>,
+    ) -> InvalidSetting {
+        InvalidSetting::of(self.0, field, value.to_string(), reason)
+    }
+
+    /// Validates a number within a range.
+    pub(super) fn count(self, field: &'static str, value: u32, min: u32, max: u32) -> Result<(), InvalidSetting> {
+        match (min..=max).contains(&value) {
+            true => Ok(()),
+            false => Err(self.refused(field, value, format!("must be from {min} to {max}"))),
+        }
+    }
+
+    pub(super) fn share(self, field: &'static str, value: f64) -> Result<(), InvalidSetting> {
+        match value > 0.0 && value <= 1.0 {
+            true => Ok(()),
+            false => Err(self.refused(field, value, share_reason(value, "must be a share over 0 and up to 1"))),
+        }
+    }
+
+    pub(super) fn duration(self, field: &'static str, value: Duration) -> Result<(), InvalidSetting> {
+        if value.is_zero() {
+            Err(self.refused(field, format!("{value:?}"), "must be longer than zero"))
+        } else if value > MAX_DURATION {
+            Err(self.refused(field, format!("{value:?}"), "must be at most 30 days"))
+        } else {
+            Ok(())
+        }
+    }
+}
+
 fn refused(field: &'static str, value: impl ToString, reason: impl Into<Cow<'static, str>>) -> InvalidSetting {
-    InvalidSetting::of("circuit breaker", field, value.to_string(), reason)
+    POLICY.refused(field, value, reason)
 }
 
 fn count(field: &'static str, value: u32, max: u32) -> Result<(), InvalidSetting> {
     match value {
         0 => Err(refused(field, value, "must be at least 1")),
-        _ if value > max => Err(InvalidSetting::of("circuit breaker", field, value, format!("must be at most {max}"))),
+        _ if value > max => Err(refused(field, value, format!("must be at most {max}"))),
         _ => Ok(()),
     }
 }
 
 fn share(field: &'static str, value: f64) -> Result<(), InvalidSetting> {
-    match value > 0.0 && value <= 1.0 {
-        true => Ok(()),
-        false => Err(refused(field, value, share_reason(value, "must be a share over 0 and up to 1"))),
-    }
+    POLICY.share(field, value)
 }
 
 fn duration(field: &'static str, value: Duration) -> Result<(), InvalidSetting> {
-    if value.is_zero() {
-        Err(refused(field, format!("{value:?}"), "must be longer than zero"))
-    } else if value > MAX_DURATION {
-        Err(refused(field, format!("{value:?}"), "must be at most 30 days"))
-    } else {
-        Ok(())
-    }
+    POLICY.duration(field, value)
 }

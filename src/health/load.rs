@@ -26,6 +26,8 @@ impl Measures {
     pub(crate) const LIMIT: Self = Self(1 << 8);
     /// The limit follows the time to the first byte.
     pub(crate) const ADAPTS: Self = Self(1 << 9);
+    /// The outcomes of calls, for the detection of outliers.
+    pub(crate) const OUTCOMES: Self = Self(16);
 
     #[inline(always)]
     pub(crate) const fn from_bits(bits: u32) -> Self {

@@ -48,8 +48,10 @@ mod estimate;
 mod limit;
 mod load;
 mod opinions;
+mod outliers;
 mod permits;
 mod policy;
+mod share;
 mod state;
 mod status;
 mod sync;
@@ -62,10 +64,14 @@ pub(crate) use self::{
     limit::{Controller, Ended},
     load::{Load, Measures, Metering, Sample, Smoothing},
     opinions::{Health, Signal},
+    outliers::{Counts, Host, Standing, Tally, Verdict, judge},
+    share::FULL_SHARE,
 };
 pub use self::{
     limit::{AdaptiveLimit, Limit},
+    outliers::{OutlierChange, OutlierReason, Outliers},
     policy::{CircuitPolicy, Rate},
+    share::SlowStart,
     state::{CircuitState, Transition},
     status::AdminStatus,
 };

@@ -16,6 +16,8 @@ pub(crate) struct Health {
     opinions: AtomicU64,
     /// The end of the cool-down; the epoch without one.
     cool_until: AtomicU64,
+    /// The end of the ejection as an outlier; the epoch without one.
+    ejected_until: AtomicU64,
     circuit: Option<Circuit>,
 }
 
@@ -28,6 +30,8 @@ enum Opinion {
     Removed = 4,
     /// The backend requested a pause, such as with `Retry-After`.
     Cooling = 8,
+    /// The backend is an outlier: it fails more or is slower than its peers.
+    Outlier = 32,
 }
 
 /// Not an opinion: the backend is kept in rotation despite its open circuit, since too many circuits are open.
@@ -46,12 +50,16 @@ pub(crate) enum Signal {
     Removed,
     /// Whether the backend is kept in rotation despite its open circuit.
     Exempt(bool),
+    /// The backend is an outlier, and gets no requests until this moment.
+    Eject(Moment),
+    /// The ejection as an outlier is over.
+    Return,
 }
 
 impl Health {
     /// Creates the health of a backend that no opinion is against.
     pub(crate) fn new(circuit: Option<Circuit>) -> Self {
-        Self { opinions: AtomicU64::new(0), cool_until: AtomicU64::new(0), circuit }
+        Self { opinions: AtomicU64::new(0), cool_until: AtomicU64::new(0), ejected_until: AtomicU64::new(0), circuit }
     }
 
     /// Applies a signal. Returns whether that changed anything. Under the fleet's lock, like every write.
@@ -80,6 +88,14 @@ impl Health {
             Signal::Cooled => {
                 self.cool_until.store(0, Ordering::Relaxed);
                 set(Opinion::Cooling as u64, false)
+            }
+            Signal::Eject(until) => {
+                self.ejected_until.store(until.as_nanos(), Ordering::Relaxed);
+                set(Opinion::Outlier as u64, true)
+            }
+            Signal::Return => {
+                self.ejected_until.store(0, Ordering::Relaxed);
+                set(Opinion::Outlier as u64, false)
             }
             Signal::Removed => set(Opinion::Removed as u64, true),
             Signal::Exempt(exempt) => set(EXEMPT, exempt),
@@ -126,6 +142,17 @@ impl Health {
         (self.opinions() & Opinion::Cooling as u64 != 0).then(until)
     }
 
+    /// The end of its ejection as an outlier, if it is ejected.
+    pub(crate) fn ejected_until(&self) -> Option<Moment> {
+        let until = || Moment::from_nanos(self.ejected_until.load(Ordering::Relaxed));
+        (self.opinions() & Opinion::Outlier as u64 != 0).then(until)
+    }
+
+    /// Returns whether only its circuit, or the detection of outliers, can keep requests from the backend.
+    pub(crate) fn is_counted(&self) -> bool {
+        self.opinions() & !(EXEMPT | Opinion::Outlier as u64) == 0 && !self.is_forced_open()
+    }
+
     /// The circuit, if the backend has one.
     #[inline]
     pub(crate) fn circuit(&self) -> Option<&Circuit> {
@@ -151,24 +178,27 @@ impl Health {
         self.opinions() & EXEMPT != 0
     }
 
-    /// The moment when its cool-down ends or, without one, when a request may probe it.
+    /// The moment when its cool-down or its ejection ends or, without one, when a request may probe it.
     pub(crate) fn due(&self) -> Option<Moment> {
         if self.is_removed() {
             return None;
         }
         let probe = self.on_probation().map(Circuit::eligible_at).filter(|at| *at != Moment::NEVER);
-        self.cools_until().or(probe)
+        let returns = [self.cools_until(), self.ejected_until()].into_iter().flatten().min();
+        returns.or(probe)
     }
 
     /// The moment from which on requests may be sent to it, unless an operator has to act before.
     pub(crate) fn serves_at(&self) -> Option<Moment> {
-        let is_blocked = self.opinions() & !(EXEMPT | Opinion::Cooling as u64) != 0;
+        let ends_by_itself = EXEMPT | Opinion::Cooling as u64 | Opinion::Outlier as u64;
+        let is_blocked = self.opinions() & !ends_by_itself != 0;
         let opens_at = match self.circuit.as_ref().map(|circuit| (circuit, circuit.state(Moment::EPOCH))) {
             Some((_, CircuitState::ForcedOpen)) => Moment::NEVER,
             Some((circuit, CircuitState::Open | CircuitState::HalfOpen)) => circuit.eligible_at(),
             _ => Moment::EPOCH,
         };
-        let at = opens_at.max(self.cools_until().unwrap_or(Moment::EPOCH));
+        let returns = self.cools_until().max(self.ejected_until()).unwrap_or(Moment::EPOCH);
+        let at = opens_at.max(returns);
         Some(at).filter(|at| !is_blocked && *at != Moment::NEVER)
     }
 }
@@ -213,6 +243,20 @@ mod tests {
         assert!(health.apply(Signal::Cool(until)) && health.apply(Signal::Status(AdminStatus::Healthy)));
         assert!(!health.is_eligible());
         assert_eq!((health.cools_until(), health.due()), (Some(until), Some(until)));
+    }
+
+    // C67: one opinion of several, with a deadline of its own.
+    #[test]
+    fn an_outlier_is_ejected_until_it_returns() {
+        let health = Health::new(None);
+        let at = |seconds| Moment::since_epoch(Duration::from_secs(seconds));
+        assert!(health.apply(Signal::Eject(at(9))) && !health.is_eligible() && health.is_counted());
+        assert_eq!((health.ejected_until(), health.due(), health.serves_at()), (Some(at(9)), Some(at(9)), Some(at(9))));
+        assert!(health.apply(Signal::Cool(at(5))) && !health.is_counted());
+        assert_eq!((health.due(), health.serves_at()), (Some(at(5)), Some(at(9))));
+        assert!(health.apply(Signal::Exempt(true)) && !health.is_eligible(), "exempt is the circuit alone");
+        assert!(health.apply(Signal::Cooled) && health.apply(Signal::Return) && health.is_eligible());
+        assert_eq!((health.ejected_until(), health.due()), (None, None));
     }
 
     // C71: the longer deadline wins.
