@@ -12,6 +12,11 @@ pub(crate) fn discovered_backend_rejected(error: &dyn fmt::Display) {
     tracing::warn!(target: "tower_fleet", %error, "discovered backend rejected");
 }
 
+/// The detection of outliers changed the traffic of a backend.
+pub(crate) fn outlier_changed(backend: &str, change: &dyn fmt::Debug) {
+    tracing::info!(target: "tower_fleet", backend, ?change, "outlier changed");
+}
+
 /// A circuit changed its state.
 pub(crate) fn circuit_changed(backend: &str, from: &dyn fmt::Debug, to: &dyn fmt::Debug) {
     tracing::info!(target: "tower_fleet", backend, ?from, ?to, "circuit changed state");

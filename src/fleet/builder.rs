@@ -4,14 +4,15 @@ use std::{fmt, sync::Arc};
 
 use super::{
     backend::Backend,
-    core::FleetCore,
+    core::{FleetCore, Rules},
     ejection::EjectionLimits,
     handle::{Fleet, NewMember, insert},
+    shares::Shares,
     slots::WhenFull,
     view::FleetInner,
 };
 use crate::{
-    health::{CircuitPolicy, Limit},
+    health::{CircuitPolicy, Limit, Outliers, SlowStart},
     name::BackendName,
     outcome::{ErrorsOnly, HttpClassifier},
     setting::InvalidSetting,
@@ -60,6 +61,8 @@ pub struct FleetBuilder<S, C = HttpClassifier> {
     limits: EjectionLimits,
     limit: Option<Limit>,
     when_full: WhenFull,
+    slow_start: Option<SlowStart>,
+    outliers: Option<Outliers>,
 }
 
 /// The name of a fleet that was given none.
@@ -75,6 +78,8 @@ impl<S, C> FleetBuilder<S, C> {
             limits: EjectionLimits::default(),
             limit: None,
             when_full: WhenFull::Wait,
+            slow_start: None,
+            outliers: None,
         }
     }
 
@@ -100,8 +105,8 @@ impl<S, C> FleetBuilder<S, C> {
     ///
     /// Default [`HttpClassifier`] for [`Fleet::builder`], and [`ErrorsOnly`] for [`Fleet::plain`].
     pub fn classify<D>(self, classifier: D) -> FleetBuilder<S, D> {
-        let Self { name, backends, policy, limits, limit, when_full, .. } = self;
-        FleetBuilder { name, backends, classifier, policy, limits, limit, when_full }
+        let Self { name, backends, policy, limits, limit, when_full, slow_start, outliers, .. } = self;
+        FleetBuilder { name, backends, classifier, policy, limits, limit, when_full, slow_start, outliers }
     }
 
     /// Gives each backend a circuit of its own, also those that are inserted later. Default none.
@@ -113,9 +118,23 @@ impl<S, C> FleetBuilder<S, C> {
         self
     }
 
+    /// Sends a backend that has just started its traffic step by step. Default none: all at once.
+    pub fn slow_start(mut self, slow_start: SlowStart) -> Self {
+        self.slow_start = Some(slow_start);
+        self
+    }
+
+    /// Sends less traffic to backends that fail more, or respond more slowly, than the others of their tier. Default
+    /// none: backends are not compared.
+    pub fn outliers(mut self, outliers: Outliers) -> Self {
+        self.outliers = Some(outliers);
+        self
+    }
+
     /// Limits the share of backends that circuits may keep out of rotation at a time, from 0 to 1. Default 1, no limit.
     ///
-    /// Beyond it, the backends whose circuits opened last stay in rotation. Backends that an operator or a cool-down
+    /// Beyond it, the backends whose circuits opened last stay in rotation. [Outliers](Self::outliers) count too, and
+    /// are returned first. Backends that an operator or a cool-down
     /// keeps out are not counted.
     pub fn max_ejected(mut self, share: f64) -> Self {
         self.limits.max_ejected = share;
@@ -156,12 +175,18 @@ impl<S: Send + Sync + 'static, C: Clone + Send + Sync + 'static> FleetBuilder<S,
     ///
     /// The first invalid setting: of the fleet, of the circuits, or of a backend. Or a name that two backends share.
     pub fn build(self) -> Result<Fleet<S, C>, InvalidSetting> {
-        let Self { name, backends, classifier, policy, limits, limit, when_full } = self;
+        let Self { name, backends, classifier, policy, limits, limit, when_full, slow_start, outliers } = self;
         BackendName::checked(&name).map_err(|error| InvalidSetting::in_part("fleet", error))?;
-        let policy = policy.map(CircuitPolicy::checked).transpose()?;
         let refuse = |field, value, reason| InvalidSetting::of("fleet", field, value, reason);
-        let limit = limit.map(|limit| limit.checked(refuse)).transpose()?;
-        let core = FleetCore::new(name, policy, limits.checked()?, limit, when_full);
+        let (slow_start, outliers) = (slow_start.map(SlowStart::checked), outliers.map(Outliers::checked));
+        let rules = Rules {
+            policy: policy.map(CircuitPolicy::checked).transpose()?,
+            ejection: limits.checked()?,
+            shares: Shares::new(slow_start.transpose()?, outliers.transpose()?),
+            limit: limit.map(|limit| limit.checked(refuse)).transpose()?,
+            when_full,
+        };
+        let core = FleetCore::new(name, rules);
         let fleet = Fleet { shared: Arc::new(FleetInner::new(core, classifier)) };
         let mut members: Vec<Option<NewMember<S, C>>> =
             backends.into_iter().map(|backend| fleet.checked(backend).map(Some)).collect::<Result<_, _>>()?;

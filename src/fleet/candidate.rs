@@ -2,9 +2,9 @@
 
 use std::{fmt, num::NonZeroU32, ops::Index, sync::Arc, time::Duration};
 
-use super::member::{FULL_SHARE, MemberInfo};
+use super::member::MemberInfo;
 use crate::{
-    health::Decay,
+    health::{Decay, FULL_SHARE},
     name::{BackendId, BackendName},
     time::Moment,
 };
@@ -159,6 +159,11 @@ impl Candidate {
 
 #[cfg(test)]
 impl Candidate {
+    /// Sets the share of a candidate without a fleet.
+    pub(crate) fn set_share(&self, share: f32) {
+        self.0.set_share((share * FULL_SHARE as f32) as u32);
+    }
+
     /// A candidate without a fleet, for the tests of the strategies.
     pub(crate) fn alone(id: u64, weight: u32) -> Self {
         let name = BackendName::lossy(&format!("backend-{id}"));

@@ -9,12 +9,12 @@ use futures::stream::Stream;
 
 use super::feed::{Feed, Reader, SendError, Wakeup, feed};
 use crate::{
-    health::{AdminStatus, Transition},
+    health::{AdminStatus, OutlierChange, Transition},
     name::BackendName,
 };
 
 /// A change of a fleet, as [`Changes`] yields it.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
 pub enum Change {
     /// A backend was added.
@@ -31,6 +31,8 @@ pub enum Change {
     Status(BackendName, AdminStatus),
     /// The circuit of a backend changed its state.
     Circuit(BackendName, Transition),
+    /// The detection of [outliers](super::Outliers) reduced the traffic of a backend, ejected it, or returned it.
+    Outlier(BackendName, OutlierChange),
     /// This many changes were not delivered, since the stream was not polled often enough. For the current state see
     /// [`Fleet::snapshot`](super::Fleet::snapshot).
     Missed(u64),

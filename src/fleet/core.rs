@@ -14,14 +14,16 @@ use super::{
     feed::Wakeup,
     member::{MemberInfo, Publisher, Waiting},
     registry::{Published, Registry, Wakes},
+    shares::Shares,
     slots::{Slots, WhenFull},
     snapshot::Snapshot,
     spare_turns::SpareTurns,
     switch::Switch,
+    watch::{Over, Schedule},
 };
 use crate::{
     foreign,
-    health::{CircuitPolicy, CircuitState, Limit, Measures, Metering, Signal, Transition},
+    health::{AdminStatus, CircuitPolicy, CircuitState, Limit, Measures, Metering, Signal, Transition},
     telemetry,
     time::{Clock, Moment},
     wake::{Waiter, Waiters},
@@ -38,6 +40,8 @@ pub(crate) struct FleetCore {
     pub(super) metering: Arc<Metering>,
     /// The policy of the circuits, if the fleet has any.
     pub(super) policy: Option<Arc<CircuitPolicy>>,
+    /// When outliers are detected, if they are.
+    pub(super) schedule: Option<Arc<Schedule>>,
     limits: EjectionLimits,
     /// The limit of the backends without one of their own.
     pub(super) limit: Option<Limit>,
@@ -52,19 +56,30 @@ pub(crate) struct FleetCore {
     waiters: Waiters,
 }
 
+/// The checked rules of a fleet for all its backends.
+pub(super) struct Rules {
+    pub(super) policy: Option<CircuitPolicy>,
+    pub(super) ejection: EjectionLimits,
+    pub(super) shares: Shares,
+    /// The limit of the backends without one of their own.
+    pub(super) limit: Option<Limit>,
+    pub(super) when_full: WhenFull,
+}
+
 impl FleetCore {
-    pub(super) fn new(
-        name: Arc<str>,
-        policy: Option<CircuitPolicy>,
-        limits: EjectionLimits,
-        limit: Option<Limit>,
-        when_full: WhenFull,
-    ) -> Self {
+    pub(super) fn new(name: Arc<str>, rules: Rules) -> Self {
+        let Rules { policy, ejection: limits, shares, limit, when_full } = rules;
+        let (clock, metering) = (Clock::start(), Arc::<Metering>::default());
+        let schedule = shares.outliers().map(|outliers| Arc::new(Schedule::new(outliers.every(), clock.now())));
+        if schedule.is_some() {
+            metering.add(Measures::OUTCOMES);
+        }
         Self {
             name,
-            clock: Clock::start(),
-            metering: Arc::default(),
+            clock,
+            metering,
             policy: policy.map(Arc::new),
+            schedule,
             limits,
             limit,
             slots: Arc::new(Slots::new(when_full)),
@@ -72,7 +87,7 @@ impl FleetCore {
             next_due: AtomicU64::new(Moment::NEVER.as_nanos()),
             spare_turns: SpareTurns::default(),
             has_probes: AtomicBool::new(false),
-            registry: Mutex::new(Registry::new(limits)),
+            registry: Mutex::new(Registry::new(limits, shares)),
             waiters: Waiters::default(),
         }
     }
@@ -110,7 +125,7 @@ impl FleetCore {
     }
 
     fn publish(&self, registry: &mut Registry) -> (Option<Published>, Wakes) {
-        let is_changed = registry.finish_edit();
+        let is_changed = registry.finish_edit(|| self.clock.now());
         let (due, has_probes) = (registry.next_due().as_nanos(), registry.has_probes());
         let had_due = self.next_due.swap(due, Ordering::Relaxed);
         let had_probes = self.has_probes.swap(has_probes, Ordering::Relaxed);
@@ -156,7 +171,11 @@ impl FleetCore {
             if let Signal::Status(status) = signal {
                 registry.announce(Change::Status(member.name.clone(), status));
             }
-            registry.refresh(member, false, self.clock.now());
+            let now = self.clock.now();
+            registry.refresh(member, false, now);
+            if signal == Signal::Status(AdminStatus::Healthy) {
+                registry.start_slowly(member, now);
+            }
         }
         is_changed
     }
@@ -239,8 +258,11 @@ impl FleetCore {
     }
 
     pub(crate) fn snapshot(&self) -> Vec<Snapshot> {
-        let now = self.clock.now();
-        self.registry().members.iter().map(|member| Snapshot::new(member, now)).collect()
+        // So that shares are those of now, even if there are no requests.
+        self.process_due();
+        let (registry, now) = (self.registry(), self.clock.now());
+        let snapshot = |member| Snapshot::new(member, registry.shares.reason(member), now);
+        registry.members.iter().map(snapshot).collect()
     }
 
     pub(super) fn switch(&self, name: &str) -> Option<Switch> {
@@ -264,7 +286,9 @@ impl Publisher for FleetCore {
         self.edit(|registry| {
             if !member.health.is_removed() {
                 registry.announce(Change::Circuit(member.name.clone(), transition));
-                registry.refresh_circuit(member, transition.to == CircuitState::Open, self.clock.now());
+                let now = self.clock.now();
+                registry.start_after(member, transition, now);
+                registry.refresh_circuit(member, transition.to == CircuitState::Open, now);
             }
         });
     }
@@ -272,12 +296,17 @@ impl Publisher for FleetCore {
     fn permits_changed(&self, member: &Arc<MemberInfo>) {
         self.edit(|registry| registry.refresh_circuit(member, false, self.clock.now()));
     }
+
+    fn interval_over(&self, over: Over, now: Moment) {
+        self.edit(|registry| registry.evaluate(over.is_stale, now));
+    }
 }
 
 /// Reports a change to the subscriber of `tracing`.
 fn report(change: &Change) {
     match change {
         Change::Circuit(name, transition) => telemetry::circuit_changed(name, &transition.from, &transition.to),
+        Change::Outlier(name, change) => telemetry::outlier_changed(name, change),
         change => telemetry::fleet_changed(change),
     }
 }

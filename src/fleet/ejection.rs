@@ -58,6 +58,8 @@ pub(super) struct Ejection {
     /// Open circuits by the serial number of their opening, like `exempt`.
     ejected: BTreeMap<u64, Arc<MemberInfo>>,
     exempt: BTreeMap<u64, Arc<MemberInfo>>,
+    /// Ejected outliers by the serial number of their ejection. Their circuits are not counted.
+    outliers: BTreeMap<u64, Arc<MemberInfo>>,
     openings: u64,
 }
 
@@ -75,6 +77,7 @@ impl Ejection {
         }
         let was_counted = member.marks.set(COUNTED, is_counted);
         self.counted = self.counted + usize::from(is_counted) - usize::from(was_counted);
+        self.note_outlier(member, is_counted && member.health.ejected_until().is_some());
         let opening = &member.marks.opening;
         let before = opening.load(Ordering::Relaxed);
         if before == 0 && !is_out || before != 0 && is_out && !has_opened {
@@ -96,21 +99,55 @@ impl Ejection {
         members.insert(self.openings, Arc::clone(member));
     }
 
+    /// Notes whether a member is ejected as an outlier.
+    fn note_outlier(&mut self, member: &Arc<MemberInfo>, is_outlier: bool) {
+        let before = member.marks.outlier.load(Ordering::Relaxed);
+        if is_outlier && before == 0 {
+            self.openings += 1;
+            member.marks.outlier.store(self.openings, Ordering::Relaxed);
+            self.outliers.insert(self.openings, Arc::clone(member));
+        } else if !is_outlier && before != 0 {
+            member.marks.outlier.store(0, Ordering::Relaxed);
+            self.outliers.remove(&before);
+        }
+    }
+
+    /// Returns how many backends may be out while this many are.
+    fn allowed(&self, out: usize) -> usize {
+        let closed = self.counted.saturating_sub(out);
+        if (closed as f64) < self.limits.panic_below * self.counted as f64 {
+            return 0;
+        }
+        // Rounded down. The addend corrects products such as 0.29 * 100 = 28.999…
+        (self.limits.max_ejected * self.counted as f64 + 1e-9) as usize
+    }
+
+    /// Returns how many backends have an open circuit or are ejected outliers.
+    fn out(&self) -> usize {
+        self.ejected.len() + self.exempt.len() + self.outliers.len()
+    }
+
+    /// Returns whether the limits allow that another outlier is ejected.
+    pub(super) fn may_eject(&self) -> bool {
+        self.limits.is_off() || self.out() < self.allowed(self.out() + 1)
+    }
+
+    /// Returns the outlier that was ejected last, if the limits require that it returns. Outliers return before circuits
+    /// are exempt: a backend that is slow is better than one that fails.
+    pub(super) fn surplus(&self) -> Option<Arc<MemberInfo>> {
+        let (_, member) = self.outliers.last_key_value()?;
+        (self.out() > self.allowed(self.out())).then(|| Arc::clone(member))
+    }
+
     /// Exempts as many backends as the limits require, the last openings first. Returns the members whose exemption
-    /// changed.
+    /// changed. After the [surplus](Self::surplus) of outliers has returned.
     pub(super) fn update(&mut self) -> Vec<Arc<MemberInfo>> {
         let mut changed = Vec::new();
         if self.limits.is_off() {
             return changed;
         }
         let out = self.ejected.len() + self.exempt.len();
-        let closed = self.counted.saturating_sub(out);
-        let wanted = if (closed as f64) < self.limits.panic_below * self.counted as f64 {
-            out
-        } else {
-            // The allowed number is rounded down. The addend corrects products such as 0.29 * 100 = 28.999…
-            out.saturating_sub((self.limits.max_ejected * self.counted as f64 + 1e-9) as usize)
-        };
+        let wanted = out.saturating_sub(self.allowed(out));
         // Until the exempt members are the last openings, and as many as wanted.
         loop {
             let last_ejected = self.ejected.last_key_value().map(|(opening, _)| *opening);

@@ -226,7 +226,7 @@ impl<S: Send + Sync + 'static, C: Clone + Send + Sync + 'static> Fleet<S, C> {
         let (name, limit) = (settings.name.clone(), settings.limit);
         let fleet: Weak<dyn Publisher> = Arc::<FleetCore>::downgrade(core);
         let info = MemberInfo::new(id, settings, core.policy.as_ref(), lines, core.clock, &core.metering, Some(fleet));
-        let info = info.with_waiting(Arc::clone(&core.slots) as _);
+        let info = info.with_waiting(Arc::clone(&core.slots) as _).watched(core.schedule.as_ref());
         info.set_limit(limit, core.limit, now);
         info.health.apply(Signal::Status(status));
         let Some(before) = before else {

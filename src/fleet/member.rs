@@ -14,10 +14,11 @@ use super::{
     feed::{Feed, Reader, feed},
     limit::MemberLimit,
     marks::Marks,
+    watch::{Over, Watch},
     watchers::Watchers,
 };
 use crate::{
-    health::{Circuit, CircuitPolicy, Health, Limit, Load, Metering, Transition},
+    health::{Circuit, CircuitPolicy, FULL_SHARE, Health, Limit, Load, Metering, Transition},
     name::{BackendId, BackendName},
     shard::{self, PerThreadU64},
     time::{Clock, Moment},
@@ -31,6 +32,9 @@ pub(crate) trait Publisher: Send + Sync {
 
     /// A permit of a member's half-open circuit was taken or released.
     fn permits_changed(&self, member: &Arc<MemberInfo>);
+
+    /// An interval of the detection of outliers is over.
+    fn interval_over(&self, over: Over, now: Moment);
 }
 
 /// The requests that wait for a slot of a member. Implemented by those of its fleet.
@@ -58,6 +62,8 @@ pub(crate) struct MemberInfo {
     pub(super) limit: MemberLimit,
     /// `None` for a lone breaker.
     pub(super) waiting: Option<Arc<dyn Waiting>>,
+    /// Its calls, if outliers are detected.
+    pub(super) watch: Option<Box<Watch>>,
     /// The part of its traffic that it gets, as [`FULL_SHARE`] for all.
     share: AtomicU32,
     // Written under the fleet's lock, like `share` and `measures`: `weight`, `priority`, `timeout` and `marks`.
@@ -82,9 +88,6 @@ pub(crate) struct Settings {
     /// In place of that of the fleet.
     pub(crate) limit: Option<Limit>,
 }
-
-/// The share of a backend that gets all its traffic.
-pub(crate) const FULL_SHARE: u32 = 1 << 16;
 
 /// How many transitions a stream holds for a reader that does not poll it.
 const BACKLOG: usize = 256;
@@ -112,6 +115,7 @@ impl MemberInfo {
             metering: Arc::clone(metering),
             limit: MemberLimit::default(),
             waiting: None,
+            watch: None,
             share: AtomicU32::new(FULL_SHARE),
             weight: AtomicU32::new(weight.get()),
             priority: AtomicI32::new(priority),
@@ -120,6 +124,7 @@ impl MemberInfo {
                 row: AtomicU32::new(u32::MAX),
                 queued: AtomicU64::new(Moment::NEVER.as_nanos()),
                 opening: AtomicU64::new(0),
+                outlier: AtomicU64::new(0),
                 flags: AtomicU32::new(0),
             },
             position: id.0,

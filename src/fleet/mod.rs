@@ -8,7 +8,8 @@
 //!  insert, replace, remove, set_weight ...  ─┐
 //!  set_status, drain, cool_down             ─┤                          ┌─► doors: which backends are eligible
 //!  follow (discovery), reconcile (a list)   ─┼─► one change, one lock ──┼─► Fleet::changes
-//!  circuits: opened, probed, closed         ─┘                          └─► tracing
+//!  circuits: opened, probed, closed         ─┤                          └─► tracing
+//!  slow start, outliers: at their steps     ─┘
 //! ```
 //!
 //! A backend is eligible while nothing is against it:
@@ -18,6 +19,10 @@
 //! | [`set_status`](Fleet::set_status), [`drain`](Fleet::drain) | `degraded`, `draining` | it is set to `healthy` |
 //! | [`cool_down`](Fleet::cool_down) | for a time | the time is over |
 //! | its circuit | while open | a probe succeeds |
+//! | [outliers](FleetBuilder::outliers) | while it fails more or is slower than its peers | the time is over |
+//!
+//! An eligible backend has a share of its traffic: less than 1 during its [slow start](FleetBuilder::slow_start), and as
+//! an outlier before it is ejected.
 //!
 //! Backends of equal [`priority`](Backend::priority) form a tier. Requests are sent to the highest tier that has an
 //! eligible backend. The exception are probes: when the open time of a circuit in a lower tier is over, a request of a
@@ -47,7 +52,7 @@
 //!
 //! ```
 //! # use std::time::Duration;
-//! # use tower_fleet::{AdminStatus, Backend, CircuitPolicy, Fleet};
+//! # use tower_fleet::{AdminStatus, Backend, CircuitPolicy, Fleet, fleet::{Outliers, SlowStart}};
 //! # let (near, far, spare) = ((), (), ());
 //! let fleet = Fleet::plain()
 //!     .name("search")
@@ -55,6 +60,8 @@
 //!     .backend(Backend::new("far", far))
 //!     .circuit_breaker(CircuitPolicy::new().consecutive(5))
 //!     .max_ejected(0.5)
+//!     .slow_start(SlowStart::new(Duration::from_secs(30)))
+//!     .outliers(Outliers::new())
 //!     .build()?;
 //!
 //! fleet.insert(Backend::new("spare", spare).priority(-1))?;
@@ -83,12 +90,15 @@ mod record;
 mod registry;
 mod service;
 mod shard;
+mod shares;
 mod slot;
 mod slots;
 mod snapshot;
 mod spare_turns;
+mod steps;
 mod switch;
 mod view;
+mod watch;
 mod watchers;
 
 pub use self::{
@@ -111,6 +121,7 @@ pub(crate) use self::{
     view::{FleetInner, Selection},
 };
 pub use crate::{
+    health::{OutlierChange, OutlierReason, Outliers, SlowStart},
     name::{BackendId, BackendName},
     setting::InvalidSetting,
 };

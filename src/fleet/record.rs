@@ -5,10 +5,15 @@ use std::{
     time::Duration,
 };
 
-use super::{feed::Wakeup, member::MemberInfo, watchers::Watchers};
+use super::{
+    feed::Wakeup,
+    member::MemberInfo,
+    watch::{Schedule, Watch},
+    watchers::Watchers,
+};
 use crate::{
     foreign,
-    health::{Admission, CallResult, Circuit, CircuitState, Measures, Sample, Ticket, Transition},
+    health::{Admission, CallResult, Circuit, CircuitState, Counts, Measures, Sample, Ticket, Transition},
     outcome::{Event, Meter, Outcome, Timing},
     shard::slot,
     telemetry,
@@ -16,6 +21,12 @@ use crate::{
 };
 
 impl MemberInfo {
+    /// Counts its calls for the detection of outliers, if there is one.
+    pub(super) fn watched(mut self, schedule: Option<&Arc<Schedule>>) -> Self {
+        self.watch = schedule.map(|schedule| Box::new(Watch::new(Arc::clone(schedule))));
+        self
+    }
+
     /// Begins to measure these quantities. Under the fleet's lock.
     pub(super) fn measure(&self, measures: Measures) {
         self.measures.fetch_or(measures.bits(), Ordering::Relaxed);
@@ -78,6 +89,16 @@ impl MemberInfo {
         if measures.has(Measures::ADAPTS) {
             self.adapt(sample, took, now);
         }
+        if let Some(watch) = &self.watch
+            && let Some(over) = watch.add(sample, took, now)
+        {
+            self.publish(|fleet| fleet.interval_over(over, now));
+        }
+    }
+
+    /// Returns the calls of an interval of the detection of outliers, and begins another one.
+    pub(super) fn take_counts(&self) -> Counts {
+        self.watch.as_ref().map(|watch| watch.take()).unwrap_or_default()
     }
 
     /// Admits a call. Takes a permit if the call is a probe.

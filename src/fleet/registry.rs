@@ -12,6 +12,7 @@ use super::{
     feed::Wakeup,
     marks::{ELIGIBLE, HALF_OPEN, PROBE_DUE},
     member::{MemberInfo, Settings},
+    shares::Shares,
 };
 use crate::{
     health::{CircuitState, Health, Limit, Signal},
@@ -42,7 +43,8 @@ pub(crate) struct Registry {
     probes_due: usize,
     /// The number of members with the flag [`HALF_OPEN`].
     half_open: usize,
-    ejection: Ejection,
+    pub(super) ejection: Ejection,
+    pub(super) shares: Shares,
     listeners: Vec<Listener>,
     unpublished: Vec<Change>,
     /// Whether a change is not published yet.
@@ -66,7 +68,7 @@ pub(super) struct Published {
 }
 
 impl Registry {
-    pub(super) fn new(limits: EjectionLimits) -> Self {
+    pub(super) fn new(limits: EjectionLimits, shares: Shares) -> Self {
         Self {
             members: Vec::new(),
             by_name: HashMap::new(),
@@ -80,6 +82,7 @@ impl Registry {
             probes_due: 0,
             half_open: 0,
             ejection: Ejection::new(limits),
+            shares,
             listeners: Vec::new(),
             unpublished: Vec::new(),
             is_changed: false,
@@ -88,7 +91,8 @@ impl Registry {
     }
 
     /// Ends an edit: applies the ejection limits. Returns whether anything changed.
-    pub(super) fn finish_edit(&mut self) -> bool {
+    pub(super) fn finish_edit(&mut self, now: impl Fn() -> Moment) -> bool {
+        self.return_surplus(now);
         for member in self.ejection.update() {
             self.note_change(&member);
         }
@@ -117,17 +121,23 @@ impl Registry {
 
     /// Returns the first deadline.
     pub(super) fn next_due(&self) -> Moment {
-        self.queue.first_key_value().map_or(Moment::NEVER, |((due, _), _)| *due)
+        self.queue.first_key_value().map_or(Moment::NEVER, |((due, _), _)| *due).min(self.shares.due())
     }
 
-    /// Processes the deadlines that are reached: marks circuits as due for a probe, ends cool-downs.
+    /// Processes the deadlines that are reached: marks circuits as due for a probe, ends cool-downs and
+    /// ejections, changes shares.
     pub(super) fn process_due(&mut self, now: Moment) {
+        self.process_shares(now);
         while let Some(entry) = self.queue.first_entry()
             && now.reached(entry.key().0)
         {
             let member = Arc::clone(entry.get());
             if member.health.cools_until().is_some_and(|until| now.reached(until)) {
                 member.health.apply(Signal::Cooled);
+            }
+            // Its share ends an ejection, so this is for certainty: nothing may stay due.
+            if member.health.ejected_until().is_some_and(|until| now.reached(until)) {
+                member.health.apply(Signal::Return);
             }
             self.refresh(&member, false, now);
         }
@@ -175,6 +185,9 @@ impl Registry {
         self.membership += 1;
         self.by_name.insert(member.name.clone(), Arc::clone(&member));
         self.refresh(&member, false, now);
+        if self.shares.is_serving(now) {
+            self.start_slowly(&member, now);
+        }
         match index {
             Some(index) => self.members.insert(index, member),
             None => self.members.push(member),
@@ -187,6 +200,7 @@ impl Registry {
         member.health.apply(Signal::Removed);
         self.members.remove(index);
         self.by_name.remove(&member.name);
+        self.shares.forget(member);
         self.membership += 1;
         self.refresh(member, false, now);
         Some(index)
@@ -214,13 +228,10 @@ impl Registry {
         member.set_timeout(settings.timeout) || is_reweighted || is_moved || is_limited
     }
 
-    /// Sets the share of a member, so that the doors make their picks anew.
-    #[expect(dead_code, reason = "called by slow start and outliers")]
-    pub(super) fn set_share(&mut self, member: &MemberInfo, share: u32) {
-        if member.set_share(share) {
-            self.shares_changed = true;
-            self.is_changed = true;
-        }
+    /// Notes that a share changed, so that the doors make their picks anew.
+    pub(super) fn note_share(&mut self) {
+        self.shares_changed = true;
+        self.is_changed = true;
     }
 
     /// Adds a change, which is published at the end of the edit.
@@ -265,8 +276,7 @@ impl Registry {
         let probation = health.on_probation();
         let is_half_open = probation.is_some_and(|circuit| circuit.state(Moment::EPOCH) == CircuitState::HalfOpen);
         self.half_open = self.half_open + usize::from(is_half_open) - usize::from(marks.set(HALF_OPEN, is_half_open));
-        let is_counted = health.is_willing() && !health.is_forced_open();
-        self.ejection.note(member, is_counted, probation.is_some(), has_opened);
+        self.ejection.note(member, health.is_counted(), probation.is_some(), has_opened);
         self.note_change(member);
     }
 

@@ -4,13 +4,13 @@ use std::{sync::Arc, time::Duration};
 
 use super::member::MemberInfo;
 use crate::{
-    health::{AdminStatus, CircuitState},
+    health::{AdminStatus, CircuitState, FULL_SHARE, OutlierReason},
     name::{BackendId, BackendName},
     time::Moment,
 };
 
 /// The settings and the state of one backend at one moment, from [`Fleet::snapshot`](super::Fleet::snapshot).
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
 pub struct Snapshot {
     /// The id. A replaced backend has another one.
@@ -31,12 +31,19 @@ pub struct Snapshot {
     pub cools_for: Option<Duration>,
     /// The limit on the calls in flight, as it is now if it is adaptive.
     pub limit: Option<u32>,
+    /// The part of its traffic that it gets: 1, or less during its [slow start](super::SlowStart) or as an
+    /// [outlier](super::Outliers).
+    pub share: f32,
+    /// Why it is an outlier, if it is one.
+    pub outlier: Option<OutlierReason>,
+    /// The rest of its ejection as an outlier, if it is ejected.
+    pub ejected_for: Option<Duration>,
     /// The number of calls in flight, up to the end of their responses.
     pub in_flight: usize,
 }
 
 impl Snapshot {
-    pub(super) fn new(member: &Arc<MemberInfo>, now: Moment) -> Self {
+    pub(super) fn new(member: &Arc<MemberInfo>, outlier: Option<OutlierReason>, now: Moment) -> Self {
         Self {
             id: member.id,
             name: member.name.clone(),
@@ -47,6 +54,9 @@ impl Snapshot {
             state: member.circuit().map_or(CircuitState::Closed, |circuit| circuit.state(now)),
             cools_for: member.health.cools_until().map(|until| until.since(now)),
             limit: member.limit(),
+            share: member.share() as f32 / FULL_SHARE as f32,
+            outlier,
+            ejected_for: member.health.ejected_until().map(|until| until.since(now)),
             in_flight: member.in_flight(),
         }
     }

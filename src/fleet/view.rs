@@ -123,6 +123,8 @@ impl<S: Send + Sync + 'static, C: Clone + Send + Sync + 'static> FleetInner<S, C
         let shares_changed = std::mem::take(&mut registry.shares_changed);
         let is_same_view = registry.membership == before.view.membership;
         let view = if is_same_view { Arc::clone(&before.view) } else { Arc::new(self.view(&registry)) };
+        let Registry { members, shares, .. } = &mut *registry;
+        shares.serve(members.iter().map(|member| member.health.is_eligible()), || self.core.clock.now());
         drop(registry);
         let (eligible, probes_due): (Vec<u32>, Vec<u32>) = if is_same_view && !all_changed {
             let (mut eligible, mut probes_due) = (before.eligible.to_vec(), before.probes_due.to_vec());

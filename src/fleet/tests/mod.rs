@@ -2,6 +2,7 @@
 
 mod discovery;
 mod rejections;
+mod shares;
 
 use std::{sync::Arc, time::Duration};
 
