@@ -5,8 +5,8 @@ use std::sync::{
     atomic::{AtomicU64, Ordering},
 };
 
-use self::order::{Walk, reduced, table};
-use super::{Candidate, Candidates, Pick, PickContext, Strategy, rotation::Rotation, round_robin::carried};
+use self::order::{Walk, effective, reduced, table};
+use super::{Candidate, Candidates, Needs, Pick, PickContext, Strategy, rotation::Rotation, round_robin::carried};
 use crate::shard::{PerThreadU64, SLOTS};
 
 mod order;
@@ -20,6 +20,9 @@ mod order;
 /// others keep exact shares among themselves, and a backend that returns gets no burst of requests. If a period has
 /// more than 16,384 steps, as with large weights without a common divisor, it is not stored in a table: a
 /// low-discrepancy sequence then gives the same exact shares in every period, less evenly spread.
+///
+/// A backend with a [share](Candidate::share) of less than 1 has that part of its weight, to within 1/32 of the weight.
+/// With each step of a share the order continues where it was.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Weighted;
 
@@ -33,7 +36,8 @@ impl Weighted {
 /// The order of [`Weighted`] over one set of candidates.
 #[derive(Debug)]
 pub struct WeightedPick {
-    weights: Arc<[u32]>,
+    /// The weights of the tier, as far as their shares allow.
+    weights: Arc<[u64]>,
     order: Order,
 }
 
@@ -62,47 +66,77 @@ enum Order {
 impl Strategy for Weighted {
     type Pick = WeightedPick;
 
+    fn needs(&self) -> Needs {
+        Needs::NOTHING.shares()
+    }
+
     fn make(&self, candidates: &Candidates<'_>, before: Option<(&WeightedPick, &Candidates<'_>)>) -> WeightedPick {
-        let weights: Vec<u32> = candidates.tier().iter().map(|candidate| candidate.weight().get()).collect();
+        let weights = effective(candidates.tier().iter().map(|it| (it.weight().get(), it.share())));
         let before = before.map(|(pick, before)| {
             let is_same_tier = before.tier().iter().map(Candidate::id).eq(candidates.tier().iter().map(Candidate::id));
-            (pick, before, is_same_tier && *pick.weights == *weights)
+            (pick, Before { order: &pick.order, tier: before.tier(), is_same_tier })
         });
         let order = match before {
-            Some((WeightedPick { order: Order::Table { table, rotation, .. }, .. }, _, true)) => {
+            Some((pick, Before { order: Order::Table { table, rotation, .. }, is_same_tier: true, .. }))
+                if *pick.weights == *weights =>
+            {
                 Order::table(Arc::clone(table), rotation.clone(), candidates)
             }
-            _ => Order::new(&weights, candidates, before.map(|(pick, before, _)| (&pick.order, before))),
+            before => Order::new(&weights, candidates, before.map(|(_, before)| before)),
         };
         WeightedPick { weights: weights.into(), order }
     }
 }
 
+/// The order from which the next one continues.
+struct Before<'a> {
+    order: &'a Order,
+    tier: &'a [Candidate],
+    /// The tier has the same backends as before, so their places are the same.
+    is_same_tier: bool,
+}
+
+impl Before<'_> {
+    /// Copies the rotation for a sequence of another length, in which `place` maps a step to the place of its backend:
+    /// each thread continues at the same fraction of it, with the backend that would have been next.
+    fn rotation(&self, len: usize, place: impl Fn(usize) -> usize) -> Rotation {
+        let (rotation, before) = match self.order {
+            Order::Table { table, rotation, .. } => (rotation, table.len()),
+            Order::Equal(rotation) => (rotation, self.tier.len()),
+            Order::Walk { .. } => return Rotation::default(),
+        };
+        rotation.moved(|next| {
+            let wanted = match self.order {
+                Order::Table { table, .. } => table[next % before] as usize,
+                _ => next % before,
+            };
+            let step = next * len / before;
+            let is_wanted = |step: &usize| self.is_same_tier && place(*step % len) == wanted;
+            (step..step + len).find(is_wanted).map_or(step, |step| step % len)
+        })
+    }
+}
+
 impl Order {
-    fn new(weights: &[u32], candidates: &Candidates<'_>, before: Option<(&Self, &Candidates<'_>)>) -> Self {
+    fn new(weights: &[u64], candidates: &Candidates<'_>, before: Option<Before<'_>>) -> Self {
         let reduced = reduced(weights);
         if reduced.iter().all(|weight| *weight == 1) {
             return Self::Equal(match before {
-                Some((Self::Equal(rotation), before)) => carried(rotation, before.tier(), candidates.tier()),
-                _ => Rotation::default(),
+                Some(Before { order: Self::Equal(rotation), tier, .. }) => carried(rotation, tier, candidates.tier()),
+                Some(before) => before.rotation(reduced.len(), |step| step),
+                None => Rotation::default(),
             });
         }
         match table(&reduced) {
             Some(table) => {
-                // The period has another length: each thread continues at the same fraction of it.
-                let rotation = match before {
-                    Some((Self::Table { table: old, rotation, .. }, _)) => {
-                        rotation.moved(|next| next * table.len() / old.len().max(1))
-                    }
-                    _ => Rotation::default(),
-                };
-                Self::table(table.into(), rotation, candidates)
+                let rotation = before.map(|before| before.rotation(table.len(), |step| table[step] as usize));
+                Self::table(table.into(), rotation.unwrap_or_default(), candidates)
             }
             None => {
                 let walk = Walk::new((0..candidates.len()).map(|number| reduced[candidates.place(number)]));
                 let period = u128::from(walk.period());
                 let (places, begun) = match before {
-                    Some((Self::Walk { walk: old, places, begun }, _)) => {
+                    Some(Before { order: Self::Walk { walk: old, places, begun }, .. }) => {
                         let places = places.map(|place| match place.checked_sub(1) {
                             Some(place) => (u128::from(place) * period / u128::from(old.period().max(1))) as u64 + 1,
                             None => 0,

@@ -3,6 +3,7 @@
 mod flaps;
 mod load;
 mod round_robin;
+mod shares;
 mod shuffle;
 mod skips;
 mod weighted;

@@ -11,10 +11,31 @@ pub(super) fn table(weights: &[u64]) -> Option<Box<[u32]>> {
 /// The most steps of a table, which is scanned when the eligibility of a backend changes.
 const MAX_TABLE: u64 = 1 << 14;
 
+/// Returns the weights by which backends with these weights and shares are selected.
+///
+/// Only the ratio of the shares matters: if all of them are the same, the weights are as they were. Otherwise the shares
+/// are rounded to parts, as finely as a table allows; if none is that long, to the finest.
+pub(super) fn effective(weights: impl Iterator<Item = (u32, f32)> + Clone) -> Vec<u64> {
+    let plain = reduced(&weights.clone().map(|(weight, _)| weight.into()).collect::<Vec<_>>());
+    let mut shares = weights.map(|(_, share)| share);
+    let first = shares.next();
+    if shares.clone().all(|share| Some(share) == first) {
+        return plain;
+    }
+    let sum = plain.iter().sum::<u64>();
+    let parts = PARTS.into_iter().find(|parts| sum * parts <= MAX_TABLE).unwrap_or(PARTS[0]);
+    let part = |(weight, share): (&u64, f32)| (((weight * parts) as f64 * f64::from(share)).round() as u64).max(1);
+    plain.iter().zip(first.into_iter().chain(shares)).map(part).collect()
+}
+
+/// How many parts a weight has when it is multiplied by a share. With fewer than 16, the tenth of slow start would be
+/// off by more than a half.
+const PARTS: [u64; 3] = [64, 32, 16];
+
 /// Divides the weights by their greatest common divisor.
-pub(super) fn reduced(weights: &[u32]) -> Vec<u64> {
-    let divisor = weights.iter().fold(0, |divisor, weight| gcd(divisor, u64::from(*weight))).max(1);
-    weights.iter().map(|weight| u64::from(*weight) / divisor).collect()
+pub(super) fn reduced(weights: &[u64]) -> Vec<u64> {
+    let divisor = weights.iter().fold(0, |divisor, weight| gcd(divisor, *weight)).max(1);
+    weights.iter().map(|weight| weight / divisor).collect()
 }
 
 /// The order of nginx: with every step each backend gains its weight as credit. The first backend of the highest credit
@@ -272,14 +293,14 @@ mod tests {
     fn only_a_period_over_the_limit_has_no_table() {
         assert!(table(&[MAX_TABLE - 1, 1]).is_some());
         assert!(table(&[MAX_TABLE, 1]).is_none());
-        assert_eq!(reduced(&[u32::MAX; 3]), [1, 1, 1]);
+        assert_eq!(reduced(&[u32::MAX.into(); 3]), [1, 1, 1]);
     }
 
     // C6
     #[test]
     fn ten_thousand_backends_of_the_largest_weight_do_not_overflow() {
         // The last weight makes the common divisor 1, and the period 4.3 · 10^13.
-        let mut weights = vec![u32::MAX; 10_000];
+        let mut weights = vec![u64::from(u32::MAX); 10_000];
         weights[9_999] -= 1;
         let walk = Walk::new(reduced(&weights).into_iter());
         for first in [0, walk.period() - 1, walk.period() / 2] {
