@@ -7,11 +7,11 @@ use serde_path_to_error::Track;
 use tower::BoxError;
 use tower_layer::Layer;
 
-use super::{ConfigError, ValueError, backend, breaker, failover, limit, node::Node, units::Share};
+use super::{ConfigError, ValueError, backend, breaker, failover, limit, node::Node, share, units::Share};
 use crate::{
     failover::FailoverLayer,
     fleet::{Backend, Fleet, FleetBuilder, WhenFull},
-    health::{CircuitPolicy, Limit},
+    health::{CircuitPolicy, Limit, Outliers, SlowStart},
     name::BackendName,
     outcome::HttpClassifier,
     pick::StrategyName,
@@ -39,6 +39,8 @@ pub struct Config {
     panic_below: f64,
     limit: Option<Limit>,
     when_full: WhenFull,
+    slow_start: Option<SlowStart>,
+    outliers: Option<Outliers>,
     backends: Vec<Backend<UpstreamLayer>>,
     failover: FailoverLayer,
     policy: CircuitPolicy,
@@ -60,6 +62,8 @@ struct File {
     failover: failover::Section,
     #[serde(default)]
     breaker: breaker::Section,
+    slow_start: Option<share::SlowStartSection>,
+    outliers: Option<share::OutliersSection>,
     #[serde(default)]
     backend: Vec<backend::Section>,
 }
@@ -140,6 +144,8 @@ impl Config {
             panic_below: file.panic_below.map_or(0.0, |Share(share)| share),
             limit: file.limit.map(|limit::Calls(limit)| limit),
             when_full: file.when_full.map_or_else(WhenFull::default, WhenFull::from),
+            slow_start: file.slow_start.map(share::SlowStartSection::settings).transpose()?,
+            outliers: file.outliers.map(share::OutliersSection::settings).transpose()?,
             failover: file.failover.layer(&root)?,
             policy,
             classifier,
@@ -205,6 +211,8 @@ impl Config {
     fn settings<S>(&self, builder: FleetBuilder<S>) -> FleetBuilder<S> {
         let builder = builder.max_ejected(self.max_ejected).panic_below(self.panic_below).when_full(self.when_full);
         let builder = self.limit.into_iter().fold(builder, FleetBuilder::limit);
+        let builder = self.slow_start.into_iter().fold(builder, FleetBuilder::slow_start);
+        let builder = self.outliers.into_iter().fold(builder, FleetBuilder::outliers);
         match &self.name {
             Some(name) => builder.name(Arc::clone(name)),
             None => builder,

@@ -145,6 +145,37 @@
 //! With a hedged `mode`, `slower_than` must not exceed the delay of the hedge. Otherwise a call that loses to its hedge
 //! would be cancelled before it is slow, and the circuit of a hanging backend would never open.
 //!
+//! ## `[slow_start]`
+//!
+//! The settings of a [`SlowStart`](crate::fleet::SlowStart), which describes them. Without the section, a new backend
+//! gets all its traffic at once.
+//!
+//! | key | value | default |
+//! |---|---|---|
+//! | `window` | duration | required |
+//! | `aggression` | a number from 0.01 to 100 | 1, linear |
+//! | `floor` | share | 0.1 |
+//! | `steps` | from 1 to 1,000 | 10 |
+//!
+//! ## `[outliers]`
+//!
+//! The settings of [`Outliers`](crate::fleet::Outliers), which describes them. Without the section, backends are not
+//! compared; an empty section has all defaults.
+//!
+//! | key | value | default |
+//! |---|---|---|
+//! | `failure_share` | share under 1, or `false` | 0.5 |
+//! | `success_rate` | number of standard deviations from 1, or `false` | 1.9 |
+//! | `latency` | factor from 1, or `false` | 3 |
+//! | `latency_difference` | duration | 5 ms |
+//! | `latency_floor` | duration | 10 ms |
+//! | `interval` | duration | 10 s |
+//! | `minimum_calls` | number of calls, from 5 | 50 |
+//! | `minimum_hosts` | number of backends, from 3 | 3 |
+//! | `floor` | the smallest share | 0.1 |
+//! | `eject_for` | duration | 30 s |
+//! | `max_eject_for` | duration | 5 min |
+//!
 //! ## `[[backend]]`
 //!
 //! The settings of a [`Backend`](crate::Backend) and of its [`UpstreamLayer`](crate::UpstreamLayer):
@@ -176,6 +207,7 @@ mod failover;
 mod file;
 mod limit;
 mod node;
+mod share;
 mod units;
 mod vocabulary;
 mod weight;

@@ -1,10 +1,10 @@
 //! Values with a unit: durations, sizes and shares.
 
-use std::{fmt, time::Duration};
+use std::{fmt, marker::PhantomData, time::Duration};
 
 use serde::{
     Deserialize, Deserializer,
-    de::{Error, Unexpected, Visitor},
+    de::{Error, IntoDeserializer, Unexpected, Visitor},
 };
 
 use super::error::safe;
@@ -126,6 +126,46 @@ impl Visitor<'_> for ShareVisitor {
             Some(percent @ 0.0..=100.0) => Ok(Share(percent / 100.0)),
             _ => Err(E::invalid_value(Unexpected::Str(text), &self)),
         }
+    }
+}
+
+/// A number or a text, or `false` for none.
+#[derive(Clone, Copy)]
+pub(super) struct OrOff<T>(pub(super) Option<T>);
+
+impl<'de, T: Deserialize<'de>> Deserialize<'de> for OrOff<T> {
+    fn deserialize<D: Deserializer<'de>>(source: D) -> Result<Self, D::Error> {
+        source.deserialize_any(OrOffVisitor(PhantomData))
+    }
+}
+
+struct OrOffVisitor<T>(PhantomData<T>);
+
+impl<'de, T: Deserialize<'de>> Visitor<'de> for OrOffVisitor<T> {
+    type Value = OrOff<T>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a number, or false to switch it off")
+    }
+
+    fn visit_bool<E: Error>(self, on: bool) -> Result<OrOff<T>, E> {
+        if on { Err(E::invalid_value(Unexpected::Bool(on), &self)) } else { Ok(OrOff(None)) }
+    }
+
+    fn visit_u64<E: Error>(self, number: u64) -> Result<OrOff<T>, E> {
+        T::deserialize(number.into_deserializer()).map(|value| OrOff(Some(value)))
+    }
+
+    fn visit_i64<E: Error>(self, number: i64) -> Result<OrOff<T>, E> {
+        T::deserialize(number.into_deserializer()).map(|value| OrOff(Some(value)))
+    }
+
+    fn visit_f64<E: Error>(self, number: f64) -> Result<OrOff<T>, E> {
+        T::deserialize(number.into_deserializer()).map(|value| OrOff(Some(value)))
+    }
+
+    fn visit_str<E: Error>(self, text: &str) -> Result<OrOff<T>, E> {
+        T::deserialize(text.into_deserializer()).map(|value| OrOff(Some(value)))
     }
 }
 

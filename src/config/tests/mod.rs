@@ -18,6 +18,7 @@ mod limits;
 mod random;
 mod refusals;
 mod secrets;
+mod shares;
 
 /// Reads a file, and adds a backend if it has none. Every variable with `KEY` in its name is set.
 fn read(text: &str) -> Result<Config, ConfigError> {
