@@ -9,8 +9,8 @@ use crate::time::Moment;
 #[derive(Debug, Default)]
 #[repr(align(64))]
 pub(crate) struct Tally {
-    /// Calls in the upper half, failed ones in the lower half.
-    calls: AtomicU64,
+    /// Failed calls in the upper half, and in the lower half those that were counted as successful before.
+    failed: AtomicU64,
     /// The number of times in the upper [`64 - SUM_BITS`](SUM_BITS) bits, and the sum of their logarithms. In one word,
     /// so that each evaluation reads as many times as it reads logarithms.
     times: AtomicU64,
@@ -22,7 +22,6 @@ pub(crate) struct Tally {
 const SUM_BITS: u32 = 40;
 /// The most calls of an interval. Further ones are not counted: they would change nothing.
 const MAX_CALLS: u64 = 1 << 22;
-const CALL: u64 = 1 << 32;
 /// The logarithm of 4 ms. Squares of differences are small numbers near it, so that it matters little if an evaluation
 /// reads the square of a call whose logarithm it does not read.
 const CENTRE: i64 = 22 * PER_OCTAVE as i64;
@@ -38,36 +37,36 @@ impl Tally {
         }
         let log = log(Moment::since_epoch(took).as_nanos());
         let distance = log as i64 - CENTRE;
-        self.calls.fetch_add(CALL, Ordering::Relaxed);
         self.times.fetch_add(1 << SUM_BITS | log, Ordering::Relaxed);
         self.squares.fetch_add((distance * distance) as u64, Ordering::Relaxed);
     }
 
     /// Counts a failed call.
     pub(crate) fn failed(&self) {
-        if self.calls.load(Ordering::Relaxed) >> 32 < 2 * MAX_CALLS {
-            self.calls.fetch_add(CALL + 1, Ordering::Relaxed);
+        if self.failed.load(Ordering::Relaxed) >> 32 < MAX_CALLS {
+            self.failed.fetch_add(1 << 32, Ordering::Relaxed);
         }
     }
 
     /// Turns a call that was counted as successful into a failed one.
     pub(crate) fn failed_late(&self) {
-        if (self.calls.load(Ordering::Relaxed) as u32) < u32::MAX / 2 {
-            self.calls.fetch_add(1, Ordering::Relaxed);
+        if self.failed.load(Ordering::Relaxed) as u32 as u64 <= MAX_CALLS {
+            self.failed.fetch_add(1, Ordering::Relaxed);
         }
     }
 
     /// Returns the counts, and begins another interval.
     pub(crate) fn take(&self) -> Counts {
-        let calls = self.calls.swap(0, Ordering::Relaxed);
+        let failed = self.failed.swap(0, Ordering::Relaxed);
         let times = self.times.swap(0, Ordering::Relaxed);
         let squares = self.squares.swap(0, Ordering::Relaxed);
-        let (calls, failed) = ((calls >> 32) as u32, calls as u32);
+        let timed = (times >> SUM_BITS) as u32;
+        let (failed, late) = ((failed >> 32) as u32, failed as u32);
         Counts {
-            calls,
-            // A call of the last interval may have failed late.
-            failed: failed.min(calls),
-            timed: (times >> SUM_BITS) as u32,
+            calls: timed.saturating_add(failed),
+            // A call of the interval before may have failed late.
+            failed: failed + late.min(timed),
+            timed,
             logs: times & ((1 << SUM_BITS) - 1),
             squares,
         }
@@ -158,9 +157,10 @@ mod tests {
     fn counts_do_not_overflow() {
         let tally = Tally::default();
         tally.times.store(MAX_CALLS << SUM_BITS | 17, Ordering::Relaxed);
-        tally.calls.store((2 * MAX_CALLS) << 32, Ordering::Relaxed);
+        tally.failed.store(MAX_CALLS << 32 | (MAX_CALLS + 1), Ordering::Relaxed);
         tally.succeeded(Duration::MAX);
         tally.failed();
+        tally.failed_late();
         let counts = tally.take();
         assert_eq!((counts.calls, counts.timed, counts.logs), (2 * MAX_CALLS as u32, MAX_CALLS as u32, 17));
     }
