@@ -131,11 +131,11 @@ async fn another_tier_is_no_peer() {
     let far = sites(&["far-1", "far-2", "far-3"]);
     let world = World::new(|builder| builder.backends(far.iter().map(|site| site.backend().priority(-1))));
     far.iter().for_each(|site| site.set(Response::After(seconds(1))));
-    for site in &world.sites {
-        site.set(FAST);
-        world.fleet.set_priority(site.name, -2);
-    }
-    assert_eq!(world.intervals(3).await, [100; 3]);
+    world.sites.iter().for_each(|site| site.set(FAST));
+    // Both tiers have calls of one interval.
+    send(&world.door, seconds(5)).await;
+    world.sites.iter().for_each(|site| assert!(world.fleet.set_priority(site.name, -2)));
+    send(&world.door, seconds(7)).await;
     assert_eq!(world.percents(), [100; 7]);
 }
 
@@ -243,8 +243,15 @@ async fn outliers_and_circuits_together_are_limited() {
 #[tokio::test(start_paused = true)]
 async fn without_room_no_outlier_is_ejected() {
     let world = World::new(|builder| builder.max_ejected(0.0));
+    let mut changes = world.fleet.changes();
     assert_eq!(world.intervals(6).await, [50, 25, 10, 10, 10, 10]);
+    assert_eq!(received(&mut changes).len(), 3, "not even for a moment");
     // Nor if more than half of the tier would be out.
+    let world = World::of(&["a", "b", "c", "d", "e"], |builder| {
+        builder.circuit_breaker(CircuitPolicy::new().failures(10_000).open_for(seconds(290)))
+    });
+    ["d", "e"].iter().for_each(|name| world.fleet.switch(name).unwrap().trip());
+    assert_eq!(world.intervals(5).await, [50, 25, 10, 10, 10]);
     let world = World::of(&["a", "b", "c", "d", "e"], |builder| builder);
     world.fleet.cool_down("d", seconds(3_600));
     world.fleet.cool_down("e", seconds(3_600));
@@ -270,9 +277,11 @@ async fn an_ejected_outlier_may_be_removed_or_replaced() {
     assert_eq!(percent(&world.fleet, "a"), 100);
     world.intervals(4).await;
     assert_eq!(percent(&world.fleet, "a"), 0);
+    let mut changes = world.fleet.changes();
     assert!(world.fleet.remove("a"));
     send(&world.door, seconds(60)).await;
     assert_eq!(world.percents(), [100; 3]);
+    assert!(matches!(received(&mut changes)[..], [Change::Removed(_)]), "a removed backend does not return");
 }
 
 // C67: all backends out, one of them as an outlier: the error says when it returns.
