@@ -141,6 +141,7 @@ pub mod failover;
 pub mod fleet;
 mod foreign;
 mod health;
+mod key;
 mod name;
 pub mod outcome;
 pub mod pick;
@@ -165,7 +166,7 @@ pub use crate::{
     fleet::{Backend, Fleet, WhenFull},
     health::{AdaptiveLimit, AdminStatus, CircuitPolicy, CircuitState, Limit, Transition},
     outcome::PriorityClass,
-    pick::{Primary, RoundRobin, Shuffle, Weighted},
+    pick::{Hash, Primary, RoundRobin, Shuffle, Weighted},
     setting::InvalidSetting,
 };
 #[cfg(feature = "http")]

@@ -15,7 +15,7 @@ use tower_fleet::{
     breaker::Rate,
     fleet::FleetBuilder,
     outcome::ErrorsOnly,
-    pick::{AnyStrategy, Primary, RoundRobin, Shuffle, Strategy, StrategyName, Weighted, pick_fn},
+    pick::{AnyStrategy, Hash, Primary, RoundRobin, Shuffle, Strategy, StrategyName, Weighted, pick_fn},
 };
 
 /// Always ready, boxes nothing.
@@ -84,6 +84,7 @@ fn a_request_allocates_nothing_whatever_the_strategy() {
     assert_allocates_nothing("shuffle", Shuffle::new());
     assert_allocates_nothing("weighted", Weighted);
     assert_allocates_nothing("primary", Primary);
+    assert_allocates_nothing("hash", Hash::by_classifier());
     assert_allocates_nothing("closure", pick_fn(|candidates, cx| cx.random_below(candidates.len())));
 }
 
@@ -91,7 +92,11 @@ fn a_request_allocates_nothing_whatever_the_strategy() {
 #[test]
 fn a_request_allocates_nothing_when_the_strategy_is_chosen_at_run_time() {
     for name in StrategyName::ALL {
-        assert_allocates_nothing(name.name(), AnyStrategy::from(*name));
+        let strategy = match name {
+            StrategyName::Hash => AnyStrategy::new(Hash::by_classifier()),
+            name => AnyStrategy::try_from(*name).expect("the name is enough"),
+        };
+        assert_allocates_nothing(name.name(), strategy);
     }
 }
 

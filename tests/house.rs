@@ -8,7 +8,7 @@ use std::{fs, path::Path};
 const FLOORS: &[&[&str]] = &[
     &["setting", "name", "rng", "time", "foreign", "wake", "shard", "boxed"],
     &["health"],
-    &["outcome", "body", "upstream"],
+    &["outcome", "body", "upstream", "key"],
     &["telemetry"],
     &["pick", "fleet"],
     &["attempt"],

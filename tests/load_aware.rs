@@ -114,7 +114,7 @@ async fn a_slow_backend_gets_little_and_gets_its_share_back() {
     {
         let world = World::default();
         let backends = (0..3).map(|index| world.backend(&format!("b{index}"), Does::Takes(10)));
-        let door = BalanceLayer::named(name).layer(Fleet::plain().backends(backends).build().unwrap());
+        let door = BalanceLayer::named(name).unwrap().layer(Fleet::plain().backends(backends).build().unwrap());
         send(&door, 1_000).await;
         world.take();
         world.does("b1", Does::Takes(300));

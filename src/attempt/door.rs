@@ -39,7 +39,7 @@ pub(crate) struct Door<S, C, P: Strategy, X> {
 
 /// What a door holds between `poll_ready` and `call`.
 enum Held<S, C> {
-    /// It is not ready.
+    /// It is not ready; or it is ready without an instance, if the strategy needs the key of the request.
     Nothing,
     /// The instance for the next call.
     Ready(Ready<S, C>),
@@ -109,8 +109,8 @@ where
     P: Strategy,
     X: Clone,
 {
-    /// Ready with an instance, or without one if no backend is eligible or all were pending for as long as `within`.
-    /// Once ready, it stays so until it is called.
+    /// Ready with an instance, or without one if no backend is eligible or all were pending for as long as `within`, or
+    /// if the strategy needs the key of the request. Once ready, it stays so until it is called.
     #[inline(always)]
     pub(crate) fn poll_ready<Req>(&mut self, cx: &mut Context<'_>, within: Option<Duration>, sends: Sends) -> Poll<()>
     where
@@ -118,6 +118,11 @@ where
         S::Error: Into<BoxError>,
     {
         let was_ready = match &self.held {
+            // The request decides, so the call searches.
+            Held::Nothing if self.search.local().needs_key => {
+                self.search.renew();
+                return Poll::Ready(());
+            }
             Held::Nothing => false,
             Held::Ready(ready) if !ready.is_valid() => true,
             Held::Ready(_) | Held::Deferred { .. } => return Poll::Ready(()),

@@ -14,7 +14,7 @@ use crate::{
     fleet::{FleetCore, FleetInner, MemberInfo, Selection, Shard},
     foreign,
     name::BackendId,
-    pick::{Skip, Strategy},
+    pick::{KeySource, Skip, Strategy},
     shard::slot,
     telemetry,
 };
@@ -53,6 +53,8 @@ pub(crate) struct Local<S, C, P: Strategy, X> {
     pub(super) thins: Option<NonZeroU32>,
     /// Whether circuits of lower tiers are.
     has_spares_due: bool,
+    /// Whether the strategy needs the key of the request, so that backends are selected in `call`.
+    pub(super) needs_key: bool,
     pub(super) pick: Option<Arc<P::Pick>>,
     /// This thread's references to the candidates. Empty for a large fleet, where they are looked up in the selection.
     pub(super) shards: Box<[Weak<Shard<S, C>>]>,
@@ -88,6 +90,7 @@ where
             version: selection.version,
             has_probes_due: selection.probes_due().iter().any(|row| selection.is_in_serving_tier(*row)),
             has_spares_due: selection.probes_due().iter().any(|row| !selection.is_in_serving_tier(*row)),
+            needs_key: self.strategy.key().is_some(),
             thins: selection.largest_share().filter(|_| !self.honours_shares),
             shards: selection.serving_shards(slot),
             selection,
@@ -143,6 +146,12 @@ where
     #[inline(always)]
     pub(super) fn has_probe_to_send(&self, sends: Sends) -> bool {
         self.has_probes_due || (self.has_spares_due && sends == Sends::Again && self.core.is_spare_turn())
+    }
+
+    /// Where the key of a request is, if the strategy needs it.
+    #[inline]
+    pub(super) fn key_source(&self) -> Option<&KeySource> {
+        if self.needs_key { self.shared.strategy.key() } else { None }
     }
 
     /// Whether a backend is a spare: in a lower tier than the one that serves.

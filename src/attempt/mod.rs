@@ -15,6 +15,7 @@
 
 mod call;
 mod door;
+mod keyed;
 mod local;
 mod oneshot;
 mod polling;

@@ -3,6 +3,7 @@
 use std::{
     any::Any,
     mem,
+    num::NonZeroU64,
     panic::{AssertUnwindSafe, catch_unwind, resume_unwind},
     sync::{Arc, atomic::Ordering},
     task::{Context, Poll, Waker},
@@ -38,6 +39,7 @@ where
         cx: &mut Context<'_>,
         local: &Local<S, C, P, X>,
         wanted: &mut Wanted<'_>,
+        key: Option<NonZeroU64>,
         rng: &mut Rng,
     ) -> Scanned<S, C>
     where
@@ -56,7 +58,7 @@ where
         });
         let mut cx = Context::from_waker(wakeups.as_ref().unwrap_or(cx.waker()));
         for _ in 0..MAX_POLLS {
-            let Some(visit) = self.scan.next(local, wanted, &self.polled, self.pending.len(), rng) else {
+            let Some(visit) = self.scan.next(local, wanted, &self.polled, self.pending.len(), key, rng) else {
                 // An instance may have called its waker after its turn. If that is not known, all are polled again.
                 let may_have_missed = mem::take(&mut self.is_split)
                     && self.wakeups.as_ref().is_none_or(|wakeups| !wakeups.is_quiet.swap(true, Ordering::AcqRel));

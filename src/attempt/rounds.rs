@@ -67,7 +67,7 @@ where
         for _ in 0..MAX_ROUNDS {
             let scanned = match first.take() {
                 Some(ready) => Scanned::Ready(ready),
-                None => state.poll(cx, &self.local, &mut wanted, &mut self.rng),
+                None => state.poll(cx, &self.local, &mut wanted, self.key, &mut self.rng),
             };
             refusals.append(&mut state.refusals);
             match scanned {

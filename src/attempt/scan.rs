@@ -1,6 +1,6 @@
 //! The order in which a search polls backends.
 
-use std::time::Duration;
+use std::{num::NonZeroU64, time::Duration};
 
 use super::{local::Local, ready::Sends};
 use crate::{
@@ -166,6 +166,7 @@ impl Scan {
         wanted: &mut Wanted<'_>,
         polled: &Skip,
         pending: usize,
+        key: Option<NonZeroU64>,
         rng: &mut Rng,
     ) -> Option<Visit>
     where
@@ -204,6 +205,7 @@ impl Scan {
                         // from being probed.
                         let may_probe = is_free(*row)
                             && selection.info(*row).may_probe()
+                            && local.may_probe(*row, key, rng)
                             && (selection.is_in_serving_tier(*row)
                                 || *may_leave.get_or_insert_with(|| {
                                     wanted.sends == Sends::Again && local.core.take_spare_turn()
@@ -214,7 +216,7 @@ impl Scan {
                 Stage::Picks { made } if made < MAX_PICKS && made < tier.len() => {
                     let prefix = wanted.prefix.update(selection.tier_version, &selection.serving_tier(), wanted.spent);
                     let skipped = Skipped::new(excluded, polled, prefix);
-                    match local.select_another(slot(), skipped, made == 0, rng) {
+                    match local.select_another(slot(), skipped, made == 0, key, rng) {
                         Some(row) => (Some(regular(row)), Stage::Picks { made: made + 1 }),
                         None => (None, Stage::Lower { next: tier.len() }),
                     }

@@ -2,6 +2,7 @@
 
 use std::{
     fmt, mem,
+    num::NonZeroU64,
     sync::Arc,
     task::{Context, Poll},
     time::Duration,
@@ -31,6 +32,8 @@ pub(crate) struct ReadySearch<S, C, P: Strategy, X> {
     /// `Some` while a search is under way.
     pub(super) underway: Option<Box<Underway<S, C>>>,
     pub(super) rng: Rng,
+    /// The key of the request, if it has one and the strategy needs it.
+    pub(super) key: Option<NonZeroU64>,
 }
 
 /// An instance and the result of its `poll_ready`.
@@ -42,7 +45,7 @@ where
 {
     #[inline]
     pub(crate) fn new(local: Arc<Local<S, C, P, X>>) -> Self {
-        Self { local, underway: None, rng: Rng::new() }
+        Self { local, underway: None, rng: Rng::new(), key: None }
     }
 
     #[inline]
@@ -74,7 +77,7 @@ where
     {
         if self.underway.is_none()
             && !self.renew().has_probe_to_send(sends)
-            && let Some(shard) = self.local.select(slot(), &mut self.rng)
+            && let Some(shard) = self.local.select(slot(), self.key, &mut self.rng)
             && shard.info().health.is_eligible()
             && !shard.info().is_full()
         {

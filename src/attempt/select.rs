@@ -1,12 +1,16 @@
 //! Selects a backend with the pick of a strategy.
 
-use std::{num::NonZeroU32, sync::Arc};
+use std::{
+    num::{NonZeroU32, NonZeroU64},
+    sync::Arc,
+};
 
 use super::local::Local;
 use crate::{
     fleet::{Candidates, Shard},
     pick::{Pick, PickContext, SKIP_NONE, Skip, Skipped, Strategy},
     rng::Rng,
+    shard::slot,
 };
 
 impl<S, C, P, X> Local<S, C, P, X>
@@ -19,14 +23,14 @@ where
     /// Selects the backend for the next request. `None` if none is eligible, or if the selected one was removed
     /// meanwhile.
     #[inline(always)]
-    pub(super) fn select(&self, slot: usize, rng: &mut Rng) -> Option<Arc<Shard<S, C>>> {
+    pub(super) fn select(&self, slot: usize, key: Option<NonZeroU64>, rng: &mut Rng) -> Option<Arc<Shard<S, C>>> {
         let candidates = self.selection.serving_tier();
         if candidates.is_empty() {
             return None;
         }
         let number = match self.thins {
-            None => self.pick(&candidates, slot, None, rng),
-            Some(largest) => self.pick_thinned(&candidates, slot, None, largest, rng),
+            None => self.pick(&candidates, slot, None, key, rng),
+            Some(largest) => self.pick_thinned(&candidates, slot, None, largest, key, rng),
         };
         match self.shards.get(number) {
             Some(shard) => shard.upgrade(),
@@ -36,11 +40,18 @@ where
 
     /// Returns the number of the strategy's pick. Random if there is no pick, or if its number is out of range.
     #[inline(always)]
-    fn pick(&self, candidates: &Candidates<'_>, slot: usize, skipped: Option<Skipped<'_>>, rng: &mut Rng) -> usize {
+    fn pick(
+        &self,
+        candidates: &Candidates<'_>,
+        slot: usize,
+        skipped: Option<Skipped<'_>>,
+        key: Option<NonZeroU64>,
+        rng: &mut Rng,
+    ) -> usize {
         let number = match &self.pick {
             Some(pick) => {
                 let now = || self.core.clock.now();
-                pick.pick(candidates, &mut PickContext::new(rng, skipped, &now, slot))
+                pick.pick(candidates, &mut PickContext::new(rng, skipped, key, &now, slot))
             }
             None => usize::MAX,
         };
@@ -56,11 +67,12 @@ where
         slot: usize,
         skipped: Option<Skipped<'_>>,
         largest: NonZeroU32,
+        key: Option<NonZeroU64>,
         rng: &mut Rng,
     ) -> usize {
         let mut passed_over = skipped.map_or_else(Skip::default, |skipped| skipped.spent.clone());
         let (polled, prefix) = skipped.map_or((&SKIP_NONE, 0), |skipped| (skipped.polled, skipped.prefix));
-        let first = self.pick(candidates, slot, skipped, rng);
+        let first = self.pick(candidates, slot, skipped, key, rng);
         let mut number = first;
         for _ in 0..MAX_THINNED {
             let candidate = &candidates[number];
@@ -69,7 +81,7 @@ where
             }
             passed_over.insert(candidate.id());
             let skipped = Skipped::new(&passed_over, polled, prefix);
-            number = self.pick(candidates, slot, skipped, rng);
+            number = self.pick(candidates, slot, skipped, key, rng);
             if skipped.is_some_and(|skipped| skipped.contains(candidates[number].id())) {
                 // None is left. The first one was selected by the strategy.
                 return first;
@@ -85,6 +97,7 @@ where
         slot: usize,
         skipped: Option<Skipped<'_>>,
         is_first: bool,
+        key: Option<NonZeroU64>,
         rng: &mut Rng,
     ) -> Option<u32> {
         let (candidates, rows) = (self.selection.serving_tier(), self.selection.serving_rows());
@@ -94,8 +107,8 @@ where
         let skips = |number: usize| skipped.is_some_and(|skipped| skipped.contains(candidates[number].id()));
         for _ in 0..MAX_PICKS {
             let number = match self.thins.filter(|_| is_first) {
-                None => self.pick(&candidates, slot, skipped, rng),
-                Some(largest) => self.pick_thinned(&candidates, slot, skipped, largest, rng),
+                None => self.pick(&candidates, slot, skipped, key, rng),
+                Some(largest) => self.pick_thinned(&candidates, slot, skipped, largest, key, rng),
             };
             if !skips(number) {
                 return Some(rows[number]);
@@ -104,6 +117,21 @@ where
         let first = rng.below(rows.len());
         let mut rest = (0..rows.len()).map(|index| (first + index) % rows.len());
         rest.find(|number| !skips(*number)).map(|number| rows[number])
+    }
+
+    /// Whether a request with this key may probe the circuit of the backend in a row. With a strategy that needs keys,
+    /// the strategy decides about its tier, and no request leaves its tier for a probe.
+    pub(super) fn may_probe(&self, row: u32, key: Option<NonZeroU64>, rng: &mut Rng) -> bool {
+        let (selection, Some(pick)) = (&self.selection, self.pick.as_ref().filter(|_| self.needs_key)) else {
+            return true;
+        };
+        match selection.serving_place(row) {
+            Some(place) => {
+                let now = || self.core.clock.now();
+                pick.may_probe(place, &PickContext::new(rng, None, key, &now, slot()))
+            }
+            None => selection.is_in_serving_tier(row),
+        }
     }
 }
 

@@ -6,6 +6,7 @@ use super::Balance;
 use crate::{
     fleet::IsFleet,
     pick::{AnyStrategy, LeastLoaded, PeakEwma, RoundRobin, Shuffle, Strategy, StrategyName, Weighted},
+    setting::InvalidSetting,
 };
 
 /// A [`Layer`] that puts a [`Balance`] on a [`Fleet`](crate::Fleet).
@@ -58,8 +59,12 @@ impl BalanceLayer<AnyStrategy> {
     ///
     /// The names `failover` and `weighted_failover` select the first backend only. To send a failed request to another
     /// one, use a [`FailoverLayer`](crate::FailoverLayer).
-    pub fn named(strategy: StrategyName) -> Self {
-        Self::new(strategy.into())
+    ///
+    /// # Errors
+    ///
+    /// The name is [`StrategyName::Hash`], which needs a key: use [`new`](Self::new) with a [`Hash`](crate::pick::Hash).
+    pub fn named(strategy: StrategyName) -> Result<Self, InvalidSetting> {
+        AnyStrategy::try_from(strategy).map(Self::new).map_err(|error| InvalidSetting::in_part("balance", error))
     }
 }
 

@@ -33,7 +33,7 @@
 //! ```
 //! # use tower_fleet::BalanceLayer;
 //! # fn main() -> Result<(), Box<dyn std::error::Error>> {
-//! let layer = BalanceLayer::named("weighted_round_robin".parse()?);
+//! let layer = BalanceLayer::named("weighted_round_robin".parse()?)?;
 //! # let _: BalanceLayer<tower_fleet::pick::AnyStrategy> = layer;
 //! # Ok(())
 //! # }

@@ -5,11 +5,12 @@ use std::{
     task::{Context, Poll},
 };
 
+use tower::BoxError;
 use tower_service::Service;
 
 use super::{Error, ResponseFuture};
 use crate::{
-    attempt::{Door, Oneshot, Ready, Sends},
+    attempt::{Door, Oneshot, Ready, ReadySearch, Sends},
     fleet::{BackendService, Fleet},
     outcome::{Classify, HttpClassifier},
     pick::{RoundRobin, Strategy},
@@ -20,8 +21,9 @@ use crate::{
 /// Clones share the fleet and the rotation, and each finds a ready backend of its own. The response is what the fleet's
 /// classifier makes of it: over HTTP, its body is watched to its end.
 ///
-/// `poll_ready` is pending while every eligible backend is. It never fails: without an eligible backend, `call` returns
-/// the error, since an error of `poll_ready` would end a `tower::buffer::Buffer` for good.
+/// `poll_ready` is pending while every eligible backend is; with a strategy that needs the key of the request, such as
+/// [`Hash`](crate::pick::Hash), it is always ready, and the response future waits. It never fails: without an eligible
+/// backend, `call` returns the error, since an error of `poll_ready` would end a `tower::buffer::Buffer` for good.
 pub struct Balance<S, P: Strategy = RoundRobin, C = HttpClassifier> {
     door: Door<S, C, P, ()>,
 }
@@ -81,7 +83,7 @@ where
                 Some(ticket) => ResponseFuture::calling(ready.call(ticket, request)),
                 None => self.admit(ready, request),
             },
-            Err(search) => ResponseFuture::searching(search, request),
+            Err(search) => self.search(search, request),
         }
     }
 }
@@ -92,6 +94,23 @@ where
     P: Strategy,
     C: Clone + Send + Sync + 'static,
 {
+    /// Sends a request for which there is no instance yet. Calls at once if its key leads to a backend that is ready.
+    #[inline(never)]
+    fn search<Req>(&self, mut search: ReadySearch<S, C, P, ()>, request: Req) -> ResponseFuture<S, P, C, Req>
+    where
+        S: Service<Req>,
+        S::Error: Into<BoxError>,
+        C: Classify<Req, S::Response>,
+    {
+        if search.read_key::<Req, S::Response>(&request)
+            && let Some(mut ready) = search.poll_once::<Req>(Sends::Once)
+            && let Some(ticket) = ready.admit(|| self.door.current().core.clock.now())
+        {
+            return ResponseFuture::calling(ready.call(ticket, request));
+        }
+        ResponseFuture::searching(search, request)
+    }
+
     /// Calls the backend if its circuit admits the request. The path for a circuit that does not serve, or times its
     /// calls.
     #[cold]

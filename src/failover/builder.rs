@@ -38,6 +38,8 @@ pub struct FailoverBuilder<H = Http> {
     pub(super) protocol: H,
     pub(super) strategy: AnyStrategy,
     pub(super) settings: Settings,
+    /// Why there is no strategy of the name that was set.
+    refused: Option<InvalidSetting>,
 }
 
 #[cfg(feature = "http")]
@@ -71,7 +73,7 @@ impl<H> FailoverLayer<H> {
     /// Returns a builder with the settings of this layer.
     pub fn into_builder(self) -> FailoverBuilder<H> {
         let Self { strategy, policy: Policy { protocol, settings } } = self;
-        FailoverBuilder { protocol, strategy, settings: Arc::unwrap_or_clone(settings) }
+        FailoverBuilder { protocol, strategy, settings: Arc::unwrap_or_clone(settings), refused: None }
     }
 
     /// Returns a builder of a layer for another protocol: one that copies requests its own way
@@ -83,22 +85,26 @@ impl<H> FailoverLayer<H> {
 
 impl<H> FailoverBuilder<H> {
     pub(super) fn new(protocol: H) -> Self {
-        Self { protocol, strategy: AnyStrategy::new(Primary), settings: Settings::default() }
+        Self { protocol, strategy: AnyStrategy::new(Primary), settings: Settings::default(), refused: None }
     }
 
     /// Sets the strategy that chooses the backend of the first attempt. Default [`Primary`]: the first backend of the
     /// highest tier.
     pub fn strategy(mut self, strategy: impl Strategy) -> Self {
-        self.strategy = AnyStrategy::new(strategy);
+        (self.strategy, self.refused) = (AnyStrategy::new(strategy), None);
         self
     }
 
     /// Sets the strategy that chooses the backend of the first attempt, by its name.
     ///
     /// [`StrategyName::Failover`] also sets [`Mode::Race`], and [`StrategyName::WeightedFailover`] sets
-    /// [`Mode::Sequential`]; the other names do not change the mode.
+    /// [`Mode::Sequential`]; the other names do not change the mode. [`StrategyName::Hash`] is refused when the layer is
+    /// built, since a hash needs a key: set [`strategy`](Self::strategy).
     pub fn strategy_named(mut self, strategy: StrategyName) -> Self {
-        self.strategy = strategy.into();
+        match AnyStrategy::try_from(strategy) {
+            Ok(named) => (self.strategy, self.refused) = (named, None),
+            Err(refused) => self.refused = Some(InvalidSetting::in_part("failover", refused)),
+        }
         match strategy {
             StrategyName::Failover => self.settings.mode = Mode::Race,
             StrategyName::WeightedFailover => self.settings.mode = Mode::Sequential,
@@ -227,12 +233,15 @@ impl<H> FailoverBuilder<H> {
     ///
     /// Returns the first setting whose value is out of its range.
     pub fn build(self) -> Result<FailoverLayer<H>, InvalidSetting> {
+        if let Some(refused) = self.refused {
+            return Err(refused);
+        }
         self.settings.check()?;
         Ok(self.into_layer())
     }
 
     pub(super) fn into_layer(self) -> FailoverLayer<H> {
-        let Self { protocol, strategy, settings } = self;
+        let Self { protocol, strategy, settings, .. } = self;
         FailoverLayer { strategy, policy: Policy { protocol, settings: Arc::new(settings) } }
     }
 }

@@ -79,6 +79,7 @@ where
     ) -> Self {
         let now = search.local().core.clock.now();
         let mut progress = Progress::new(search, now, request);
+        let ready = ready.or_else(|| progress.poll_by_key());
         let first = ready.filter(|ready| progress.may_begin_at(ready)).and_then(|mut ready| match ready.pass() {
             Some(ticket) => progress.start(ready, ticket, now),
             None => match ready.admit(|| now) {

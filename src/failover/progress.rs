@@ -2,6 +2,7 @@
 
 use std::{
     marker::PhantomData,
+    panic::{AssertUnwindSafe, catch_unwind},
     task::{Context, Poll, ready},
     time::Duration,
 };
@@ -16,7 +17,7 @@ use super::{
     settings::{Policy, Settings},
 };
 use crate::{
-    attempt::{Ready, ReadySearch, TimeLimit},
+    attempt::{Ready, ReadySearch, Sends, TimeLimit},
     body::Replay,
     fleet::BackendService,
     health::Ticket,
@@ -81,6 +82,19 @@ where
         let deadline = policy.settings.deadline.map(|deadline| now.after(deadline));
         let (ledger, plan) = (Ledger::default(), Plan::new(deadline));
         Self { kept, ledger, plan, counts: None, last: None, rng: Rng::new(), full: 0, search, of: PhantomData }
+    }
+
+    /// Reads the key of the request, if the strategy needs it. Returns an instance for the first attempt if one is ready
+    /// at once.
+    #[inline]
+    pub(super) fn poll_by_key(&mut self) -> Option<Ready<S, C>> {
+        let search = &mut self.search;
+        if !search.read_key::<_, S::Response>(self.kept.as_ref()?) {
+            return None;
+        }
+        // After a panic of a backend, the response future searches among the others.
+        let ready = catch_unwind(AssertUnwindSafe(|| search.poll_once::<H::Request>(Sends::Again)));
+        ready.ok().flatten()
     }
 
     pub(super) fn policy(&self) -> &Policy<H> {

@@ -75,7 +75,8 @@ where
     type Future = ResponseFuture<S, H, C, Req>;
 
     /// Pending while every backend that may get the first attempt is pending, but not for longer than
-    /// [`ready_within`](super::FailoverBuilder::ready_within). Never an error: if no backend is eligible, the future of
+    /// [`ready_within`](super::FailoverBuilder::ready_within). Always ready with a strategy that needs the key of the
+    /// request, such as [`Hash`](crate::pick::Hash). Never an error: if no backend is eligible, the future of
     /// `call` returns the error.
     #[inline]
     fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {

@@ -179,6 +179,12 @@ impl Candidate {
             None,
         )))
     }
+
+    /// Sets the share of a candidate without a fleet.
+    pub(crate) fn with_share(self, share: f32) -> Self {
+        self.0.set_share((share * FULL_SHARE as f32) as u32);
+        self
+    }
 }
 
 impl fmt::Debug for Candidate {

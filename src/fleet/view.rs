@@ -264,6 +264,11 @@ impl<S, C> Selection<S, C> {
         self.eligible.is_empty() || row < self.tier.end
     }
 
+    /// Returns the place of a row in the serving tier. `None` if it is in another tier, or if no member is eligible.
+    pub(crate) fn serving_place(&self, row: u32) -> Option<usize> {
+        self.tier.contains(&row).then(|| (row - self.tier.start) as usize)
+    }
+
     /// Returns the member in a row, without its service.
     #[inline(always)]
     pub(crate) fn info(&self, row: u32) -> &Arc<MemberInfo> {

@@ -3,7 +3,7 @@
 use std::fmt;
 
 use super::{BoxError, CallGuard, Outcome, PriorityClass, error::inspect};
-use crate::body::Upload;
+use crate::{body::Upload, key::KeySource};
 
 /// A classifier, which decides the outcomes of calls.
 ///
@@ -55,6 +55,16 @@ pub trait Classify<Req, Res>: Clone + Send + Sync + 'static {
     fn class(&self, request: &Req) -> PriorityClass {
         let _ = request;
         PriorityClass::NORMAL
+    }
+
+    /// Returns the key of a request, for a strategy that sends equal keys to one backend, such as
+    /// [`Hash`](crate::pick::Hash). `None` if the request has none from this source.
+    ///
+    /// Called once per request, before its first attempt, if the strategy of the door has a source. A classifier of HTTP
+    /// requests returns `source.key_of(request)`. Keys need not be spread evenly. Default `None`.
+    fn key(&self, request: &Req, source: &KeySource) -> Option<u64> {
+        let _ = (request, source);
+        None
     }
 
     /// Classifies a response by its head.

@@ -62,6 +62,7 @@ mod failure;
 mod finding;
 mod guard;
 mod http;
+mod keyed;
 
 pub use tower::BoxError;
 
@@ -76,6 +77,7 @@ pub use self::{
     error::inspect,
     failure::{Failure, FailureKind, Outcome},
     http::{HttpClassifier, Statuses},
+    keyed::{Keyed, keyed},
 };
 pub(crate) use self::{
     error::find_replay_error,

@@ -1,6 +1,6 @@
 //! What a pick knows beside the candidates: the skipped backends, random numbers, the time.
 
-use std::{collections::HashSet, fmt, time::Duration};
+use std::{collections::HashSet, fmt, num::NonZeroU64, time::Duration};
 
 use crate::{
     fleet::{Candidate, Candidates},
@@ -14,6 +14,7 @@ pub struct PickContext<'a> {
     rng: &'a mut Rng,
     /// `None` if no candidate is skipped, which is so for nearly every request.
     skipped: Option<Skipped<'a>>,
+    key: Option<NonZeroU64>,
     now: &'a dyn Fn() -> Moment,
     pub(super) slot: usize,
 }
@@ -34,10 +35,11 @@ impl<'a> PickContext<'a> {
     pub(crate) fn new(
         rng: &'a mut Rng,
         skipped: Option<Skipped<'a>>,
+        key: Option<NonZeroU64>,
         now: &'a dyn Fn() -> Moment,
         slot: usize,
     ) -> Self {
-        Self { rng, skipped, now, slot }
+        Self { rng, skipped, key, now, slot }
     }
 
     /// Returns a random number below `bound`, uniformly distributed; 0 if `bound` is 0.
@@ -50,6 +52,20 @@ impl<'a> PickContext<'a> {
     #[inline]
     pub(super) fn random_share(&mut self) -> f32 {
         (self.rng.next_u64() >> 40) as f32 / (1 << 24) as f32
+    }
+
+    /// Returns a random number.
+    pub(super) fn random(&mut self) -> u64 {
+        self.rng.next_u64()
+    }
+
+    /// Returns the key of the request, from the [source](super::Strategy::key) of the strategy. `None` if the request
+    /// has none, or if the strategy has no source.
+    ///
+    /// Keys need not be spread evenly.
+    #[inline]
+    pub fn key(&self) -> Option<u64> {
+        self.key.map(NonZeroU64::get)
     }
 
     /// Returns the time since a fixed moment, for differences. Reads the clock only when it is called.

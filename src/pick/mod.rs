@@ -9,11 +9,12 @@
 //! | [`LeastLoaded`] | the fewest calls in flight by weight, of all of a few or of two | one shared counter per backend |
 //! | [`PeakEwma`] | the lowest expected latency, of all of a few or of five | the same, and three readings of the clock |
 //! | [`Latency`] | the lowest time to the first byte | the same |
+//! | [`Hash`](struct@Hash) | the backend of the request's key | a hash of the key; one of each name, or a table look-up |
 //!
 //! The counters of the first three are kept per thread: the order is exact among the requests that one thread sends
 //! through a door and its clones, and up to 64 threads never write to the same cache line.
 //!
-//! The last three measure: calls in flight up to the end of the body, and the time to the first byte, which over HTTP is
+//! [`LeastLoaded`], [`PeakEwma`] and [`Latency`] measure: calls in flight up to the end of the body, and the time to the first byte, which over HTTP is
 //! the first frame of the body with data. A fleet measures only [what a strategy needs](Needs). None of them takes a
 //! backend that fails fast for a fast one. For advice on which to choose see `docs/strategies.md`.
 //!
@@ -27,8 +28,8 @@
 //!
 //! # When not to use it
 //!
-//! No strategy sees the request. To send requests of one user to one backend, use a fleet per group of backends, and a
-//! router such as `tower::steer` in front of their doors.
+//! Of the request, a strategy sees its key only. To send some requests to some of the backends only, use a fleet per
+//! group of backends, and a router such as `tower::steer` in front of their doors.
 //!
 //! # Examples
 //!
@@ -40,7 +41,7 @@
 //! # use tower_fleet::{BalanceLayer, RoundRobin, pick::{AnyStrategy, StrategyName}};
 //! let layer = BalanceLayer::new(RoundRobin::new());
 //! let name: StrategyName = "round_robin".parse()?;
-//! let layer = BalanceLayer::new(AnyStrategy::from(name));
+//! let layer = BalanceLayer::new(AnyStrategy::try_from(name)?);
 //! # Ok::<_, tower_fleet::InvalidSetting>(())
 //! ```
 //!
@@ -58,6 +59,7 @@
 mod choices;
 mod context;
 mod custom;
+mod hash;
 mod latency;
 mod least_loaded;
 mod needs;
@@ -75,6 +77,7 @@ pub(crate) use self::context::{Prefix, SKIP_NONE, Skip, Skipped};
 pub use self::{
     context::PickContext,
     custom::{PickFn, pick_fn},
+    hash::{Hash, HashPick},
     latency::{Latency, LatencyPick},
     least_loaded::{LeastLoaded, LeastLoadedPick},
     needs::Needs,
@@ -85,7 +88,12 @@ pub use self::{
     strategy::{AnyPick, AnyStrategy, StrategyName},
     weighted::{Weighted, WeightedPick},
 };
-pub use crate::fleet::{Candidate, Candidates};
+#[cfg(feature = "http")]
+pub use crate::key::{Head, Peer};
+pub use crate::{
+    fleet::{Candidate, Candidates},
+    key::{KeySource, hash_key},
+};
 
 /// A way to select one of several eligible backends: the settings, from which a [`Pick`] is made.
 ///
@@ -97,6 +105,14 @@ pub trait Strategy: Clone + Send + Sync + 'static {
     /// Returns what the strategy needs to know. Asked once for each door. Default [`Needs::NOTHING`].
     fn needs(&self) -> Needs {
         Needs::NOTHING
+    }
+
+    /// Returns where the key of a request is, which a pick gets as [`PickContext::key`]. Default `None`: the strategy
+    /// needs none.
+    ///
+    /// A door whose strategy needs a key selects the backend in `call`, and is always ready.
+    fn key(&self) -> Option<&KeySource> {
+        None
     }
 
     /// Makes the pick for a set of candidates, which all have the same priority.
@@ -126,6 +142,15 @@ pub trait Pick: Any + Send + Sync {
     ///
     /// A panic is passed to the caller of the request.
     fn pick(&self, candidates: &Candidates<'_>, cx: &mut PickContext<'_>) -> usize;
+
+    /// Returns whether the request may probe the circuit of the backend at this place of the [tier](Candidates::tier),
+    /// which is not eligible. Default `true`.
+    ///
+    /// Called only if the strategy needs a [key](Strategy::key).
+    fn may_probe(&self, place: usize, cx: &PickContext<'_>) -> bool {
+        let _ = (place, cx);
+        true
+    }
 }
 
 #[cfg(test)]

@@ -3,8 +3,8 @@
 use std::{any::Any, fmt, str::FromStr, sync::Arc};
 
 use super::{
-    Candidates, Latency, LeastLoaded, Needs, PeakEwma, Pick, PickContext, Primary, RoundRobin, Shuffle, Strategy,
-    Weighted,
+    Candidates, KeySource, Latency, LeastLoaded, Needs, PeakEwma, Pick, PickContext, Primary, RoundRobin, Shuffle,
+    Strategy, Weighted,
 };
 use crate::setting::InvalidSetting;
 
@@ -49,6 +49,8 @@ strategies! {
     /// The first of the highest tier, the others when it fails: [`Primary`](super::Primary).
     #[default]
     Failover => "failover",
+    /// By a key of the request: [`Hash`](super::Hash).
+    Hash => "hash",
     /// Few calls in flight: [`LeastLoaded`](super::LeastLoaded).
     LeastLoaded => "least_loaded",
     /// The lowest time to the first byte: [`Latency`](super::Latency).
@@ -96,12 +98,18 @@ pub struct AnyPick(Box<dyn Pick>);
 trait Erased: Send + Sync {
     fn needs(&self) -> Needs;
 
+    fn key(&self) -> Option<&KeySource>;
+
     fn make(&self, candidates: &Candidates<'_>, before: Option<(&dyn Pick, &Candidates<'_>)>) -> Box<dyn Pick>;
 }
 
 impl<P: Strategy> Erased for P {
     fn needs(&self) -> Needs {
         Strategy::needs(self)
+    }
+
+    fn key(&self) -> Option<&KeySource> {
+        Strategy::key(self)
     }
 
     fn make(&self, candidates: &Candidates<'_>, before: Option<(&dyn Pick, &Candidates<'_>)>) -> Box<dyn Pick> {
@@ -118,9 +126,12 @@ impl AnyStrategy {
     }
 }
 
-impl From<StrategyName> for AnyStrategy {
-    fn from(name: StrategyName) -> Self {
-        match name {
+/// Refuses [`StrategyName::Hash`], which needs a key: create a [`Hash`](super::Hash) with one.
+impl TryFrom<StrategyName> for AnyStrategy {
+    type Error = InvalidSetting;
+
+    fn try_from(name: StrategyName) -> Result<Self, InvalidSetting> {
+        Ok(match name {
             StrategyName::Failover => Self::new(Primary),
             StrategyName::RoundRobin => Self::new(RoundRobin),
             StrategyName::Latency => Self::new(Latency::new()),
@@ -128,7 +139,12 @@ impl From<StrategyName> for AnyStrategy {
             StrategyName::PeakEwma => Self::new(PeakEwma::new()),
             StrategyName::Shuffle => Self::new(Shuffle::new()),
             StrategyName::WeightedRoundRobin | StrategyName::WeightedFailover => Self::new(Weighted),
-        }
+            StrategyName::Hash => {
+                let reason = "needs the key of the request: write Hash::by_header(\"x-user\")? or another of its \
+                              constructors, or in a file key = { header = \"x-user\" } under [hash]";
+                return Err(InvalidSetting::of("", "strategy", "hash", reason));
+            }
+        })
     }
 }
 
@@ -137,6 +153,10 @@ impl Strategy for AnyStrategy {
 
     fn needs(&self) -> Needs {
         self.0.needs()
+    }
+
+    fn key(&self) -> Option<&KeySource> {
+        self.0.key()
     }
 
     fn make(&self, candidates: &Candidates<'_>, before: Option<(&AnyPick, &Candidates<'_>)>) -> AnyPick {
@@ -148,6 +168,10 @@ impl Pick for AnyPick {
     #[inline]
     fn pick(&self, candidates: &Candidates<'_>, cx: &mut PickContext<'_>) -> usize {
         self.0.pick(candidates, cx)
+    }
+
+    fn may_probe(&self, place: usize, cx: &PickContext<'_>) -> bool {
+        self.0.may_probe(place, cx)
     }
 }
 

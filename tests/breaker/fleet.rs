@@ -34,7 +34,7 @@ pub(crate) fn fleet(policy: CircuitPolicy, names: &[&'static str]) -> (GuardedFl
 
 pub(crate) fn door(fleet: &GuardedFleet, strategy: &str) -> Door {
     let strategy: StrategyName = strategy.parse().unwrap();
-    BalanceLayer::named(strategy).layer(fleet.clone())
+    BalanceLayer::named(strategy).expect("a name is enough").layer(fleet.clone())
 }
 
 pub(crate) fn state(fleet: &GuardedFleet, name: &str) -> CircuitState {

@@ -47,7 +47,7 @@ macro_rules! for_each_door {
             async fn balance() {
                 for strategy in ["round_robin", "shuffle", "weighted_round_robin", "failover"] {
                     super::$test(|fleet: &GuardedFleet| {
-                        BalanceLayer::named(strategy.parse().unwrap()).layer(fleet.clone())
+                        BalanceLayer::named(strategy.parse().unwrap()).unwrap().layer(fleet.clone())
                     })
                     .await;
                 }

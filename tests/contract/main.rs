@@ -16,7 +16,7 @@ use tower_fleet::{
     BalanceLayer, FailoverLayer, Fleet,
     failover::Mode,
     outcome::ErrorsOnly,
-    pick::{Primary, RoundRobin, pick_fn},
+    pick::{Hash, Primary, RoundRobin, pick_fn},
 };
 
 /// The requests of this suite are texts.
@@ -24,7 +24,7 @@ type Mock = mock::Mock<&'static str>;
 
 /// One module of tests per door.
 macro_rules! doors {
-    ($($name:ident => $open:expr;)*) => {$(
+    ($kind:ident: $($name:ident => $open:expr;)*) => {$(
         mod $name {
             use super::*;
 
@@ -33,20 +33,25 @@ macro_rules! doors {
                 open(fleet)
             }
 
-            suite::tests!(open);
+            suite::tests!(open, $kind);
         }
     )*};
 }
 
-doors! {
+doors! { holds_an_instance:
     round_robin => |fleet| BalanceLayer::round_robin().layer(fleet);
     shuffle => |fleet| BalanceLayer::shuffle().layer(fleet);
     weighted => |fleet| BalanceLayer::weighted().layer(fleet);
     primary => |fleet| BalanceLayer::new(Primary).layer(fleet);
-    named => |fleet| BalanceLayer::named("round-robin".parse().unwrap()).layer(fleet);
+    named => |fleet| BalanceLayer::named("round-robin".parse().unwrap()).unwrap().layer(fleet);
     closure => |fleet| BalanceLayer::new(pick_fn(|candidates, cx| cx.random_below(candidates.len()))).layer(fleet);
     failover_race => |fleet| FailoverLayer::plain().build().unwrap().layer(fleet);
     failover_sequential => |fleet| FailoverLayer::plain().mode(Mode::Sequential).strategy(RoundRobin).build().unwrap().layer(fleet);
     failover_hedged => |fleet| FailoverLayer::plain().mode(Mode::Hedged(Duration::from_secs(3600))).build().unwrap().layer(fleet);
     out_of_range => |fleet| BalanceLayer::new(pick_fn(|_, _| usize::MAX)).layer(fleet);
+}
+
+doors! { selects_in_call:
+    hash => |fleet| BalanceLayer::new(Hash::by_classifier()).layer(fleet);
+    failover_by_hash => |fleet| FailoverLayer::plain().strategy(Hash::by_classifier()).build().unwrap().layer(fleet);
 }

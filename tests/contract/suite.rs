@@ -359,9 +359,66 @@ pub(crate) async fn a_limit_around_each_backend_spreads_what_it_cannot_take<D: D
     assert!(remotes.iter().all(|remote| remote.calls() == 1));
 }
 
-/// The suite as tests of one door.
+// C10: of a door that selects in the call.
+pub(crate) async fn a_call_is_pending_only_while_everybody_eligible_is<D: Door>(
+    open: impl Fn(Fleet<Mock, ErrorsOnly>) -> D,
+) {
+    let (fleet, remotes) = fleet(&["a", "b", "c"]);
+    remotes.iter().for_each(|remote| remote.set_readiness(Readiness::Pending));
+    let mut door = open(fleet.clone());
+    assert!(door.ready().now_or_never().expect("it needs the request").is_ok());
+    assert!(remotes.iter().all(|remote| remote.instances() == 1), "a ready door holds no instance");
+    let mut call = task::spawn(door.call("hello"));
+    assert_pending!(call.poll());
+    assert_eq!(in_flight(&fleet), 0, "who waits is not in flight");
+    remotes[1].set_readiness(Readiness::Ready);
+    assert!(call.is_woken());
+    assert_eq!(assert_ready_ok!(call.poll()), "b");
+}
+
+// C1, C10, C11: of a door that selects in the call.
+pub(crate) async fn a_call_that_waits_sees_the_fleet_change<D: Door>(open: impl Fn(Fleet<Mock, ErrorsOnly>) -> D) {
+    let (fleet, remotes) = fleet(&["a"]);
+    remotes[0].set_readiness(Readiness::Pending);
+    let mut door = open(fleet.clone());
+    {
+        let mut call = task::spawn(door.call("hello"));
+        assert_pending!(call.poll());
+        let (mock, _remote) = Mock::new("late");
+        fleet.insert(Backend::new("late", mock)).unwrap();
+        assert!(call.is_woken());
+        assert_eq!(assert_ready_ok!(call.poll()), "late");
+    }
+    fleet.remove("late");
+    let mut call = task::spawn(door.call("hello"));
+    assert_pending!(call.poll());
+    fleet.remove("a");
+    assert!(call.is_woken(), "nobody is left to wait for");
+    let error = tokio_test::assert_ready_err!(call.poll()).to_string();
+    assert!(error.contains("no backends"), "{error}");
+    drop(call);
+    assert_eq!(remotes[0].instances(), 0);
+}
+
+/// The suite as tests of one door: of one that holds an instance when it is ready, or of one that selects in the call.
 macro_rules! tests {
-    ($open:ident) => {
+    ($open:ident, selects_in_call) => {
+        suite::tests! { $open:
+            a_call_is_pending_only_while_everybody_eligible_is
+            a_call_that_waits_sees_the_fleet_change
+        }
+        suite::tests! { $open, all }
+    };
+    ($open:ident, holds_an_instance) => {
+        suite::tests! { $open:
+            pending_only_while_everybody_eligible_is
+            who_waits_sees_the_fleet_change
+            a_backend_that_was_removed_after_ready_is_not_called
+            a_call_waits_with_its_request_when_the_one_it_was_given_left
+        }
+        suite::tests! { $open, all }
+    };
+    ($open:ident, all) => {
         suite::tests! { $open:
             the_instance_that_was_ready_is_the_one_that_is_called
             a_call_without_ready_is_answered_all_the_same
@@ -369,11 +426,7 @@ macro_rules! tests {
             only_eligible_backends_are_called
             a_tier_is_left_only_when_nobody_in_it_is_eligible
             a_pending_backend_holds_up_nobody
-            pending_only_while_everybody_eligible_is
-            who_waits_sees_the_fleet_change
             an_error_of_ready_leaves_out_that_backend_until_it_is_back
-            a_backend_that_was_removed_after_ready_is_not_called
-            a_call_waits_with_its_request_when_the_one_it_was_given_left
             a_dropped_future_frees_what_it_held
             a_removed_backend_finishes_what_runs_there_and_is_freed_then
             an_error_names_its_backend

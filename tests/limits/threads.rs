@@ -84,7 +84,7 @@ fn eight_threads_never_exceed_a_limit_and_every_request_is_served() {
         });
         let fleet = Fleet::plain().backends(backends.collect::<Vec<_>>()).when_full(WhenFull::Wait).build().unwrap();
         let tasks = (0..48).map(|task: usize| {
-            let balance = BalanceLayer::new(AnyStrategy::from(strategy)).layer(fleet.clone());
+            let balance = BalanceLayer::new(AnyStrategy::try_from(strategy).unwrap()).layer(fleet.clone());
             let failover = FailoverLayer::plain().build().unwrap().layer(fleet.clone());
             runtime.spawn(async move {
                 for request in 0..500 {

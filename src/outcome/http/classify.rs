@@ -8,7 +8,7 @@ use super::{
     super::{BoxError, CallGuard, Classify, FailureKind, Outcome, PriorityClass, Verdict, error::find},
     HttpClassifier, HttpEnd, Statuses, WatchedBody, grpc, retry_after,
 };
-use crate::body::Upload;
+use crate::{body::Upload, key::KeySource};
 
 impl HttpClassifier {
     /// Sets the gRPC codes that are failures. OK never is.
@@ -48,6 +48,10 @@ where
 
     fn class(&self, request: &Request<A>) -> PriorityClass {
         request.extensions().get().copied().unwrap_or_default()
+    }
+
+    fn key(&self, request: &Request<A>, source: &KeySource) -> Option<u64> {
+        source.key_of(request)
     }
 
     fn request(&self, _: &Request<A>) -> HttpEnd {

@@ -15,7 +15,7 @@ use super::{
     end::find_in_body,
     retry_after,
 };
-use crate::body::Upload;
+use crate::{body::Upload, key::KeySource};
 
 /// A classifier made of a [`MakeClassifier`] of `tower_http`, also of one that waits for the end of the stream.
 ///
@@ -91,6 +91,10 @@ where
     type Call = TowerHttpCall<M::Classifier, M::ClassifyEos, F>;
     type Watched = Response<WatchedBody<B, Self::Call>>;
     const REPORTS_FIRST_BYTE: bool = true;
+
+    fn key(&self, request: &Request<A>, source: &KeySource) -> Option<u64> {
+        source.key_of(request)
+    }
 
     fn request(&self, request: &Request<A>) -> Self::Call {
         TowerHttpCall { stage: Stage::Head(self.make.make_classifier(request)), convert: self.convert.clone() }

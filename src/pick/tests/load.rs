@@ -35,7 +35,7 @@ impl<P: Strategy> Loads<P> {
         let now = self.now;
         let clock = move || now;
         let skipped = Skipped::new(skip, &SKIP_NONE, 0);
-        self.pick.pick(&self.tier.candidates(), &mut PickContext::new(&mut self.rng, skipped, &clock, SLOT))
+        self.pick.pick(&self.tier.candidates(), &mut PickContext::new(&mut self.rng, skipped, None, &clock, SLOT))
     }
 
     fn shares(&mut self, picks: usize) -> Vec<usize> {

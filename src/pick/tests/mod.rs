@@ -1,6 +1,7 @@
 //! Compares each strategy with a simple model of its order.
 
 mod flaps;
+mod hash;
 mod load;
 mod round_robin;
 mod shares;
@@ -12,6 +13,7 @@ use std::{
     collections::HashMap,
     convert::Infallible,
     future::{Ready, ready},
+    num::NonZeroU64,
     sync::Barrier,
     task::{Context, Poll},
     thread,
@@ -90,7 +92,7 @@ fn picks(pick: &impl Pick, tier: &Tier, count: usize) -> Vec<usize> {
 fn picks_without(skip: &Skip, pick: &impl Pick, tier: &Tier, count: usize, slot: usize) -> Vec<usize> {
     let (candidates, mut rng) = (tier.candidates(), Rng::seeded(0));
     let one = |_| {
-        let mut cx = PickContext::new(&mut rng, Skipped::new(skip, &SKIP_NONE, 0), &|| Moment::EPOCH, slot);
+        let mut cx = PickContext::new(&mut rng, Skipped::new(skip, &SKIP_NONE, 0), None, &|| Moment::EPOCH, slot);
         candidates.place(pick.pick(&candidates, &mut cx))
     };
     (0..count).map(one).collect()
