@@ -8,6 +8,7 @@ use http::{
     },
     request::Parts,
 };
+use tower_fleet::pick;
 
 const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 const FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
@@ -104,6 +105,8 @@ fn tokens<'a>(headers: &'a HeaderMap, name: &HeaderName) -> impl Iterator<Item =
 pub(crate) struct Peer {
     /// Its address, as it stands in a header.
     pub(crate) address: HeaderValue,
+    /// The same, for a fleet whose strategy has the key `peer`.
+    pub(crate) key: pick::Peer,
     /// It is a proxy of ours: what it says of its own clients is believed and added to.
     pub(crate) trusted: bool,
 }
@@ -116,6 +119,7 @@ pub(crate) fn forwarded(parts: &mut Parts, peer: &Peer) {
         // What a stranger claims would be taken for our word.
         CLAIMS.iter().for_each(|name| drop(headers.remove(name)));
     }
+    parts.extensions.insert(peer.key);
     headers.append(FORWARDED_FOR, peer.address.clone());
     headers.entry(FORWARDED_PROTO).or_insert(HeaderValue::from_static("http"));
     if let Some(host) = host {
@@ -189,7 +193,14 @@ mod tests {
                 .header("x-forwarded-proto", "https")
                 .header("x-forwarded-host", "outside");
             let mut parts = parts(request);
-            forwarded(&mut parts, &Peer { address: HeaderValue::from_static("192.0.2.7"), trusted });
+            forwarded(
+                &mut parts,
+                &Peer {
+                    address: HeaderValue::from_static("192.0.2.7"),
+                    key: pick::Peer([192, 0, 2, 7].into()),
+                    trusted,
+                },
+            );
             assert_eq!(parts.headers.get_all(FORWARDED_FOR).iter().collect::<Vec<_>>(), chain);
             assert_eq!(parts.headers[FORWARDED_PROTO], proto);
             assert_eq!(parts.headers[FORWARDED_HOST], host);
@@ -201,7 +212,14 @@ mod tests {
     fn the_name_of_an_http2_request_is_its_authority() {
         let request = Request::builder().uri("http://front/path").version(Version::HTTP_2);
         let mut parts = parts(request);
-        forwarded(&mut parts, &Peer { address: HeaderValue::from_static("::1"), trusted: false });
+        forwarded(
+            &mut parts,
+            &Peer {
+                address: HeaderValue::from_static("::1"),
+                key: pick::Peer(std::net::Ipv6Addr::LOCALHOST.into()),
+                trusted: false,
+            },
+        );
         assert_eq!(parts.headers[FORWARDED_HOST], "front");
         assert_eq!(parts.headers[VIA], "2.0 tower-fleet");
     }

@@ -25,6 +25,7 @@ use tokio::{
     sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot, watch},
     time::timeout,
 };
+use tower_fleet::pick;
 
 use crate::{
     greeting::Greeting,
@@ -167,7 +168,7 @@ async fn work(
         let _ = socket.set_nodelay(true);
         let Ok(socket) = tokio::net::TcpStream::from_std(socket) else { continue };
         let address = HeaderValue::from_str(&peer.to_canonical().to_string()).expect("an address is a header value");
-        let peer = Peer { address, trusted: server.trusts(peer) };
+        let peer = Peer { address, key: pick::Peer(peer), trusted: server.trusts(peer) };
         let guest = Arc::new((Arc::clone(&proxy), peer, Arc::new(place)));
         let socket = TokioIo::new(Greeting::new(server.header_timeout, server.stall, socket));
         let (http, watcher) = (http.clone(), graceful.watcher());

@@ -14,7 +14,7 @@ use crate::{
     body::{ReplayLayer, ReplayMemory},
     failover::{self, Backoff, CommitPoint, FailoverBuilder, FailoverLayer, Methods, Trigger},
     outcome::Statuses,
-    pick::StrategyName,
+    pick::{Hash, StrategyName},
     upstream::frames_messages,
 };
 
@@ -103,6 +103,8 @@ enum Commit {
 /// The keys outside of the section that matter to it.
 pub(super) struct RootKeys {
     pub(super) strategy: Option<StrategyName>,
+    /// The settings of the strategy `hash`.
+    pub(super) hash: Option<Hash>,
     /// Whether the default mode is sequential.
     pub(super) sequential: bool,
 }
@@ -116,7 +118,7 @@ impl Section {
         }
     }
 
-    pub(super) fn layer(self, root: &RootKeys) -> Result<FailoverLayer, ConfigError> {
+    pub(super) fn layer(self, root: RootKeys) -> Result<FailoverLayer, ConfigError> {
         let mut builder = builder(root);
         if let Some(Span(timeout)) = self.timeout {
             builder = builder.timeout(timeout);
@@ -192,8 +194,12 @@ impl Section {
 }
 
 /// A builder with the strategy, and with the mode that it or the preset sets.
-fn builder(root: &RootKeys) -> FailoverBuilder {
-    let builder = FailoverLayer::builder().strategy_named(root.strategy.unwrap_or_default());
+fn builder(root: RootKeys) -> FailoverBuilder {
+    let builder = FailoverLayer::builder();
+    let builder = match root.hash {
+        Some(hash) => builder.strategy(hash),
+        None => builder.strategy_named(root.strategy.unwrap_or_default()),
+    };
     // These names set a mode too, which takes precedence over the preset.
     let sets_mode = matches!(root.strategy, Some(StrategyName::Failover | StrategyName::WeightedFailover));
     if root.sequential && !sets_mode { builder.mode(failover::Mode::Sequential) } else { builder }

@@ -7,7 +7,7 @@ use serde_path_to_error::Track;
 use tower::BoxError;
 use tower_layer::Layer;
 
-use super::{ConfigError, ValueError, backend, breaker, failover, limit, node::Node, share, units::Share};
+use super::{ConfigError, ValueError, backend, breaker, failover, hash, limit, node::Node, share, units::Share};
 use crate::{
     failover::FailoverLayer,
     fleet::{Backend, Fleet, FleetBuilder, WhenFull},
@@ -58,6 +58,7 @@ struct File {
     panic_below: Option<Share>,
     limit: Option<limit::Calls>,
     when_full: Option<limit::AtLimit>,
+    hash: Option<hash::Section>,
     #[serde(default)]
     failover: failover::Section,
     #[serde(default)]
@@ -130,7 +131,8 @@ impl Config {
             let reason = format!("must be at most the delay of failover.mode.hedged, {delay:?}");
             return Err(ValueError::new(format_args!("{limit:?}"), reason).at("breaker.slow_calls.slower_than", None));
         }
-        let root = failover::RootKeys { strategy: file.strategy, sequential: file.preset.is_some() };
+        let hash = hash::strategy(file.strategy, file.hash)?;
+        let root = failover::RootKeys { strategy: file.strategy, hash, sequential: file.preset.is_some() };
         let name = file.name.map(Arc::from);
         if let Some(name) = &name {
             BackendName::checked(name)
@@ -146,7 +148,7 @@ impl Config {
             when_full: file.when_full.map_or_else(WhenFull::default, WhenFull::from),
             slow_start: file.slow_start.map(share::SlowStartSection::settings).transpose()?,
             outliers: file.outliers.map(share::OutliersSection::settings).transpose()?,
-            failover: file.failover.layer(&root)?,
+            failover: file.failover.layer(root)?,
             policy,
             classifier,
             backends: backend::backends(file.backend, lookup)?,

@@ -74,6 +74,15 @@
 //!
 //! A `mode` takes precedence over the preset, and so does a `strategy` that sets the mode.
 //!
+//! ## `[hash]`
+//!
+//! The settings of a [`Hash`](crate::pick::Hash), for `strategy = "hash"`, which needs a key.
+//!
+//! | key | value | default |
+//! |---|---|---|
+//! | `key` | `{ header = "x-user" }`, `{ cookie = "session" }`, `{ query = "id" }`, `"path"` or `"peer"` | required |
+//! | `bound` | how many times its part of the calls in flight a backend may have: over 1 and up to 1,000, or `"off"` | 1.25 |
+//!
 //! ## `[limit]`
 //!
 //! The settings of an [`AdaptiveLimit`](crate::AdaptiveLimit), which describes them. All are optional.
@@ -205,6 +214,7 @@ mod breaker;
 mod error;
 mod failover;
 mod file;
+mod hash;
 mod limit;
 mod node;
 mod share;

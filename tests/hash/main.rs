@@ -1,6 +1,6 @@
 //! Requests of one key meet one backend, as long as it is there and not overloaded.
 //!
-//! Services are strict mocks that panic when they are called unready, and time is paused.
+//! Services are strict mocks that panic when they are called unready, and time is paused; `wire` is over real sockets.
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
@@ -9,6 +9,8 @@ mod failover;
 #[path = "../support/mock.rs"]
 mod mock;
 mod moves;
+#[cfg(feature = "http")]
+mod wire;
 
 use std::{collections::HashMap, sync::Arc, time::Duration};
 

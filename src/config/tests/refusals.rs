@@ -19,6 +19,42 @@ fn an_error_shows_path_value_and_backend() {
             "[failover]\nmode = \"hedged\"",
             "failover.mode.hedged: needs a value beside its name, such as { hedged = \"50ms\" } or { whole = \"64KiB\" }",
         ),
+        (
+            "strategy = \"hash\"",
+            "hash.key: is missing: the strategy hash needs it, such as key = { header = \"x-user\" }",
+        ),
+        ("strategy = \"hash\"\n[hash]\nbound = 2", "hash.key: is missing"),
+        ("[hash]\nkey = \"path\"", "hash: is read with strategy = \"hash\" only"),
+        ("strategy = \"shuffle\"\nhash = { key = \"peer\" }", "hash: is read with strategy = \"hash\" only"),
+        (
+            "strategy = \"hash\"\nhash = { key = \"color\" }",
+            "hash.key: \"color\" must be one of header, cookie, query, path, peer",
+        ),
+        (
+            "strategy = \"hash\"\nhash = { key = { path = 3 } }",
+            "hash.key.path: 3 must be omitted: the name takes no value",
+        ),
+        (
+            "strategy = \"hash\"\nhash = { key = { header = \"x user\" } }",
+            "hash.key.header: `x user` must be the name of a header",
+        ),
+        ("strategy = \"hash\"\nhash = { key = { cookie = \"\" } }", "hash.key.cookie: `` must be the name of a cookie"),
+        (
+            "strategy = \"hash\"\nhash = { key = \"path\", bound = 1 }",
+            "hash.bound: 1 must be over 1 and at most 1000, such as 1.25, or \"off\"",
+        ),
+        (
+            "strategy = \"hash\"\nhash = { key = \"path\", bound = nan }",
+            "hash.bound: NaN must be over 1 and at most 1000, such as 1.25, or \"off\"",
+        ),
+        (
+            "strategy = \"hash\"\nhash = { key = \"path\", bound = \"none\" }",
+            "hash.bound: \"none\" must be over 1 and at most 1000, such as 1.25, or \"off\"",
+        ),
+        (
+            "strategy = \"hash\"\nhash = { key = \"path\", seed = 1 }",
+            "hash.seed: there is no such key; the keys here are key, bound",
+        ),
         ("[failover]\nmode = \"wild\"", "failover.mode: \"wild\" must be one of race, sequential, hedged"),
         (
             "[failover]\ncommit = \"whole\"",
