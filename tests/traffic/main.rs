@@ -92,7 +92,7 @@ fn sites(names: &[&'static str]) -> Vec<Site> {
 }
 
 fn named(strategy: &str) -> AnyStrategy {
-    AnyStrategy::from(strategy.parse::<StrategyName>().unwrap())
+    AnyStrategy::try_from(strategy.parse::<StrategyName>().unwrap()).unwrap()
 }
 
 fn door(fleet: &Sites, strategy: &str) -> Door {
