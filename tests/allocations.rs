@@ -114,7 +114,7 @@ fn a_request_allocates_nothing_in_a_spread_order() {
 /// A failover over services that are not HTTP, all of whose requests go well.
 fn assert_failover_allocates_nothing(name: &str, builder: FleetBuilder<Unit, ErrorsOnly>) {
     let fleet = builder.build().expect("good backends");
-    for mode in [Mode::Race, Mode::Sequential, Mode::Hedged(Duration::from_secs(1))] {
+    for mode in [Mode::Race, Mode::Sequential, Mode::hedged(Duration::from_secs(1))] {
         let mut door = FailoverLayer::plain().mode(mode).build().expect("good values").layer(fleet.clone());
         request(&mut door);
         let kept = measure(|| (0..REQUESTS).for_each(|_| request(&mut door)));

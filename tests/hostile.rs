@@ -382,7 +382,7 @@ async fn an_attempt_that_panics_when_dropped_takes_no_answer_away() {
         .boxed()
     });
     let fails = Site::new(|| Failing { _bomb: Bomb }.boxed());
-    for (mode, primary) in [(Mode::Hedged(secs(1)), hangs), (Mode::Sequential, fails.clone()), (Mode::Race, fails)] {
+    for (mode, primary) in [(Mode::hedged(secs(1)), hangs), (Mode::Sequential, fails.clone()), (Mode::Race, fails)] {
         let fleet: Plain = Fleet::plain()
             .backend(Backend::new("a", primary).priority(1))
             .backend(Backend::new("b", Site::ok("b")))

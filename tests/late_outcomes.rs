@@ -223,7 +223,7 @@ async fn a_race_that_ends_late_changes_nothing() {
 #[tokio::test(start_paused = true)]
 async fn a_slow_loser_of_a_hedge_that_is_cancelled_late_changes_nothing() {
     let slow = || policy().slow_calls(secs(2), Rate::new(0.01).window(secs(60)).minimum_calls(1));
-    let layer = || FailoverLayer::builder().mode(Mode::Hedged(secs(20)));
+    let layer = || FailoverLayer::builder().mode(Mode::hedged(secs(20)));
     changes_nothing(Does::Hangs, slow, layer, |backend| backend).await;
 }
 

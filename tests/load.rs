@@ -168,7 +168,7 @@ async fn cancelled_calls_leave_nothing_in_flight() {
     assert_eq!(in_flight(&fleet), [0, 0, 0]);
 
     let hedged =
-        FailoverLayer::builder().mode(Mode::Hedged(Duration::from_secs(1))).build().unwrap().layer(fleet.clone());
+        FailoverLayer::builder().mode(Mode::hedged(Duration::from_secs(1))).build().unwrap().layer(fleet.clone());
     let mut hedged = task::spawn(hedged.oneshot(request()));
     assert_pending!(hedged.poll());
     for running in [[1, 1, 0], [1, 1, 1]] {

@@ -152,7 +152,7 @@ async fn a_backend_that_loses_to_hedges_is_slow() {
         .backends((0..3).map(|index| world.backend(&format!("b{index}"), Does::Takes(5))))
         .build()
         .unwrap();
-    let layer = FailoverLayer::plain().mode(Mode::Hedged(Duration::from_millis(30))).strategy(PeakEwma::new());
+    let layer = FailoverLayer::plain().mode(Mode::hedged(Duration::from_millis(30))).strategy(PeakEwma::new());
     let door = layer.build().unwrap().layer(fleet);
     for _ in 0..50 {
         door.clone().oneshot(()).await.unwrap();

@@ -22,7 +22,7 @@ use tower::{Layer, Service, ServiceExt, service_fn};
 use tower_fleet::{
     Backend, BalanceLayer, CircuitBreakerLayer, CircuitPolicy, CircuitState, Failover, FailoverLayer, Fleet, Mode,
     body::{Replay, Unreplayable},
-    failover::{Ending, ErrorKind, FailoverBuilder, Plain, Stopped},
+    failover::{Ending, ErrorKind, FailoverBuilder, HedgeDelay, Plain, Stopped},
     outcome::ErrorsOnly,
 };
 
@@ -31,7 +31,7 @@ mod mock;
 
 use mock::{Answer, Mock, Readiness, Remote};
 
-const MODES: [Mode; 3] = [Mode::Race, Mode::Sequential, Mode::Hedged(secs(100))];
+const MODES: [Mode; 3] = [Mode::Race, Mode::Sequential, Mode::Hedged(HedgeDelay::After(secs(100)))];
 
 type Plainly = Fleet<Mock, ErrorsOnly>;
 
@@ -482,7 +482,7 @@ impl Drop for Bomb {
 // C17: issue 11.9
 #[tokio::test(start_paused = true)]
 async fn losers_that_panic_in_drop_do_not_lose_the_winner() {
-    for mode in [Mode::Race, Mode::Hedged(Duration::from_millis(1))] {
+    for mode in [Mode::Race, Mode::hedged(Duration::from_millis(1))] {
         let backends = ["a", "b", "c", "good"].map(|name| {
             let call = service_fn(move |(): ()| async move {
                 if name == "good" {

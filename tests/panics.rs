@@ -25,11 +25,11 @@ use tower::{Layer, Service, service_fn};
 use tower_fleet::{
     Backend, BalanceLayer, CircuitPolicy, CircuitState, FailoverLayer, Fleet, Mode,
     body::{ReplayBody, ReplayLayer},
-    failover::{Budget, FailoverBuilder, Plain},
+    failover::{Budget, FailoverBuilder, HedgeDelay, Plain},
     outcome::{BoxError, ErrorsOnly},
 };
 
-const MODES: [Mode; 3] = [Mode::Race, Mode::Sequential, Mode::Hedged(Duration::from_secs(100))];
+const MODES: [Mode; 3] = [Mode::Race, Mode::Sequential, Mode::Hedged(HedgeDelay::After(Duration::from_secs(100)))];
 
 /// A panic without a message.
 fn boom() -> ! {

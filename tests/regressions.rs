@@ -182,7 +182,7 @@ async fn the_last_classifier_of_a_fleet_counts_for_its_circuits() {
 async fn a_further_attempt_goes_to_whoever_is_ready_first() {
     let (mut failing, busy, late) = (Told::new(true), Told::new(false), Told::new(false));
     failing.fails = true;
-    for mode in [Mode::Sequential, Mode::Race, Mode::Hedged(Duration::from_secs(60))] {
+    for mode in [Mode::Sequential, Mode::Race, Mode::hedged(Duration::from_secs(60))] {
         late.ready.0.store(false, Ordering::SeqCst);
         let fleet = Fleet::plain().build().unwrap();
         for (name, service) in [("failing", &failing), ("busy", &busy), ("late", &late)] {

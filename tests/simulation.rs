@@ -342,7 +342,7 @@ fn site(name: &str, world: &Arc<World>) -> Backend<ConcurrencyLimit<Site>> {
 fn open(seed: u64, outage: bool, budget: bool) -> (Arc<World>, Rules, Backends, Door) {
     let mut rng = Rng::with_seed(seed);
     fastrand::seed(seed);
-    let mode = [Mode::Race, Mode::Sequential, Mode::Hedged(Duration::from_millis(50))][rng.usize(..3)];
+    let mode = [Mode::Race, Mode::Sequential, Mode::hedged(Duration::from_millis(50))][rng.usize(..3)];
     let rules = Rules {
         mode,
         first_frame: rng.u8(..3) == 0,

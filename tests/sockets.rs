@@ -385,7 +385,7 @@ async fn sequential_a_primary_that_hangs_is_taken_back_before_the_next_is_asked(
 #[tokio::test]
 async fn hedged_the_slow_primary_is_taken_back_when_the_hedge_is_first() {
     for version in VERSIONS {
-        let layer = FailoverLayer::builder().mode(Mode::Hedged(soon()));
+        let layer = FailoverLayer::builder().mode(Mode::hedged(soon()));
         let scene = Scene::open(version, layer, [Fate::Hang, Fate::Hang, Fate::Good]).await;
         let answer = in_time(scene.ask(get("1"))).await.expect("an answer");
         let ledger = answer.extensions().get::<Ledger>().expect("C25").clone();
@@ -402,7 +402,7 @@ async fn hedged_the_slow_primary_is_taken_back_when_the_hedge_is_first() {
 #[tokio::test]
 async fn a_caller_that_leaves_takes_its_request_back_from_everybody() {
     for version in VERSIONS {
-        let layer = FailoverLayer::builder().mode(Mode::Hedged(soon())).hedge_methods(Methods::All);
+        let layer = FailoverLayer::builder().mode(Mode::hedged(soon())).hedge_methods(Methods::All);
         let scene = Scene::open(version, layer, [Fate::Hang; 3]).await;
         let mut asked = Box::pin(scene.ask(post("1", 100_000, None)));
         let everybody = async {
@@ -440,7 +440,7 @@ async fn crowd(primary: Fate, most: usize, layer: impl Fn() -> FailoverBuilder) 
     let killed = matches!(primary, Fate::Slow(_));
     for version in VERSIONS {
         for size in crowds(version).into_iter().filter(|size| *size <= most) {
-            for mode in [Mode::Sequential, Mode::Race, Mode::Hedged(Duration::from_secs(1))] {
+            for mode in [Mode::Sequential, Mode::Race, Mode::hedged(Duration::from_secs(1))] {
                 // Half of the requests are POSTs.
                 let layer = layer().mode(mode).hedge_methods(Methods::All);
                 let scene = Scene::open(version, layer, [primary, Fate::Good, Fate::Good]).await;
@@ -552,7 +552,7 @@ async fn large_bodies_are_whole_both_ways() {
             (Mode::Race, Fate::Status(503)),
             (Mode::Race, Fate::Hasty(503)),
             (Mode::Sequential, Fate::Status(500)),
-            (Mode::Hedged(soon()), Fate::Hang),
+            (Mode::hedged(soon()), Fate::Hang),
         ] {
             let layer = FailoverLayer::builder().mode(mode).hedge_methods(Methods::All);
             let layer = layer.replay(ReplayLayer::new().limit(2 * LARGE));
@@ -572,7 +572,7 @@ async fn large_bodies_are_whole_both_ways() {
 #[tokio::test]
 async fn a_body_too_large_to_keep_arrives_once_and_whole_or_the_ledger_says_why() {
     for version in VERSIONS {
-        for mode in [Mode::Sequential, Mode::Race, Mode::Hedged(Duration::from_millis(1))] {
+        for mode in [Mode::Sequential, Mode::Race, Mode::hedged(Duration::from_millis(1))] {
             for (fate, status) in [(Fate::Good, 200), (Fate::Status(503), 503)] {
                 let layer = FailoverLayer::builder().mode(mode).hedge_methods(Methods::All);
                 let scene = Scene::open(version, layer, [fate, Fate::Good, Fate::Good]).await;

@@ -276,7 +276,7 @@ fn openings_under_traffic() {
     for panics in [false, true, true, true] {
         doors.push(balance(&fleet, Counting { panics, ..Counting::default() }));
     }
-    for mode in [Mode::Race, Mode::Sequential, Mode::Hedged(Duration::from_secs(9))] {
+    for mode in [Mode::Race, Mode::Sequential, Mode::hedged(Duration::from_secs(9))] {
         doors.push(failover(&fleet, "round_robin", mode));
         doors.push(failover(&fleet, "weighted_failover", mode));
     }

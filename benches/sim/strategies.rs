@@ -110,7 +110,7 @@ const TABLE: &[(&str, Build)] = &[
     // After so many milliseconds, for at most this share of the requests.
     ("hedged", |settings| {
         let after = stretched(settings.take("after").unwrap_or(12.0) / 1e3);
-        failover(Mode::Hedged(after), settings.take("budget"))
+        failover(Mode::hedged(after), settings.take("budget"))
     }),
 ];
 

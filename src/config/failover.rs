@@ -8,6 +8,7 @@ use serde::Deserialize;
 use super::{
     ConfigError, ValueError,
     error::safe,
+    hedge::Hedge,
     units::{Share, Size, Span},
 };
 use crate::{
@@ -49,7 +50,7 @@ pub(super) struct Section {
 enum Mode {
     Race,
     Sequential,
-    Hedged(Span),
+    Hedged(Hedge),
 }
 
 #[derive(Deserialize)]
@@ -110,10 +111,10 @@ pub(super) struct RootKeys {
 }
 
 impl Section {
-    /// The delay of a hedge, if the mode is hedged.
+    /// The longest delay of a hedge, if the mode is hedged.
     pub(super) fn hedge_delay(&self) -> Option<Duration> {
-        match self.mode {
-            Some(Mode::Hedged(Span(delay))) => Some(delay),
+        match &self.mode {
+            Some(Mode::Hedged(hedge)) => Some(hedge.longest()),
             _ => None,
         }
     }
@@ -224,7 +225,7 @@ impl From<Mode> for failover::Mode {
         match mode {
             Mode::Race => Self::Race,
             Mode::Sequential => Self::Sequential,
-            Mode::Hedged(Span(delay)) => Self::Hedged(delay),
+            Mode::Hedged(hedge) => Self::Hedged(hedge.into()),
         }
     }
 }

@@ -106,7 +106,7 @@
 //!
 //! | key | value | default |
 //! |---|---|---|
-//! | `mode` | `"race"`, `"sequential"`, or `{ hedged = "20ms" }` | that of the `strategy` or `preset`, else `"race"` |
+//! | `mode` | `"race"`, `"sequential"`, or hedged: `{ hedged = "20ms" }`, `{ hedged = "p95" }`, or as below | that of the `strategy` or `preset`, else `"race"` |
 //! | `race_width` | number of attempts of a race that run at a time | 16 |
 //! | `race_bound` | duration of a race; 0 is the default | 5 s |
 //! | `timeout` | duration of one attempt, for backends without a `timeout` of their own | 60 s |
@@ -127,6 +127,19 @@
 //! | `replay_memory` | size of all such bodies together; 0 for none | 64 MiB, shared by the process |
 //! | `upload_idle_timeout` | duration that an attempt waits for the next part of the request body; then the request fails | 60 s |
 //! | `served_by` | the name of a response header that names the backend | none |
+//!
+//! A hedge is sent after a fixed delay, or after a [`Percentile`](crate::failover::Percentile) of what the backend took
+//! lately: `mode = { hedged = { percentile = 0.95, floor = "5ms", cap = "200ms" } }`. Each of its keys is optional:
+//!
+//! | key | value | default |
+//! |---|---|---|
+//! | `percentile` | a share over 0.5 and below 1 | 0.9445 |
+//! | `floor`, `cap` | the shortest and the longest delay | 1 ms, 1 s |
+//! | `until_measured` | duration of the delay while there are too few samples | the `cap` |
+//! | `window` | duration, from 100 ms to 7 days | 60 s |
+//! | `min_samples` | from 1 to 1,000,000 | 100 |
+//!
+//! Without a `budget`, hedges at a percentile have one of their own: a share of twice what the percentile leaves.
 //!
 //! ## `[breaker]`
 //!
@@ -151,7 +164,7 @@
 //! | `statuses` | the statuses that are failures: `[429, "500-599"]` or `"429, 5xx"` | 429 and 500–599 |
 //! | `success_at_end` | with `true`, a success is recorded at the end of the body, and not at the head | `false` |
 //!
-//! With a hedged `mode`, `slower_than` must not exceed the delay of the hedge. Otherwise a call that loses to its hedge
+//! With a hedged `mode`, `slower_than` must not exceed the delay of the hedge, nor its `cap`. Otherwise a call that loses to its hedge
 //! would be cancelled before it is slow, and the circuit of a hanging backend would never open.
 //!
 //! ## `[slow_start]`
@@ -215,6 +228,7 @@ mod error;
 mod failover;
 mod file;
 mod hash;
+mod hedge;
 mod limit;
 mod node;
 mod share;

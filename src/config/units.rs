@@ -22,7 +22,7 @@ impl<'de> Deserialize<'de> for Span {
 /// Longer durations are refused: they are typing errors, such as `M` (months) for `min`.
 const MAX_SPAN: Duration = Duration::from_secs(31 * 24 * 60 * 60);
 
-struct SpanVisitor;
+pub(super) struct SpanVisitor;
 
 fn needs_a_unit<E: Error>(number: impl fmt::Display) -> E {
     E::custom(format_args!("{number} needs a unit: 30s, 5min"))

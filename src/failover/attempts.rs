@@ -9,10 +9,17 @@ use pin_project_lite::pin_project;
 
 use super::{
     Commit, Ledger,
-    running::{AttemptEnd, CallFuture, CallState, Peek, Running},
+    end::{AttemptEnd, CallFuture, CallState, Peek},
+    running::Running,
     settings::Policy,
 };
-use crate::{body::Replay, fleet::BackendService, foreign, outcome::Classify, time::Moment};
+use crate::{
+    body::Replay,
+    fleet::{BackendService, MemberInfo},
+    foreign,
+    outcome::Classify,
+    time::Moment,
+};
 
 pin_project! {
     /// The running attempts, in the order in which they started. Dropping them cancels them.
@@ -84,6 +91,15 @@ where
             }
         }
         Poll::Pending
+    }
+
+    /// Notes that the hedge of the newest attempt is due. Returns its backend, if it is measured.
+    pub(super) fn newest_is_due(self: Pin<&mut Self>, now: Moment) -> Option<&MemberInfo> {
+        let this = self.project();
+        match this.others.last_mut() {
+            Some(newest) => newest.as_mut().is_due(now),
+            None => this.first.as_pin_mut()?.is_due(now),
+        }
     }
 
     /// Ends and removes one attempt whose time is up.

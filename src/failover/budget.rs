@@ -87,6 +87,11 @@ impl Budget {
         let _ = self.tokens.fetch_update(Ordering::Relaxed, Ordering::Relaxed, add);
     }
 
+    /// Whether there is a token for an extra attempt.
+    pub(super) fn has_token(&self) -> bool {
+        self.tokens.load(Ordering::Relaxed) >= TOKEN
+    }
+
     /// Takes the token of an extra attempt; `false` if there is none.
     pub(super) fn withdraw(&self) -> bool {
         self.tokens.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |tokens| tokens.checked_sub(TOKEN)).is_ok()

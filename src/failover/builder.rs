@@ -5,7 +5,7 @@ use std::{fmt, sync::Arc, time::Duration};
 #[cfg(feature = "http")]
 use super::CommitPoint;
 use super::{
-    Backoff, Budget, FailoverLayer, Http, Methods, Mode, Plain, Trigger,
+    Backoff, Budget, FailoverLayer, HedgeDelay, Http, Methods, Mode, Plain, Trigger,
     settings::{Policy, Settings},
 };
 #[cfg(feature = "http")]
@@ -25,7 +25,7 @@ use crate::{
 /// use tower_fleet::{FailoverLayer, Mode};
 ///
 /// let layer = FailoverLayer::builder()
-///     .mode(Mode::Hedged(Duration::from_millis(50)))
+///     .mode(Mode::hedged(Duration::from_millis(50)))
 ///     .deadline(Duration::from_secs(10))
 ///     .build()?;
 /// # let _ = layer;
@@ -188,7 +188,8 @@ impl<H> FailoverBuilder<H> {
         self
     }
 
-    /// Limits the extra attempts of all requests together. Default no limit.
+    /// Limits the extra attempts of all requests together: those after a failure, and hedges. Default no limit, but for
+    /// hedges at a [`Percentile`](super::Percentile).
     pub fn budget(mut self, budget: Budget) -> Self {
         self.settings.budget = Some(budget);
         self
@@ -241,7 +242,11 @@ impl<H> FailoverBuilder<H> {
     }
 
     pub(super) fn into_layer(self) -> FailoverLayer<H> {
-        let Self { protocol, strategy, settings, .. } = self;
+        let Self { protocol, strategy, mut settings, .. } = self;
+        settings.own_hedge_budget = match settings.mode {
+            Mode::Hedged(HedgeDelay::At(percentile)) if settings.budget.is_none() => Some(percentile.budget()),
+            _ => None,
+        };
         FailoverLayer { strategy, policy: Policy { protocol, settings: Arc::new(settings) } }
     }
 }

@@ -14,9 +14,9 @@ use tower_service::Service;
 use super::{
     Commit, Error, Ledger, Stopped,
     attempts::Attempts,
+    end::{AttemptEnd, CallFuture, CallState, End, Peek},
     plan::{Next, Plan},
     progress::Progress,
-    running::{AttemptEnd, CallFuture, CallState, End, Peek},
     settings::Policy,
 };
 use crate::{
@@ -128,11 +128,15 @@ where
             }
             // Start the attempts that may start.
             let is_idle = this.attempts.is_empty();
+            let is_hedge = progress.plan.next == Next::Hedge && !is_idle;
+            if is_hedge && progress.is_hedge_withheld(this.attempts.as_mut()) {
+                continue;
+            }
             match progress.plan.next {
-                wanted @ (Next::Now | Next::All) if progress.has_room(this.attempts.len()) => {
+                wanted @ (Next::Now | Next::All | Next::Hedge) if progress.has_room(this.attempts.len()) => {
                     progress.plan.next = Next::OnTrip;
                     postpone(&mut progress.plan, this.upload, is_idle);
-                    match progress.poll_start(cx) {
+                    match progress.poll_start(cx, is_hedge) {
                         Poll::Ready(Some(running)) => {
                             if let Some(further) = running.upload() {
                                 let upload = this.upload.take();
@@ -142,6 +146,11 @@ where
                             continue;
                         }
                         Poll::Ready(None) if is_idle => return Poll::Ready(progress.conclude()),
+                        // Another request was first to take the last token.
+                        Poll::Ready(None) if is_hedge && progress.is_over_budget() => {
+                            progress.plan.next = Next::Hedge;
+                            continue;
+                        }
                         Poll::Ready(None) => progress.plan.next = Next::Never,
                         Poll::Pending => progress.plan.next = wanted,
                     }

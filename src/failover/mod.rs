@@ -16,7 +16,7 @@
 //! |---|---|
 //! | [`Race`](Mode::Race), the default | after the first trip, at up to 16 eligible backends in parallel, primary included |
 //! | [`Sequential`](Mode::Sequential) | one after the other, each when the one before has tripped |
-//! | [`Hedged`](Mode::Hedged) | one more after each delay, or when an attempt trips |
+//! | [`Hedged`](Mode::Hedged) | one more after each delay, fixed or a [percentile](Percentile), or when an attempt trips |
 //!
 //! A [`Trigger`] decides which failures move the request on. Each attempt sends the caller's request; its body is kept
 //! for that, [within bounds](crate::body). Every HTTP response has a [`Ledger`] in its extensions, and every [`Error`]
@@ -89,13 +89,17 @@ mod commit;
 #[cfg(feature = "http")]
 mod commit_point;
 mod counts;
+mod end;
 mod error;
 mod future;
+mod hedge;
+mod hedging;
 #[cfg(feature = "http")]
 mod http;
 mod invalid;
 mod layer;
 mod ledger;
+mod measure;
 #[cfg(feature = "http")]
 mod peeked_body;
 mod plan;
@@ -116,6 +120,7 @@ pub use self::{
     commit::{Commit, Plain},
     error::{Error, ErrorKind},
     future::ResponseFuture,
+    hedge::{HedgeDelay, Percentile},
     layer::FailoverLayer,
     ledger::{Attempted, Ending, Ledger, Stopped},
     service::Failover,

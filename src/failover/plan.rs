@@ -25,6 +25,8 @@ pub(super) struct Plan {
     pub(super) is_racing: bool,
     /// Whether the next attempt of a sequence is at the same backend as the last one.
     pub(super) same_backend: bool,
+    /// Whether the next attempt is a hedge, when it is time for it.
+    hedges: bool,
     pauses: u32,
     last_pause: Duration,
 }
@@ -36,6 +38,8 @@ pub(super) enum Next {
     OnTrip,
     /// Now.
     Now,
+    /// Now, although no attempt has tripped.
+    Hedge,
     /// Now, and with it all that may run at the same time.
     All,
     /// At this moment, or when a running attempt has tripped.
@@ -69,6 +73,7 @@ impl Plan {
             waited: Duration::ZERO,
             is_racing: false,
             same_backend: false,
+            hedges: false,
             pauses: 0,
             last_pause: Duration::ZERO,
         }
@@ -96,18 +101,21 @@ impl Plan {
         }
     }
 
-    /// Plans what follows the start of an attempt.
-    pub(super) fn started(&mut self, settings: &Settings, now: Moment, may_hedge: bool) {
-        let hedge_at = match settings.mode {
-            Mode::Hedged(delay) if may_hedge => Some(now.after(delay)),
-            _ => None,
-        };
-        self.next = match hedge_at {
+    /// Plans what follows the start of an attempt, which gets a hedge after this delay; or a hedge that is not sent now,
+    /// and is considered again.
+    pub(super) fn started(&mut self, now: Moment, hedge_delay: Option<Duration>) {
+        self.hedges = hedge_delay.is_some();
+        self.next = match hedge_delay.map(|delay| now.after(delay)) {
             // A hedge that is due when the time is up would not start.
             Some(at) if self.ends.is_none_or(|ends| at < ends) => Next::At(at),
             _ if self.is_racing => Next::All,
             _ => Next::OnTrip,
         };
+    }
+
+    /// Plans an attempt that is no hedge for this moment, if none has tripped before.
+    pub(super) fn start_at(&mut self, at: Moment) {
+        (self.hedges, self.next) = (false, Next::At(at));
     }
 
     /// Plans what follows the trip of an attempt. Returns why no attempt may follow, if none may.
@@ -204,7 +212,7 @@ impl Plan {
         if let Next::At(at) = self.next
             && now.reached(at)
         {
-            self.next = Next::Now;
+            self.next = if self.hedges { Next::Hedge } else { Next::Now };
         }
     }
 
@@ -244,7 +252,7 @@ mod tests {
     #[test]
     fn a_race_starts_with_the_first_trip_and_is_bounded_from_there() {
         let (settings, mut plan) = (settings(Mode::Race), Plan::new(None));
-        plan.started(&settings, at(0), true);
+        plan.started(at(0), None);
         assert_eq!((plan.next, plan.ends), (Next::OnTrip, None));
         assert_eq!(trip(&mut plan, &settings, FailureKind::Status(503).into(), 7), None);
         assert_eq!((plan.next, plan.ends), (Next::All, Some(at(12))));
@@ -255,13 +263,16 @@ mod tests {
     // C15
     #[test]
     fn a_hedge_starts_after_the_delay_or_at_a_trip() {
-        let (settings, mut plan) = (settings(Mode::Hedged(Duration::from_secs(2))), Plan::new(None));
-        plan.started(&settings, at(1), true);
+        let (settings, mut plan) = (settings(Mode::hedged(Duration::from_secs(2))), Plan::new(None));
+        plan.started(at(1), Some(Duration::from_secs(2)));
         assert_eq!(plan.next, Next::At(at(3)));
         trip(&mut plan, &settings, FailureKind::Timeout.into(), 2);
         assert_eq!(plan.next, Next::Now);
-        plan.started(&settings, at(2), false);
+        plan.started(at(2), None);
         assert_eq!(plan.next, Next::OnTrip, "a request that must not be repeated is not hedged");
+        plan.started(at(3), Some(Duration::from_secs(2)));
+        plan.wake(at(5));
+        assert_eq!(plan.next, Next::Hedge);
     }
 
     // C23, C52
@@ -280,9 +291,9 @@ mod tests {
     // C26, C52
     #[test]
     fn a_backend_that_forbids_a_retry_ends_the_attempts() {
-        for mode in [Mode::Race, Mode::Sequential, Mode::Hedged(Duration::from_secs(2))] {
+        for mode in [Mode::Race, Mode::Sequential, Mode::hedged(Duration::from_secs(2))] {
             let (settings, mut plan) = (settings(mode), Plan::new(None));
-            plan.started(&settings, at(0), true);
+            plan.started(at(0), None);
             let forbidden = Failure::new(FailureKind::Connect).no_retry();
             assert_eq!(trip(&mut plan, &settings, forbidden.into(), 1), Some(Stopped::Pushback), "{mode:?}");
             assert_eq!((plan.next, plan.is_racing, plan.next_wake(false)), (Next::Never, false, None), "{mode:?}");

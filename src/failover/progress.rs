@@ -3,6 +3,7 @@
 use std::{
     marker::PhantomData,
     panic::{AssertUnwindSafe, catch_unwind},
+    sync::Arc,
     task::{Context, Poll, ready},
     time::Duration,
 };
@@ -12,8 +13,9 @@ use tower::BoxError;
 use super::{
     Attempted, Commit, Ending, Ledger, Methods, Mode, Stopped,
     counts::AttemptCounts,
-    plan::{Next, Plan},
-    running::{Peek, Running},
+    end::Peek,
+    plan::Plan,
+    running::Running,
     settings::{Policy, Settings},
 };
 use crate::{
@@ -75,7 +77,7 @@ where
     #[inline]
     pub(super) fn new(search: ReadySearch<S, C, AnyStrategy, Policy<H>>, now: Moment, request: Req) -> Self {
         let policy = &search.local().extra;
-        if let Some(budget) = &policy.settings.budget {
+        if let Some(budget) = policy.settings.hedge_budget() {
             budget.deposit();
         }
         let kept = Some(policy.protocol.keep(request));
@@ -117,19 +119,26 @@ where
         let own = ready.shard().info().timeout().map(|time| (time, TimeLimit::Backend));
         let timeout = own.or(self.settings().timeout.map(|time| (time, TimeLimit::Attempt)));
         let is_spare = ready.is_probe() && self.search.local().is_spare(ready.shard().info());
+        let measured = self.settings().measures().then(|| Arc::clone(ready.shard()));
         // The clock was read for the ledger. A fleet that measures latencies does not read it again.
         let admitted = ready.enter(ticket.started_at(now));
         let request = self.request(follow_up == FollowUp::Never)?;
+        if self.is_over_budget() {
+            // A hedge for which there was no token is sent after all.
+            self.ledger.stopped = None;
+        }
         let entry = self.ledger.attempts().len();
         let may_hedge = matches!(self.settings().mode, Mode::Hedged(_)) && self.kept.is_some() && self.may_hedge();
+        let delay = self.hedge_delay(measured.as_ref().map(|shard| &**shard.info()), now);
         let limit = self.plan.limit(self.settings(), timeout, now, follow_up != FollowUp::Now, may_hedge);
         let (ending, took) = (Ending::Dropped, Duration::ZERO);
         self.ledger.entries.push(Attempted { backend: name, ending, took, id });
-        self.plan.started(&self.search.local().extra.settings, now, may_hedge);
+        self.plan.started(now, delay.filter(|_| may_hedge).map(|(delay, _)| delay));
         if is_spare && entry == 0 && self.kept.is_some() && self.may_hedge() {
-            self.plan.next = Next::At(now.after(SPARE_PATIENCE));
+            self.plan.start_at(now.after(SPARE_PATIENCE));
         }
-        Some(Running::start(entry, now, limit, || admitted.call(request)))
+        let measured = measured.zip(delay.map(|(_, pace)| pace));
+        Some(Running::start(entry, now, limit, measured, || admitted.call(request)))
     }
 
     /// Whether one more attempt may run while this many are running.
@@ -223,13 +232,14 @@ where
     }
 
     /// Starts a further attempt at the first backend that is ready. `None` if there is none, or if no further attempt
-    /// may be made; pending while every backend that may be attempted is pending.
-    pub(super) fn poll_start(&mut self, cx: &mut Context<'_>) -> Poll<Option<Running<S, H, C, Req>>> {
+    /// may be made; pending while every backend that may be attempted is pending. A hedge is sent to a backend without
+    /// an attempt only.
+    pub(super) fn poll_start(&mut self, cx: &mut Context<'_>, is_hedge: bool) -> Poll<Option<Running<S, H, C, Req>>> {
         loop {
             if self.kept.is_none() {
                 return Poll::Ready(None);
             }
-            let Some(mut ready) = ready!(self.poll_backend(cx)) else { return Poll::Ready(None) };
+            let Some(mut ready) = ready!(self.poll_backend(cx, is_hedge)) else { return Poll::Ready(None) };
             if !self.plan.is_racing {
                 // Only a race still waits for the pending backends.
                 self.search.drop_pending();
@@ -241,7 +251,7 @@ where
                 continue;
             };
             // In this order, so that a request that cannot be sent takes no token from the budget.
-            if !self.has_time(now) || self.has_called() && (self.is_unreplayable() || !self.may_spend()) {
+            if !self.has_time(now) || self.has_called() && (self.is_unreplayable() || !self.may_spend(is_hedge)) {
                 drop(ready.enter(ticket));
                 self.search.stop();
                 return Poll::Ready(None);
@@ -265,14 +275,5 @@ where
             self.ledger.stopped = Some(Stopped::OutOfTime);
         }
         !is_over
-    }
-
-    /// Whether the budget has a token for an extra attempt, which is taken. The ledger records it if there is none.
-    fn may_spend(&mut self) -> bool {
-        let has_token = self.settings().budget.as_ref().is_none_or(|budget| budget.withdraw());
-        if !has_token {
-            self.ledger.stopped = Some(Stopped::OverBudget);
-        }
-        has_token
     }
 }

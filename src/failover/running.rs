@@ -4,19 +4,23 @@ use std::{
     marker::PhantomData,
     panic::{AssertUnwindSafe, catch_unwind},
     pin::Pin,
+    sync::Arc,
     task::{Context, Poll, ready},
     time::Duration,
 };
 
 use pin_project_lite::pin_project;
-use tower::BoxError;
-use tower_service::Service;
 
-use super::{Commit, settings::Policy};
+use super::{
+    Commit,
+    end::{AttemptEnd, CallFuture, CallState, End, Peek, inspect_head, record_commit},
+    measure::Pace,
+    settings::Policy,
+};
 use crate::{
     attempt::{Attempt, TimeLimit, TimedOut},
     body::{Replay, RunningUpload, Upload},
-    fleet::BackendService,
+    fleet::{BackendService, MemberInfo, Shard},
     name::BackendName,
     outcome::{Classify, FailureKind, Outcome},
     time::Moment,
@@ -24,20 +28,6 @@ use crate::{
 
 /// The call of a service of type `S` with the requests of `H`.
 type Call<S, H, C, Req> = Attempt<CallFuture<S, H, Req>, CallState<S, H, C, Req>, S, C>;
-
-/// The future of a service of type `S` with the requests of `H`.
-pub(super) type CallFuture<S, H, Req> = <S as Service<<H as Replay<Req>>::Request>>::Future;
-
-/// The state of the classifier for such a call.
-pub(super) type CallState<S, H, C, Req> =
-    <C as Classify<<H as Replay<Req>>::Request, <S as Service<<H as Replay<Req>>::Request>>::Response>>::Call;
-
-/// The response as the classifier makes it.
-pub(super) type Watched<S, H, C, Req> =
-    <C as Classify<<H as Replay<Req>>::Request, <S as Service<<H as Replay<Req>>::Request>>::Response>>::Watched;
-
-/// The response while its beginning is read.
-pub(super) type Peek<S, H, C, Req> = <H as Commit<Watched<S, H, C, Req>>>::Peek;
 
 pin_project! {
     /// A running attempt. Dropping it cancels it.
@@ -59,13 +49,33 @@ pin_project! {
         C: Sync,
     {
         // The index of its ledger entry.
-        entry: usize,
+        entry: u32,
+        // When it is late, if it is measured.
+        pace: Pace,
+        // Its backend, if it is measured, until it has ended.
+        measured: Option<Arc<Shard<S, C>>>,
         started: Moment,
         limit: Option<(Duration, TimeLimit)>,
         upload: Option<RunningUpload>,
         #[pin]
         stage: Stage<Attempt<F, N, S, C>, K>,
         of: PhantomData<fn(S, H, C, Req)>,
+    }
+
+    impl<S, H, C, Req, F, N, K> PinnedDrop for Running<S, H, C, Req, F, N, K>
+    where
+        S: Send,
+        S: Sync,
+        C: Send,
+        C: Sync,
+    {
+        fn drop(this: Pin<&mut Self>) {
+            let this = this.project();
+            if let Some(backend) = this.measured.take() {
+                let (took, now) = took(backend.info(), *this.started, this.upload.as_deref());
+                this.pace.cancelled(backend.info(), took, now);
+            }
+        }
     }
 }
 
@@ -82,23 +92,6 @@ pin_project! {
     }
 }
 
-/// The end of an attempt.
-pub(super) struct AttemptEnd<K> {
-    /// The index of its ledger entry.
-    pub(super) entry: usize,
-    pub(super) started: Moment,
-    pub(super) end: End<K>,
-}
-
-pub(super) enum End<K> {
-    /// The response is final.
-    Final(K),
-    /// The response is a failure, or its status fires a trigger. It may still be passed through.
-    Response(K, Outcome),
-    /// There is no response; and no error if the backend panicked.
-    Error(Option<BoxError>, Outcome),
-}
-
 impl<S, H, C, Req> Running<S, H, C, Req>
 where
     S: BackendService<H::Request>,
@@ -109,18 +102,23 @@ where
         entry: usize,
         started: Moment,
         limit: Option<(Duration, TimeLimit)>,
+        measured: Option<(Arc<Shard<S, C>>, Pace)>,
         call: impl FnOnce() -> Call<S, H, C, Req>,
     ) -> Self {
         // A ready service is called without delay. The call itself may panic.
         let call = catch_unwind(AssertUnwindSafe(call));
         let stage = call.map_or(Stage::Panicked, |attempt| Stage::Calling { attempt });
         let upload = if let Stage::Calling { attempt } = &stage { attempt.upload().map(Upload::running) } else { None };
-        Self { entry, started, limit, upload, stage, of: PhantomData }
+        let (measured, pace) =
+            measured.map_or((None, Pace::new(Duration::ZERO)), |(backend, pace)| (Some(backend), pace));
+        // A request has far fewer attempts than that.
+        let entry = u32::try_from(entry).unwrap_or(u32::MAX);
+        Self { entry, pace, measured, started, limit, upload, stage, of: PhantomData }
     }
 
     /// The index of its ledger entry.
     pub(super) fn entry(&self) -> usize {
-        self.entry
+        self.entry as usize
     }
 
     pub(super) fn started(&self) -> Moment {
@@ -149,13 +147,37 @@ where
         cx: &mut Context<'_>,
         policy: &Policy<H>,
     ) -> Poll<AttemptEnd<Peek<S, H, C, Req>>> {
-        let (entry, started) = (self.entry, self.started);
+        let (entry, started) = (self.entry(), self.started);
         let end = match catch_unwind(AssertUnwindSafe(|| self.as_mut().step(cx, policy))) {
             Ok(end) => end,
             // If the backend's code panicked, the guard of the call records it.
             Err(_) => Poll::Ready(End::Error(None, FailureKind::Panic.into())),
         };
+        if let Poll::Ready(end) = &end {
+            self.measured(end);
+        }
         end.map(|end| AttemptEnd { entry, started, end })
+    }
+
+    /// Records how long the response took. A failure takes no time that counts.
+    #[inline]
+    fn measured(self: Pin<&mut Self>, end: &End<Peek<S, H, C, Req>>) {
+        let this = self.project();
+        if let Some(backend) = this.measured.take()
+            && let End::Final(_) = end
+        {
+            let (took, now) = took(backend.info(), *this.started, this.upload.as_deref());
+            this.pace.responded(backend.info(), took, now);
+        }
+    }
+
+    /// Notes that the hedge of the attempt is due. Returns its backend, if it is measured.
+    pub(super) fn is_due(self: Pin<&mut Self>, now: Moment) -> Option<&MemberInfo> {
+        let this = self.project();
+        let backend = this.measured.as_ref()?.info();
+        let (took, _) = took(backend, *this.started, this.upload.as_deref());
+        this.pace.running(backend, took, now);
+        Some(backend)
     }
 
     fn step(mut self: Pin<&mut Self>, cx: &mut Context<'_>, policy: &Policy<H>) -> Poll<End<Peek<S, H, C, Req>>> {
@@ -188,7 +210,7 @@ where
         backend: BackendName,
         policy: &Policy<H>,
     ) -> AttemptEnd<Peek<S, H, C, Req>> {
-        let (entry, started) = (self.entry, self.started);
+        let (entry, started) = (self.entry(), self.started);
         let (time, limit) = self.limit.unwrap_or((Duration::ZERO, TimeLimit::Request));
         if limit != TimeLimit::Request {
             self.as_mut().record(policy, &FailureKind::Timeout.into());
@@ -211,58 +233,8 @@ where
     }
 }
 
-/// A response whose body has to be read before it is final, or the end of the attempt.
-type Inspected<K> = Result<K, End<K>>;
-
-/// Decides by the head of a response whether the attempt ends.
-fn inspect_head<S, H, C, Req>(
-    mut watched: Watched<S, H, C, Req>,
-    outcome: Outcome,
-    policy: &Policy<H>,
-) -> Inspected<Peek<S, H, C, Req>>
-where
-    S: Service<H::Request>,
-    H: Replay<Req> + Commit<C::Watched>,
-    C: Classify<H::Request, S::Response>,
-{
-    let status = policy.protocol.status(&watched);
-    if let Some(outcome) = policy.settings.on_status(outcome, status) {
-        // To the classifier it is no failure, and is committed: only the failover's list of statuses makes it one.
-        if let Some(guard) = C::guard(&mut watched) {
-            guard.commit();
-        }
-        return Err(End::Response(policy.protocol.peek(watched), outcome));
-    }
-    let peek = policy.protocol.peek(watched);
-    match outcome {
-        Outcome::Failure(_) => Err(End::Response(peek, outcome)),
-        _ if policy.protocol.is_at_head() => Err(End::Final(peek)),
-        _ => Ok(peek),
-    }
-}
-
-/// Records the outcome at the commit point, and ends the attempt.
-fn record_commit<S, H, C, Req>(
-    mut peek: Peek<S, H, C, Req>,
-    outcome: Outcome,
-    policy: &Policy<H>,
-) -> End<Peek<S, H, C, Req>>
-where
-    S: Service<H::Request>,
-    H: Replay<Req> + Commit<C::Watched>,
-    C: Classify<H::Request, S::Response>,
-{
-    let mut outcome = outcome;
-    if let Some(guard) = C::guard(policy.protocol.response(&mut peek)) {
-        match guard.verdict().filter(Outcome::is_failure) {
-            // The classifier watches the body too, and has recorded a failure of its own.
-            Some(failure) => outcome = failure,
-            None if outcome.is_failure() => guard.refuse(&outcome),
-            None => guard.commit(),
-        }
-    }
-    match outcome {
-        Outcome::Failure(_) => End::Response(peek, outcome),
-        _ => End::Final(peek),
-    }
+/// How long an attempt has taken until now. What it has waited for the caller is not the time of the backend.
+fn took(backend: &MemberInfo, started: Moment, upload: Option<&Upload>) -> (Duration, Moment) {
+    let now = backend.clock.now();
+    (now.since(started).saturating_sub(upload.map(Upload::waited).unwrap_or_default()), now)
 }

@@ -14,6 +14,7 @@ use crate::{
     body::Replay,
     fleet::BackendService,
     outcome::{Classify, FailureKind, inspect},
+    pick::Prefix,
 };
 
 impl<S, H, C, Req> Progress<S, H, C, Req>
@@ -23,8 +24,8 @@ where
     C: Classify<H::Request, S::Reply>,
 {
     /// Finds the next backend that is ready: the same one as before if the plan keeps it. Otherwise a backend without
-    /// an attempt comes before one that had an attempt.
-    pub(super) fn poll_backend(&mut self, cx: &mut Context<'_>) -> Poll<Option<Ready<S, C>>> {
+    /// an attempt comes before one that had an attempt; a hedge takes no other.
+    pub(super) fn poll_backend(&mut self, cx: &mut Context<'_>, is_hedge: bool) -> Poll<Option<Ready<S, C>>> {
         self.count();
         let last = self.ledger.attempts().last().map(|last| last.id);
         let prefers_new = !self.plan.is_racing && last.is_some() && self.settings().attempts_per_backend > 1;
@@ -38,10 +39,14 @@ where
         let when_full = self.search.local().core.slots.when_full;
         let at_limit = if is_first { AtLimit::in_call(when_full, class) } else { AtLimit::Skip };
         let counts = self.counts.as_deref_mut().expect("the attempts were counted");
+        let (spent, prefix) = match is_hedge {
+            true => (&counts.attempted, &mut Prefix::default()),
+            false => (&counts.spent, &mut counts.prefix),
+        };
         let wanted = Wanted {
             scope: Scope::AllTiers,
-            spent: &counts.spent,
-            prefix: &mut counts.prefix,
+            spent,
+            prefix,
             avoid: prefers_new.then_some(&counts.attempted),
             prefer: last.filter(|_| self.plan.same_backend),
             sends: Sends::Again,

@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use super::{Backoff, Budget, Trigger, invalid::invalid};
+use super::{Backoff, Budget, HedgeDelay, Trigger, hedge::Median, invalid::invalid};
 use crate::{
     outcome::{Outcome, Statuses},
     setting::InvalidSetting,
@@ -15,7 +15,7 @@ use crate::{
 /// | [`Race`](Self::Race) | one, and up to 16 of them at a time after a failure | up to one attempt per backend, the primary twice |
 /// | [`Sequential`](Self::Sequential) | one at a time | as many attempts as it takes |
 /// | [`Hedged`](Self::Hedged) | one, and more if it is slow | an extra attempt for each slow response |
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
 #[non_exhaustive]
 pub enum Mode {
     /// When the first attempt trips, all eligible backends get an attempt at the same time, the primary included, up to
@@ -24,13 +24,26 @@ pub enum Mode {
     Race,
     /// Attempts run one after the other, each when the one before has tripped.
     Sequential,
-    /// The next attempt starts after this delay, or when an attempt trips, whichever is earlier. The delay stands still
-    /// while an attempt waits for the caller's request body.
+    /// The next attempt starts after this delay, or when an attempt trips, whichever is earlier: one more after each
+    /// delay, each at a backend without an attempt. The delay stands still while an attempt waits for the caller's
+    /// request body.
+    ///
+    /// | delay | for |
+    /// |---|---|
+    /// | [`Mode::hedged(Percentile::default())`](super::Percentile) | most services: it adapts to each backend, and the extra requests stay under a share |
+    /// | `Mode::hedged(Duration::from_millis(50))` | a delay that is known, and not to change |
     ///
     /// A backend that loses to its hedge is cancelled, so no failure is recorded. Set
     /// [`slow_calls`](crate::CircuitPolicy::slow_calls) below this delay; otherwise a backend that hangs stays primary,
     /// and every request waits for its hedge.
-    Hedged(Duration),
+    Hedged(HedgeDelay),
+}
+
+impl Mode {
+    /// Returns [`Mode::Hedged`] with a fixed delay, or with a [`Percentile`](super::Percentile).
+    pub fn hedged(delay: impl Into<HedgeDelay>) -> Self {
+        Self::Hedged(delay.into())
+    }
 }
 
 /// Which requests may be sent again after a failure, or be hedged.
@@ -62,6 +75,10 @@ pub(super) struct Settings {
     pub(super) backoff: Option<Backoff>,
     pub(super) retry_after_cap: Duration,
     pub(super) budget: Option<Budget>,
+    /// The budget of hedges at a percentile, if no other one is set.
+    pub(super) own_hedge_budget: Option<Budget>,
+    /// How fast the other backends are, for hedges at a percentile.
+    pub(super) median: Median,
     pub(super) triggers: Arc<[Trigger]>,
     pub(super) statuses: Option<Statuses>,
     pub(super) retry_methods: Methods,
@@ -98,6 +115,8 @@ impl Default for Settings {
             retry_after_cap: Duration::from_secs(60),
             // Serving every request comes first. During an outage, circuit breakers limit the extra attempts.
             budget: None,
+            own_hedge_budget: None,
+            median: Median::default(),
             triggers: Trigger::defaults().into(),
             statuses: None,
             // Serving every request comes first.
@@ -127,9 +146,20 @@ impl Settings {
         self.ready_within.or(self.deadline).or(self.timeout)
     }
 
+    /// Whether attempts are measured.
+    #[inline]
+    pub(super) fn measures(&self) -> bool {
+        matches!(self.mode, Mode::Hedged(HedgeDelay::At(_)))
+    }
+
+    /// The budget that limits hedges. Every request adds its share to it.
+    #[inline]
+    pub(super) fn hedge_budget(&self) -> Option<&Budget> {
+        self.budget.as_ref().or(self.own_hedge_budget.as_ref())
+    }
+
     pub(super) fn check(&self) -> Result<(), InvalidSetting> {
         let positive = [
-            ("mode.hedged", if let Mode::Hedged(delay) = self.mode { Some(delay) } else { None }),
             ("race_bound", Some(self.race_bound)),
             ("timeout", self.timeout),
             ("deadline", self.deadline),
@@ -144,10 +174,8 @@ impl Settings {
         if !(1..=100).contains(&self.attempts_per_backend) {
             return Err(invalid("attempts_per_backend", self.attempts_per_backend, "must be from 1 to 100"));
         }
-        if let (Mode::Hedged(delay), Some(deadline)) = (self.mode, self.deadline)
-            && delay > deadline
-        {
-            return Err(invalid("mode.hedged", format_args!("{delay:?}"), "must not be longer than the deadline"));
+        if let Mode::Hedged(delay) = self.mode {
+            delay.check(self.deadline)?;
         }
         if let Some(statuses) = self.statuses
             && !self.triggers.iter().any(Trigger::is_status)

@@ -6,9 +6,9 @@ use tower::BoxError;
 
 use super::{
     Commit, Ending, Error, ErrorKind, Ledger, Mode, Stopped,
+    end::{AttemptEnd, End, Peek, Watched},
     plan::Trip,
     progress::{LastFailure, Progress},
-    running::{AttemptEnd, End, Peek, Watched},
 };
 use crate::{
     body::{Replay, ReplayError},

@@ -13,7 +13,10 @@ use super::{
 };
 use crate::{
     foreign,
-    health::{Admission, CallResult, Circuit, CircuitState, Counts, Measures, Sample, Ticket, Transition},
+    health::{
+        Admission, CallResult, Circuit, CircuitState, Counts, LatencySettings, LatencyWindow, Measures, Sample, Ticket,
+        Transition,
+    },
     outcome::{Event, Meter, Outcome, Timing},
     shard::slot,
     telemetry,
@@ -162,6 +165,18 @@ impl MemberInfo {
             }
             None => {}
         }
+    }
+
+    /// Returns how long the attempts at it took lately. `None` if no failover has measured one.
+    #[inline]
+    pub(crate) fn latency(&self) -> Option<&LatencyWindow> {
+        self.load.latency()
+    }
+
+    /// The same; made by these settings if there is none.
+    #[inline]
+    pub(crate) fn measured(&self, settings: LatencySettings) -> &LatencyWindow {
+        self.load.measured(settings)
     }
 
     /// Publishes a transition of the circuit. Every transition is published here.

@@ -1,9 +1,10 @@
 //! The load of a backend: its calls in flight and its latencies, as far as a strategy or a limit needs them.
 
-use std::time::Duration;
+use std::{sync::OnceLock, time::Duration};
 
 use super::{
     estimate::{Decay, Estimate},
+    latency::{LatencySettings, LatencyWindow},
     sync::{AtomicU32, AtomicU64, Ordering},
 };
 use crate::time::Moment;
@@ -151,6 +152,8 @@ pub(crate) struct Load {
     failures: Estimate,
     peak: Estimate,
     mean: Estimate,
+    /// Made for the first attempt of a failover that measures.
+    latency: OnceLock<Box<LatencyWindow>>,
 }
 
 impl Load {
@@ -161,7 +164,20 @@ impl Load {
             failures: Estimate::default(),
             peak: Estimate::default(),
             mean: Estimate::default(),
+            latency: OnceLock::new(),
         }
+    }
+
+    /// Returns how long the attempts of failovers took lately, if they are measured.
+    #[inline]
+    pub(crate) fn latency(&self) -> Option<&LatencyWindow> {
+        self.latency.get().map(|latency| &**latency)
+    }
+
+    /// The same; made by these settings if there is none.
+    #[inline]
+    pub(crate) fn measured(&self, settings: LatencySettings) -> &LatencyWindow {
+        self.latency.get_or_init(|| Box::new(LatencyWindow::new(settings)))
     }
 
     /// Returns the weight of the backend times its share, which strategies divide its load by.

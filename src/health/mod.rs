@@ -45,6 +45,7 @@ mod check;
 mod circuit;
 mod counters;
 mod estimate;
+mod latency;
 mod limit;
 mod load;
 mod opinions;
@@ -52,6 +53,7 @@ mod outliers;
 mod permits;
 mod policy;
 mod share;
+mod slowness;
 mod state;
 mod status;
 mod sync;
@@ -61,6 +63,7 @@ pub(crate) use self::{
     admission::{Admission, CallResult, Ticket},
     circuit::Circuit,
     estimate::Decay,
+    latency::{LatencySettings, LatencyWindow},
     limit::{Controller, Ended},
     load::{Load, Measures, Metering, Sample, Smoothing},
     opinions::{Health, Signal},

@@ -45,7 +45,7 @@ fn door(policy: CircuitPolicy, failover: FailoverBuilder<Plain>) -> (GuardedFlee
 }
 
 fn hedged() -> FailoverBuilder<Plain> {
-    FailoverLayer::plain().mode(Mode::Hedged(secs(2)))
+    FailoverLayer::plain().mode(Mode::hedged(secs(2)))
 }
 
 /// Who answers, and after how many seconds.

@@ -55,7 +55,7 @@ macro_rules! for_each_door {
 
             #[tokio::test(start_paused = true)]
             async fn failover() {
-                for mode in [Mode::Race, Mode::Sequential, Mode::Hedged(secs(1))] {
+                for mode in [Mode::Race, Mode::Sequential, Mode::hedged(secs(1))] {
                     super::$test(|fleet: &GuardedFleet| {
                         let layer: FailoverLayer<Plain> = FailoverLayer::plain().mode(mode).build().unwrap();
                         layer.layer(fleet.clone())

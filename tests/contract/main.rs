@@ -47,7 +47,7 @@ doors! { holds_an_instance:
     closure => |fleet| BalanceLayer::new(pick_fn(|candidates, cx| cx.random_below(candidates.len()))).layer(fleet);
     failover_race => |fleet| FailoverLayer::plain().build().unwrap().layer(fleet);
     failover_sequential => |fleet| FailoverLayer::plain().mode(Mode::Sequential).strategy(RoundRobin).build().unwrap().layer(fleet);
-    failover_hedged => |fleet| FailoverLayer::plain().mode(Mode::Hedged(Duration::from_secs(3600))).build().unwrap().layer(fleet);
+    failover_hedged => |fleet| FailoverLayer::plain().mode(Mode::hedged(Duration::from_secs(3600))).build().unwrap().layer(fleet);
     out_of_range => |fleet| BalanceLayer::new(pick_fn(|_, _| usize::MAX)).layer(fleet);
 }
 

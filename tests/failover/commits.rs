@@ -10,13 +10,13 @@ use tokio::time::Instant;
 use tower_fleet::{
     CircuitPolicy, CircuitState, FailoverLayer, Fleet,
     breaker::Rate,
-    failover::{CommitPoint, Decision, ErrorKind, FailoverBuilder, Ledger, Mode, Trigger},
+    failover::{CommitPoint, Decision, ErrorKind, FailoverBuilder, HedgeDelay, Ledger, Mode, Trigger},
 };
 use tower_layer::Layer;
 
 use crate::mock::*;
 
-const MODES: [Mode; 3] = [Mode::Race, Mode::Sequential, Mode::Hedged(Duration::from_secs(1_000))];
+const MODES: [Mode; 3] = [Mode::Race, Mode::Sequential, Mode::Hedged(HedgeDelay::After(Duration::from_secs(1_000)))];
 
 fn first_frame() -> FailoverBuilder {
     FailoverLayer::builder().mode(Mode::Sequential).commit(CommitPoint::first_frame())
@@ -329,7 +329,7 @@ fn behind_breakers(remotes: &[Arc<Remote>; 2]) -> Fleet<Mock> {
 // C32, C36, C44
 #[tokio::test(start_paused = true)]
 async fn a_backend_that_sends_heads_and_nothing_else_is_learned_of() {
-    let (hedged, patient) = (Mode::Hedged(Duration::from_secs(2)), Duration::from_secs(2));
+    let (hedged, patient) = (Mode::hedged(Duration::from_secs(2)), Duration::from_secs(2));
     let half = vec![Piece::Size(8), data("half"), Piece::Stall];
     for (point, body) in [(CommitPoint::first_frame(), vec![Piece::Stall]), (CommitPoint::whole(8), half)] {
         let layer = FailoverLayer::builder().commit(point.clone());
@@ -359,7 +359,7 @@ async fn a_body_that_is_given_up_early_is_not_slow() {
     remotes[0].usually(status(200).body(vec![Piece::Stall]));
     let fleet = behind_breakers(&remotes);
     let hedged =
-        FailoverLayer::builder().commit(CommitPoint::first_frame()).mode(Mode::Hedged(Duration::from_millis(900)));
+        FailoverLayer::builder().commit(CommitPoint::first_frame()).mode(Mode::hedged(Duration::from_millis(900)));
     for _ in 0..10 {
         assert_eq!(served_behind_breakers(&hedged, &fleet).await, "b");
     }

@@ -29,7 +29,7 @@ use crate::mock::*;
 // C20
 #[tokio::test(start_paused = true)]
 async fn a_caller_that_leaves_ends_everything() {
-    for mode in [Mode::Race, Mode::Sequential, Mode::Hedged(millis(5))] {
+    for mode in [Mode::Race, Mode::Sequential, Mode::hedged(millis(5))] {
         let (fleet, [a, b, c]) = fleet();
         a.then([status(503).after(1)]);
         for remote in [&a, &b, &c] {
@@ -47,7 +47,7 @@ async fn a_caller_that_leaves_ends_everything() {
 // C20: in every moment of it.
 #[tokio::test(start_paused = true)]
 async fn nothing_is_left_of_a_request_given_up_at_any_time() {
-    for mode in [Mode::Race, Mode::Sequential, Mode::Hedged(millis(7))] {
+    for mode in [Mode::Race, Mode::Sequential, Mode::hedged(millis(7))] {
         for given_up_after in 0..40 {
             let (fleet, remotes @ [_, _, _]) = fleet();
             remotes[0].then([fail("broken").after(10)]);
@@ -188,7 +188,7 @@ async fn the_ledger_tells_how_long_losers_had() {
     a.usually(hang());
     b.usually(hang());
     c.usually(status(200).after(50));
-    let answer = ask(&FailoverLayer::builder().mode(Mode::Hedged(millis(100))), &fleet, get()).await;
+    let answer = ask(&FailoverLayer::builder().mode(Mode::hedged(millis(100))), &fleet, get()).await;
     let ledger = ledger(&answer);
     for (attempt, took) in ledger.attempts().iter().zip([250, 150, 50]) {
         assert!((took..took + 5).contains(&attempt.took.as_millis()), "{ledger}");
@@ -223,7 +223,7 @@ async fn errors_bring_the_ledger_along() {
 // C25
 #[tokio::test(start_paused = true)]
 async fn headers_of_one_attempt_never_leak_into_another() {
-    for mode in [Mode::Race, Mode::Sequential, Mode::Hedged(millis(5))] {
+    for mode in [Mode::Race, Mode::Sequential, Mode::hedged(millis(5))] {
         let (fleet, [a, b]) = fleet();
         a.usually(status(503).header("set-cookie", "a=1").header("x-a", "1").header("x-served-by", "evil"));
         b.usually(status(200).header("x-b", "1").after(10));

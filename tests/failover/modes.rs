@@ -22,7 +22,7 @@ use crate::mock::*;
 // C13
 #[tokio::test(start_paused = true)]
 async fn without_a_trip_the_primary_is_alone() {
-    for mode in [Mode::Race, Mode::Sequential, Mode::Hedged(millis(100))] {
+    for mode in [Mode::Race, Mode::Sequential, Mode::hedged(millis(100))] {
         let (fleet, [a, b, c]) = fleet();
         a.usually(status(200).after(90));
         let answer = ask(&FailoverLayer::builder().mode(mode), &fleet, get()).await;
@@ -35,7 +35,7 @@ async fn without_a_trip_the_primary_is_alone() {
 // C14
 #[tokio::test(start_paused = true)]
 async fn what_trips_nothing_is_the_answer_at_once_and_unchanged() {
-    for mode in [Mode::Race, Mode::Sequential, Mode::Hedged(millis(100))] {
+    for mode in [Mode::Race, Mode::Sequential, Mode::hedged(millis(100))] {
         let (fleet, [a, b]) = fleet();
         a.then([status(400).header("x-a", "1").body(vec![data("bad "), data("request")])]);
         let answer = ask(&FailoverLayer::builder().mode(mode), &fleet, get()).await;
@@ -120,7 +120,7 @@ async fn a_race_is_so_wide_at_most_and_goes_on_as_some_fail() {
 // C17
 #[tokio::test(start_paused = true)]
 async fn losers_are_gone_before_the_winner_is_handed_out() {
-    for mode in [Mode::Race, Mode::Hedged(millis(5))] {
+    for mode in [Mode::Race, Mode::hedged(millis(5))] {
         let (fleet, [a, b, c]) = fleet();
         a.then([status(503)]);
         a.usually(hang());
@@ -146,7 +146,7 @@ async fn hedges_are_gone_before_the_primary_is_handed_out() {
     a.usually(status(200).after(100));
     b.usually(hang());
     c.usually(hang());
-    let mut door = FailoverLayer::builder().mode(Mode::Hedged(millis(20))).build().unwrap().layer(fleet.clone());
+    let mut door = FailoverLayer::builder().mode(Mode::hedged(millis(20))).build().unwrap().layer(fleet.clone());
     let door = door.ready().await.unwrap();
     let mut future = pin!(door.call(get()));
     let answer = poll_fn(|cx| future.as_mut().poll(cx)).await;
@@ -252,7 +252,7 @@ async fn a_hedge_is_sent_after_each_delay_to_somebody_else() {
         b.usually(hang());
         c.usually(status(200).after(30));
         let began = Instant::now();
-        let layer = FailoverLayer::builder().mode(Mode::Hedged(millis(100))).attempts_per_backend(attempts);
+        let layer = FailoverLayer::builder().mode(Mode::hedged(millis(100))).attempts_per_backend(attempts);
         let answer = ask(&layer, &fleet, get()).await;
         assert_took(began, 230);
         assert_eq!(story(&answer), "a:dropped b:dropped c:served");
@@ -269,7 +269,7 @@ async fn an_instant_failure_does_not_wait_for_the_hedge() {
     b.usually(status(503));
     c.usually(status(200).after(7));
     let began = Instant::now();
-    let answer = ask(&FailoverLayer::builder().mode(Mode::Hedged(Duration::from_secs(10))), &fleet, get()).await;
+    let answer = ask(&FailoverLayer::builder().mode(Mode::hedged(Duration::from_secs(10))), &fleet, get()).await;
     assert_took(began, 7);
     assert_eq!(told(answer).await, (200, "c".into()));
 }
@@ -281,7 +281,7 @@ async fn a_hedged_primary_may_still_win() {
     a.usually(status(200).after(300));
     b.usually(status(500).after(10));
     let began = Instant::now();
-    let answer = ask(&FailoverLayer::builder().mode(Mode::Hedged(millis(100))), &fleet, get()).await;
+    let answer = ask(&FailoverLayer::builder().mode(Mode::hedged(millis(100))), &fleet, get()).await;
     assert_took(began, 300);
     assert_eq!(story(&answer), "a:served b:status(status 500)");
 }
@@ -301,7 +301,7 @@ async fn one_backend_gets_one_plain_attempt() {
 // C19
 #[tokio::test(start_paused = true)]
 async fn the_last_response_is_passed_through() {
-    for mode in [Mode::Race, Mode::Sequential, Mode::Hedged(millis(100))] {
+    for mode in [Mode::Race, Mode::Sequential, Mode::hedged(millis(100))] {
         let (fleet, [a, b, c]) = fleet();
         a.usually(status(503));
         b.usually(status(429).after(10).header("retry-after", "17").body(vec![data("slow down")]));
@@ -331,7 +331,7 @@ async fn without_a_response_the_error_names_everybody() {
 // C19
 #[tokio::test(start_paused = true)]
 async fn on_request_exhausted_is_always_an_error() {
-    for mode in [Mode::Race, Mode::Sequential, Mode::Hedged(millis(100))] {
+    for mode in [Mode::Race, Mode::Sequential, Mode::hedged(millis(100))] {
         let (fleet, [a, b]) = fleet();
         a.usually(status(503));
         b.usually(status(429));
@@ -426,7 +426,7 @@ async fn those_who_are_to_be_probed_are_somebody_to_try() {
 // C57
 #[tokio::test(start_paused = true)]
 async fn a_hundred_at_once_outlive_the_primary() {
-    for mode in [Mode::Race, Mode::Sequential, Mode::Hedged(millis(20))] {
+    for mode in [Mode::Race, Mode::Sequential, Mode::hedged(millis(20))] {
         for fault in [status(429), status(503), fail("reset").after(30), panics().after(15), hang()] {
             let (fleet, [a, b, c]) = fleet();
             a.then(vec![status(200).after(10); 20]);

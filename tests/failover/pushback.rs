@@ -3,7 +3,7 @@
 use tokio::time::Instant;
 use tower_fleet::{
     FailoverLayer, Fleet,
-    failover::{CommitPoint, FailoverBuilder, Mode, Stopped},
+    failover::{CommitPoint, FailoverBuilder, HedgeDelay, Mode, Stopped},
     outcome::{Failure, FailureKind},
 };
 
@@ -15,7 +15,7 @@ fn unavailable(pushback: &'static str) -> Reply {
     reply.header("grpc-retry-pushback-ms", pushback)
 }
 
-const MODES: [Mode; 3] = [Mode::Race, Mode::Sequential, Mode::Hedged(millis(100))];
+const MODES: [Mode; 3] = [Mode::Race, Mode::Sequential, Mode::Hedged(HedgeDelay::After(millis(100)))];
 
 fn layer(mode: Mode) -> FailoverBuilder {
     FailoverLayer::builder().mode(mode)
@@ -63,7 +63,7 @@ async fn a_running_hedge_may_win_after_a_pushback_and_no_further_one_starts() {
         let (fleet, [a, b, c]) = fleet();
         a.usually(unavailable("-1").after(150).body(vec![]));
         b.usually(b_does.after(400));
-        let answer = ask(&layer(Mode::Hedged(millis(100))), &fleet, get()).await;
+        let answer = ask(&layer(Mode::hedged(millis(100))), &fleet, get()).await;
         assert_eq!(ledger(&answer).stopped(), Some(Stopped::Pushback));
         assert_eq!(told(answer).await, (result.0, result.1.into()));
         assert_eq!((a.calls(), b.calls(), c.calls()), (1, 1, 0));
@@ -90,7 +90,7 @@ async fn a_race_goes_on_with_the_attempts_that_run() {
 // C10, C26, C52
 #[tokio::test(start_paused = true)]
 async fn a_backend_that_becomes_ready_after_a_pushback_is_not_called() {
-    for mode in [Mode::Race, Mode::Hedged(millis(100))] {
+    for mode in [Mode::Race, Mode::hedged(millis(100))] {
         let (fleet, [a, b, c]) = fleet();
         a.then([unavailable("0"), hang()]);
         a.usually(hang());

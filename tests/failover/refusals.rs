@@ -5,7 +5,7 @@ use std::time::Duration;
 use tower_fleet::{
     FailoverLayer,
     body::ReplayLayer,
-    failover::{Backoff, Budget, FailoverBuilder, Mode},
+    failover::{Backoff, Budget, FailoverBuilder, Mode, Percentile},
 };
 
 use crate::mock::*;
@@ -14,7 +14,11 @@ fn bad() -> Vec<(&'static str, FailoverBuilder)> {
     let layer = FailoverLayer::builder;
     let budget = |share| Budget::new(share).reserve(1);
     vec![
-        ("mode.hedged", layer().mode(Mode::Hedged(Duration::ZERO))),
+        ("mode.hedged", layer().mode(Mode::hedged(Duration::ZERO))),
+        ("mode.hedged.percentile", layer().mode(Mode::hedged(Percentile::new(f64::NAN)))),
+        ("mode.hedged.percentile", layer().mode(Mode::hedged(Percentile::new(1.0)))),
+        ("mode.hedged.window", layer().mode(Mode::hedged(Percentile::default().window(Duration::ZERO)))),
+        ("mode.hedged.min_samples", layer().mode(Mode::hedged(Percentile::default().min_samples(0)))),
         ("race_bound", layer().race_bound(Duration::ZERO)),
         ("timeout", layer().timeout(Duration::ZERO)),
         ("deadline", layer().deadline(Duration::ZERO)),
@@ -81,7 +85,7 @@ async fn a_builder_that_was_made_of_a_layer_keeps_its_settings() {
 #[tokio::test(start_paused = true)]
 async fn extreme_values_are_no_trouble() {
     let long = Duration::MAX;
-    for mode in [Mode::Race, Mode::Sequential, Mode::Hedged(long)] {
+    for mode in [Mode::Race, Mode::Sequential, Mode::hedged(long)] {
         let layer = FailoverLayer::builder()
             .mode(mode)
             .race_bound(long)

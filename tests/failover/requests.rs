@@ -13,14 +13,14 @@ use tokio::time::Instant;
 use tower_fleet::{
     Backend, FailoverLayer, Fleet,
     body::{CloneRequest, Replay, ReplayLayer, Unreplayable},
-    failover::{FailoverBuilder, Http, Methods, Mode, Plain, Stopped},
+    failover::{FailoverBuilder, HedgeDelay, Http, Methods, Mode, Plain, Stopped},
     outcome::FailureKind,
 };
 use tower_layer::Layer;
 
 use crate::mock::*;
 
-const MODES: [Mode; 3] = [Mode::Race, Mode::Sequential, Mode::Hedged(Duration::from_millis(5))];
+const MODES: [Mode; 3] = [Mode::Race, Mode::Sequential, Mode::Hedged(HedgeDelay::After(Duration::from_millis(5)))];
 
 /// Further attempts and hedges for a POST too.
 fn all_methods(mode: Mode) -> FailoverBuilder {
@@ -172,7 +172,7 @@ async fn what_was_never_begun_always_moves_on() {
 
 /// Hedges after 10 ms, with what the builder says by default of a POST.
 fn hedged() -> FailoverBuilder {
-    FailoverLayer::builder().mode(Mode::Hedged(millis(10)))
+    FailoverLayer::builder().mode(Mode::hedged(millis(10)))
 }
 
 fn keyed_post() -> Request<Body> {
@@ -237,7 +237,7 @@ async fn a_slow_request_is_hedged_if_it_is_idempotent_or_all_methods_are_hedged(
 // C26: issue 11.12
 #[tokio::test(start_paused = true)]
 async fn every_way_to_make_a_layer_hedges_no_post_by_default() {
-    let mode = Mode::Hedged(millis(10));
+    let mode = Mode::hedged(millis(10));
     let layers = [
         FailoverLayer::new().into_builder().mode(mode),
         FailoverLayer::default().into_builder().mode(mode),
@@ -315,7 +315,7 @@ async fn requests_that_are_not_http_are_hedged_unless_their_replay_denies_it() {
         };
         let backends = ["a", "b"].map(|name| Backend::new(name, slow(Arc::clone(&calls))));
         let fleet = Fleet::plain().backends(backends).build().unwrap();
-        let mut layer = FailoverLayer::with_protocol(protocol).mode(Mode::Hedged(millis(10)));
+        let mut layer = FailoverLayer::with_protocol(protocol).mode(Mode::hedged(millis(10)));
         if let Some(methods) = methods {
             layer = layer.hedge_methods(methods);
         }

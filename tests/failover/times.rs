@@ -169,7 +169,7 @@ async fn a_deadline_is_divided_so_that_others_get_their_turn() {
 // C51
 #[tokio::test(start_paused = true)]
 async fn with_the_deadline_everything_is_over() {
-    for mode in [Mode::Race, Mode::Sequential, Mode::Hedged(millis(300))] {
+    for mode in [Mode::Race, Mode::Sequential, Mode::hedged(millis(300))] {
         let (fleet, remotes @ [_, _, _]) = fleet();
         remotes.iter().for_each(|remote| remote.usually(hang()));
         let began = Instant::now();
@@ -187,7 +187,7 @@ async fn a_hedged_primary_may_use_the_whole_deadline() {
     let (fleet, [a, b]) = fleet();
     a.usually(status(200).after(2_900));
     b.usually(hang());
-    let layer = FailoverLayer::builder().mode(Mode::Hedged(millis(300))).deadline(secs(3));
+    let layer = FailoverLayer::builder().mode(Mode::hedged(millis(300))).deadline(secs(3));
     assert_eq!(told(ask(&layer, &fleet, get()).await).await, (200, "a".into()));
 }
 
@@ -254,7 +254,7 @@ async fn retry_after_is_waited_for_up_to_a_cap() {
 // C51
 #[tokio::test(start_paused = true)]
 async fn no_attempt_starts_when_its_backend_is_ready_only_at_the_deadline() {
-    for mode in [Mode::Race, Mode::Sequential, Mode::Hedged(millis(20))] {
+    for mode in [Mode::Race, Mode::Sequential, Mode::hedged(millis(20))] {
         for (ready_after, calls) in [(99, 1), (100, 0), (101, 0)] {
             let (fleet, [a]) = fleet();
             a.ready_after(ready_after);
@@ -271,7 +271,7 @@ async fn no_attempt_starts_when_its_backend_is_ready_only_at_the_deadline() {
 // C53
 #[tokio::test(start_paused = true)]
 async fn a_budget_is_kept_from_the_first_second_of_an_outage_on() {
-    for mode in [Mode::Race, Mode::Sequential, Mode::Hedged(millis(20))] {
+    for mode in [Mode::Race, Mode::Sequential, Mode::hedged(millis(20))] {
         let (fleet, remotes @ [_, _, _]) = fleet();
         remotes.iter().for_each(|remote| remote.usually(status(503).after(50)));
         let budget = Budget::new(0.2).reserve(10);

@@ -4,7 +4,7 @@ use std::{io::ErrorKind as Io, sync::Arc};
 
 use tower_fleet::{
     CircuitPolicy, CircuitState, FailoverLayer, Fleet,
-    failover::{ErrorKind, FailoverBuilder, Mode, Trigger},
+    failover::{ErrorKind, FailoverBuilder, HedgeDelay, Mode, Trigger},
     outcome::{FailureKind, HttpClassifier, Statuses},
 };
 
@@ -12,7 +12,8 @@ use tower_layer::Layer;
 
 use crate::mock::*;
 
-const MODES: [Mode; 3] = [Mode::Race, Mode::Sequential, Mode::Hedged(std::time::Duration::from_millis(5))];
+const MODES: [Mode; 3] =
+    [Mode::Race, Mode::Sequential, Mode::Hedged(HedgeDelay::After(std::time::Duration::from_millis(5)))];
 
 /// A fleet of two, and their other ends.
 type Two = (Fleet<Mock>, [Arc<Remote>; 2]);

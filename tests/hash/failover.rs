@@ -47,7 +47,7 @@ async fn further_attempts_follow_the_order_of_the_key() {
 async fn a_hedge_is_sent_to_the_next_backend_of_the_key() {
     let (fleet, remotes) = fleet(&NAMES);
     let sequential = failover(FailoverLayer::plain().mode(Mode::Sequential), &fleet);
-    let hedged = failover(FailoverLayer::plain().mode(Mode::Hedged(secs(1))), &fleet);
+    let hedged = failover(FailoverLayer::plain().mode(Mode::hedged(secs(1))), &fleet);
     for key in 1..=10 {
         let order = order(&sequential, &remotes, key).await;
         remotes[&*order[0]].answer(Answer::Never);

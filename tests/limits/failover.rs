@@ -31,7 +31,7 @@ async fn occupy(fleet: &Plain, name: &str, remote: &Remote, calls: usize) -> imp
 // C13, C68
 #[tokio::test(start_paused = true)]
 async fn a_further_attempt_skips_a_full_backend_and_is_made_at_another_one() {
-    for mode in [Mode::Sequential, Mode::Race, Mode::Hedged(secs(1))] {
+    for mode in [Mode::Sequential, Mode::Race, Mode::hedged(secs(1))] {
         let (fleet, [a, b, c]) = fleet([9, 1, 9], WhenFull::Wait);
         let _running = occupy(&fleet, "b", &b, 1).await;
         a.answer(if matches!(mode, Mode::Hedged(_)) { Answer::Never } else { Answer::Error });

@@ -75,7 +75,7 @@ async fn a_backend_that_does_not_read_the_upload_has_its_limit_from_the_start() 
 // C51: issue 11.4. The deadline is the time of the whole request, and no fault of a backend.
 #[tokio::test(start_paused = true)]
 async fn the_deadline_includes_the_upload() {
-    for mode in [Mode::Race, Mode::Sequential, Mode::Hedged(secs(1))] {
+    for mode in [Mode::Race, Mode::Sequential, Mode::hedged(secs(1))] {
         let (a, b) = (mock("a").1, mock("b").1);
         let backends = [backend(&a).priority(1), backend(&b)];
         let fleet = Fleet::builder().backends(backends).circuit_breaker(strict()).build().unwrap();
@@ -107,7 +107,7 @@ async fn the_share_of_a_deadline_stands_still_too() {
 async fn a_hedge_is_not_sent_because_the_caller_is_slow() {
     let (fleet, [a, b]) = fleet();
     a.usually(status(200).after(90));
-    let layer = FailoverLayer::builder().mode(Mode::Hedged(millis(100)));
+    let layer = FailoverLayer::builder().mode(Mode::hedged(millis(100)));
     assert_eq!(story(&ask(&layer, &fleet, upload(30)).await), "a:served");
     assert_eq!(b.calls(), 0);
     // It is sent when the backend is slow: its own time adds up.
@@ -129,7 +129,7 @@ async fn a_second_hedge_waits_for_the_caller_as_the_first_one_does() {
     let (fleet, [a, b, c]) = fleet();
     a.usually(hang().deaf());
     b.usually(hang());
-    let layer = FailoverLayer::builder().mode(Mode::Hedged(millis(100)));
+    let layer = FailoverLayer::builder().mode(Mode::hedged(millis(100)));
     let began = Instant::now();
     let answer = ask(&layer, &fleet, put(vec![data("some"), Piece::Wait(30_000)])).await;
     assert_eq!(story(&answer), "a:dropped b:dropped c:served");
@@ -185,7 +185,7 @@ async fn of_two_racers_only_the_one_that_waits_for_the_caller_is_given_its_time(
 // C25, C37: issue 11.4
 #[tokio::test(start_paused = true)]
 async fn the_ledger_shows_that_the_caller_stalled() {
-    for mode in [Mode::Race, Mode::Sequential, Mode::Hedged(secs(1))] {
+    for mode in [Mode::Race, Mode::Sequential, Mode::hedged(secs(1))] {
         let (fleet, [a, b]) = fleet();
         a.usually(fail("the upload broke"));
         let failed = ask(&FailoverLayer::builder().mode(mode), &fleet, put(vec![data("so"), Piece::Stall])).await;

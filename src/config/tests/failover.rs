@@ -22,6 +22,17 @@ fn every_setting_takes_effect() {
         ("mode = \"race\"", "mode: Race"),
         ("mode = \"sequential\"", "mode: Sequential"),
         ("mode = { hedged = \"20ms\" }", "mode: Hedged(20ms)"),
+        (
+            "mode = { hedged = \"p95\" }",
+            "mode: Hedged(Percentile { share: 0.95, floor: 1ms, cap: 1s, until_measured: None,",
+        ),
+        ("mode = { hedged = \"p99.9\" }", "mode: Hedged(Percentile { share: 0.999"),
+        ("mode = { hedged = { percentile = \"90%\" } }", "mode: Hedged(Percentile { share: 0.9,"),
+        ("mode = { hedged = {} }", "mode: Hedged(Percentile { share: 0.9445,"),
+        (
+            "mode = { hedged = { floor = \"5ms\", cap = \"2s\", until_measured = \"1s\", window = \"5min\", min_samples = 7 } }",
+            "Percentile { share: 0.9445, floor: 5ms, cap: 2s, until_measured: Some(1s), window: 300s, min_samples: 7 }",
+        ),
         ("race_width = 3", "race_width: 3"),
         ("race_bound = \"7s\"", "race_bound: 7s"),
         ("timeout = \"30min\"", "timeout: Some(1800s)"),

@@ -61,6 +61,35 @@ fn an_error_shows_path_value_and_backend() {
             "failover.commit.whole: needs a value beside its name, such as { hedged = \"50ms\" } or { whole = \"64KiB\" }",
         ),
         ("[failover]\nmode = { hedged = 20 }", "failover.mode.hedged: 20 needs a unit: 30s, 5min"),
+        (
+            "[failover]\nmode = { hedged = true }",
+            "failover.mode.hedged: true must be a duration such as 50ms, a percentile such as \"p95\", or a table of settings",
+        ),
+        (
+            "[failover]\nmode = { hedged = \"pfast\" }",
+            "failover.mode.hedged: \"pfast\" must be a duration such as 50ms, a percentile such as \"p95\", or a table of settings",
+        ),
+        (
+            "[failover]\nmode = { hedged = \"p100\" }",
+            "failover.mode.hedged.percentile: 1 must be a share over 0.5 and below 1",
+        ),
+        (
+            "[failover]\nmode = { hedged = { percentile = 95 } }",
+            "failover.mode.hedged.percentile: 95 must be a share from 0 to 1; for 95 %, write 0.95 or \"95%\"",
+        ),
+        (
+            "[failover]\nmode = { hedged = { floor = \"2s\" } }",
+            "failover.mode.hedged.floor: 2s must not be longer than the cap, 1s",
+        ),
+        (
+            "[failover]\nmode = { hedged = { delay = \"2s\" } }",
+            "failover.mode.hedged.delay: there is no such key; the keys here are percentile, floor, cap, until_measured, window, \
+             min_samples",
+        ),
+        (
+            "[failover]\nmode = { hedged = \"p95\" }\n[breaker]\nslow_calls = { share = 0.5, slower_than = \"2s\" }",
+            "breaker.slow_calls.slower_than: 2s must be at most the delay of failover.mode.hedged, 1s",
+        ),
         ("[failover]\nmode = { race = 1 }", "failover.mode.race: 1 must be omitted: the name takes no value"),
         ("[failover]\ntimeout = 30", "failover.timeout: 30 needs a unit: 30s, 5min"),
         ("[failover]\ntimeout = \"1.5\"", "failover.timeout: 1.5 needs a unit: 30s, 5min"),

@@ -5,7 +5,10 @@ use std::collections::BTreeMap;
 
 use proptest::{collection::vec, prelude::*};
 
-use super::{super::super::Backoff, *};
+use super::{
+    super::super::{Backoff, HedgeDelay},
+    *,
+};
 use crate::{
     outcome::{Failure, FailureKind},
     rng::Rng,
@@ -30,6 +33,8 @@ struct Case {
     backends: usize,
     may_repeat: bool,
     may_hedge: bool,
+    /// How many hedges that are due are withheld.
+    withheld: u32,
     /// The timeout of a backend.
     timeout: Option<Duration>,
     events: Vec<Event>,
@@ -69,7 +74,7 @@ fn event() -> impl Strategy<Value = Event> {
 }
 
 fn settings() -> impl Strategy<Value = Settings> {
-    let mode = prop_oneof![Just(Mode::Race), Just(Mode::Sequential), duration().prop_map(Mode::Hedged)];
+    let mode = prop_oneof![Just(Mode::Race), Just(Mode::Sequential), duration().prop_map(Mode::hedged)];
     let backoff = (duration(), duration(), prop_oneof![Just(1.0), Just(2.0), Just(f64::MAX)], 0.0..=1.0_f64)
         .prop_map(|(base, cap, factor, jitter)| Backoff::new(base, cap.max(base)).factor(factor).jitter(jitter));
     let times = (duration(), prop::option::of(duration()), prop::option::of(duration()), duration(), duration());
@@ -98,14 +103,15 @@ fn case() -> impl Strategy<Value = Case> {
         1 => any::<u64>().prop_map(Moment::from_nanos),
         1 => (0..10_u64).prop_map(|nanos| Moment::from_nanos(u64::MAX - nanos)),
     ];
-    let methods = (any::<bool>(), any::<bool>());
+    let methods = (any::<bool>(), any::<bool>(), 0..3_u32);
     (settings(), start, 1..6_usize, methods, prop::option::of(duration()), vec(event(), 0..40)).prop_map(
-        |(settings, start, backends, (may_repeat, may_hedge), timeout, events)| Case {
+        |(settings, start, backends, (may_repeat, may_hedge, withheld), timeout, events)| Case {
             settings,
             start,
             backends,
             may_repeat,
             may_hedge,
+            withheld,
             timeout,
             events,
         },
@@ -164,7 +170,21 @@ impl Driver {
     /// Starts what the plan lets start now.
     fn start(&mut self) -> Result<(), TestCaseError> {
         let settings = self.case.settings.clone();
-        while let Next::Now | Next::All = self.plan.next {
+        let hedge_delay = match settings.mode {
+            Mode::Hedged(HedgeDelay::After(delay)) if self.case.may_hedge => Some(delay),
+            _ => None,
+        };
+        while let Next::Now | Next::All | Next::Hedge = self.plan.next {
+            if self.plan.next == Next::Hedge && self.case.withheld > 0 {
+                self.case.withheld -= 1;
+                self.plan.started(self.now, hedge_delay);
+                self.check()?;
+                // C68: it is considered again after the delay, unless the time is up by then.
+                let again = hedge_delay.map(|delay| self.now.after(delay));
+                let again = again.filter(|at| self.plan.ends.is_none_or(|ends| *at < ends));
+                prop_assert_eq!(self.plan.next, again.map_or(Next::OnTrip, Next::At));
+                continue;
+            }
             let has_room = !self.plan.is_racing || self.running.len() < settings.race_width as usize;
             // The response future ends at `ends`, before it starts anything.
             if !has_room || self.is_over() {
@@ -182,7 +202,7 @@ impl Driver {
             let timeout = own.or(settings.timeout.map(|timeout| (timeout, TimeLimit::Attempt)));
             let limit = self.plan.limit(&settings, timeout, self.now, is_last, self.case.may_hedge);
             self.check_limit(timeout, limit)?;
-            self.plan.started(&settings, self.now, self.case.may_hedge);
+            self.plan.started(self.now, hedge_delay);
             self.running.push(backend);
             self.check()?;
         }
@@ -220,7 +240,8 @@ impl Driver {
                 let waited = matches!(self.plan.next, Next::At(_));
                 self.plan.wake(self.now);
                 // The timer fires for the plan or for the end, and moves it on.
-                let is_moved = !waited || self.plan.next == Next::Now || at == Some(Moment::NEVER);
+                let is_moved =
+                    !waited || matches!(self.plan.next, Next::Now | Next::Hedge) || at == Some(Moment::NEVER);
                 prop_assert!(is_moved || self.is_over());
             }
             Event::Pass(time) => {
