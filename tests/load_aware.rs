@@ -222,7 +222,10 @@ async fn the_counter_is_exact_under_cancellation_panic_failure_and_removal() {
 // C45: under threads, with calls that end on another thread than they begin.
 #[test]
 fn the_counter_is_zero_once_all_threads_are_done() {
-    let service = service_fn(|()| async { Ok::<_, io::Error>(tokio::task::yield_now().await) });
+    let service = service_fn(|()| async {
+        tokio::task::yield_now().await;
+        Ok::<_, io::Error>(())
+    });
     let fleet = Fleet::plain().backends((0..3).map(|index| Backend::new(index.to_string(), service))).build().unwrap();
     let door = BalanceLayer::new(LeastLoaded::new()).layer(fleet.clone());
     std::thread::scope(|scope| {
@@ -235,7 +238,7 @@ fn the_counter_is_zero_once_all_threads_are_done() {
                 for (index, mut call) in calls.map(Box::pin).enumerate() {
                     let _ = call.as_mut().now_or_never();
                     if index % 4 == 0 {
-                        kept.push(call)
+                        kept.push(call);
                     }
                 }
                 std::thread::spawn(move || drop(kept)).join().unwrap();
