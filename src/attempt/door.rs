@@ -13,7 +13,6 @@ use tower_service::Service;
 use super::{
     local::Local,
     ready::{NotReady, Ready, Refusal, Sends, Unready},
-    scan::AtLimit,
     search::ReadySearch,
     state::REFUSED_FOR,
 };
@@ -39,8 +38,10 @@ pub(crate) struct Door<S, C, P: Strategy, X> {
 
 /// What a door holds between `poll_ready` and `call`.
 enum Held<S, C> {
-    /// It is not ready; or it is ready without an instance, if the strategy needs the key of the request.
+    /// It is not ready.
     Nothing,
+    /// It is always ready, without an instance: the strategy needs the key of the request.
+    Keyed,
     /// The instance for the next call.
     Ready(Ready<S, C>),
     /// It is ready without an instance: the call searches. These backends failed to become ready. `is_late`: all others
@@ -68,7 +69,8 @@ where
 
     #[inline(always)]
     fn with(local: Arc<Local<S, C, P, X>>) -> Self {
-        Self { search: ReadySearch::new(local), held: Held::Nothing, siblings: OnceLock::new() }
+        let held = if local.needs_key { Held::Keyed } else { Held::Nothing };
+        Self { search: ReadySearch::new(local), held, siblings: OnceLock::new() }
     }
 
     #[inline(always)]
@@ -119,7 +121,7 @@ where
     {
         let was_ready = match &self.held {
             // The request decides, so the call searches.
-            Held::Nothing if self.search.local().needs_key => {
+            Held::Keyed => {
                 self.search.renew();
                 return Poll::Ready(());
             }
@@ -130,8 +132,7 @@ where
         if was_ready {
             self.held = Held::Nothing;
         }
-        let at_limit = AtLimit::before_call(self.current().core.slots.when_full);
-        match self.search.poll::<Req>(cx, within, sends, at_limit) {
+        match self.search.poll::<Req>(cx, within, sends, None) {
             Poll::Ready(Ok(ready)) => self.held = Held::Ready(ready),
             Poll::Ready(Err(not_ready)) => self.defer(*not_ready),
             Poll::Pending if was_ready => self.stop(),
@@ -162,6 +163,10 @@ where
         match std::mem::replace(&mut self.held, Held::Nothing) {
             Held::Ready(ready) => Ok(ready),
             Held::Nothing => Err(self.search()),
+            Held::Keyed => {
+                self.held = Held::Keyed;
+                Err(self.search())
+            }
             Held::Deferred { refusals, is_late } => Err(self.search_without(refusals, is_late)),
         }
     }

@@ -44,7 +44,7 @@ where
         S: Service<Req>,
         S::Error: Into<BoxError>,
     {
-        match self.poll::<Req>(&mut Context::from_waker(Waker::noop()), None, sends, AtLimit::Skip) {
+        match self.poll::<Req>(&mut Context::from_waker(Waker::noop()), None, sends, Some(AtLimit::Skip)) {
             Poll::Ready(Ok(ready)) => return Some(ready),
             Poll::Ready(Err(not_ready)) if not_ready.refusals.is_empty() => {}
             Poll::Ready(Err(not_ready)) => self.exclude(not_ready.refusals),

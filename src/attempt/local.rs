@@ -47,6 +47,9 @@ pub(crate) struct Local<S, C, P: Strategy, X> {
     pub(crate) selection: Arc<Selection<S, C>>,
     /// The version of the selection. Copied, like the two flags, so that a request reads one cache line less.
     version: u64,
+    /// Whether a request needs nothing but a pick: no key, no share that matters, and no circuit that is due for a
+    /// probe.
+    pub(super) is_plain: bool,
     /// Whether circuits of the serving tier are due for a probe.
     has_probes_due: bool,
     /// The largest share in the serving tier, if shares differ and the strategy does not honour them.
@@ -85,13 +88,16 @@ where
                 foreign::run(|| telemetry::strategy_panicked(&self.fleet.core.name));
             }
         }
+        let thins = selection.largest_share().filter(|_| !self.honours_shares);
+        let needs_key = self.strategy.key().is_some();
         Arc::new(Local {
             core: Arc::clone(&self.fleet.core),
             version: selection.version,
+            is_plain: thins.is_none() && !needs_key && selection.probes_due().is_empty(),
             has_probes_due: selection.probes_due().iter().any(|row| selection.is_in_serving_tier(*row)),
             has_spares_due: selection.probes_due().iter().any(|row| !selection.is_in_serving_tier(*row)),
-            needs_key: self.strategy.key().is_some(),
-            thins: selection.largest_share().filter(|_| !self.honours_shares),
+            needs_key,
+            thins,
             shards: selection.serving_shards(slot),
             selection,
             pick,

@@ -147,7 +147,7 @@ where
     pub(crate) fn pass(&self) -> Option<Ticket> {
         let info = self.shard.info();
         match info.circuit() {
-            _ if !info.health.is_eligible() || info.is_limited() => None,
+            _ if !info.health.is_unmarked() => None,
             None => Some(Ticket::VOID),
             Some(circuit) => circuit.pass(),
         }

@@ -62,24 +62,25 @@ where
     X: Clone,
 {
     /// Polls for an instance to call. Fails with the reason if there is none, and is pending only while all eligible
-    /// backends are, for no longer than `within`.
+    /// backends are, for no longer than `within`. Without `at_limit`, that of a `poll_ready` counts.
     #[inline(always)]
     pub(crate) fn poll<Req>(
         &mut self,
         cx: &mut Context<'_>,
         within: Option<Duration>,
         sends: Sends,
-        at_limit: AtLimit,
+        at_limit: Option<AtLimit>,
     ) -> Poll<Found<S, C>>
     where
         S: Service<Req>,
         S::Error: Into<BoxError>,
     {
         if self.underway.is_none()
-            && !self.renew().has_probe_to_send(sends)
-            && let Some(shard) = self.local.select(slot(), self.key, &mut self.rng)
-            && shard.info().health.is_eligible()
-            && !shard.info().is_full()
+            && let Some(shard) = match self.renew().is_plain {
+                true => self.local.select(slot(), &mut self.rng),
+                false => self.local.select_specially(sends, slot(), self.key, &mut self.rng),
+            }
+            && shard.info().may_select()
         {
             let on_unwind = RecordPanic { shard: &shard, underway: &mut self.underway };
             let mut service = shard.service().clone();
@@ -100,7 +101,7 @@ where
         cx: &mut Context<'_>,
         within: Option<Duration>,
         sends: Sends,
-        at_limit: AtLimit,
+        at_limit: Option<AtLimit>,
         first: Option<Polled<S, C, S::Error>>,
     ) -> Poll<Found<S, C>>
     where
@@ -110,6 +111,7 @@ where
         let prefix = &mut Prefix::default();
         let (scope, spent) = (Scope::ServingTier, &SKIP_NONE);
         let (avoid, prefer, stays) = (None, None, true);
+        let at_limit = at_limit.unwrap_or_else(|| AtLimit::before_call(self.local.core.slots.when_full));
         let wanted = Wanted { scope, spent, prefix, avoid, prefer, sends, within, at_limit, stays };
         let mut refusals = Vec::new();
         let found = self.search(cx, wanted, &mut refusals, first);

@@ -5,7 +5,7 @@ use std::{
     sync::Arc,
 };
 
-use super::local::Local;
+use super::{local::Local, ready::Sends};
 use crate::{
     fleet::{Candidates, Shard},
     pick::{Pick, PickContext, SKIP_NONE, Skip, Skipped, Strategy},
@@ -23,15 +23,39 @@ where
     /// Selects the backend for the next request. `None` if none is eligible, or if the selected one was removed
     /// meanwhile.
     #[inline(always)]
-    pub(super) fn select(&self, slot: usize, key: Option<NonZeroU64>, rng: &mut Rng) -> Option<Arc<Shard<S, C>>> {
+    pub(super) fn select(&self, slot: usize, rng: &mut Rng) -> Option<Arc<Shard<S, C>>> {
         let candidates = self.selection.serving_tier();
         if candidates.is_empty() {
+            return None;
+        }
+        let number = self.pick(&candidates, slot, None, None, rng);
+        self.at_number(number, slot)
+    }
+
+    /// The same for a request with a key, or while a circuit is due for a probe or shares matter. `None` also if the
+    /// request may have to probe.
+    #[inline(never)]
+    pub(super) fn select_specially(
+        &self,
+        sends: Sends,
+        slot: usize,
+        key: Option<NonZeroU64>,
+        rng: &mut Rng,
+    ) -> Option<Arc<Shard<S, C>>> {
+        let candidates = self.selection.serving_tier();
+        if candidates.is_empty() || self.has_probe_to_send(sends) {
             return None;
         }
         let number = match self.thins {
             None => self.pick(&candidates, slot, None, key, rng),
             Some(largest) => self.pick_thinned(&candidates, slot, None, largest, key, rng),
         };
+        self.at_number(number, slot)
+    }
+
+    /// Returns the candidate of this number.
+    #[inline(always)]
+    fn at_number(&self, number: usize, slot: usize) -> Option<Arc<Shard<S, C>>> {
         match self.shards.get(number) {
             Some(shard) => shard.upgrade(),
             None => self.selection.shard(*self.selection.serving_rows().get(number)?, slot),

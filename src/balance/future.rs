@@ -132,7 +132,7 @@ where
                     let at_limit = AtLimit::in_call(search.local().core.slots.when_full, || {
                         request.as_ref().map(|request| search.local().classifier().class(request)).unwrap_or_default()
                     });
-                    let found = ready!(search.poll::<Req>(cx, None, Sends::Once, at_limit));
+                    let found = ready!(search.poll::<Req>(cx, None, Sends::Once, Some(at_limit)));
                     let mut ready = found.map_err(Error::unready)?;
                     // If another request has acquired the slot or the permit, or the circuit has opened, searches again.
                     let Some(ticket) = ready.admit(|| search.local().core.clock.now()) else {

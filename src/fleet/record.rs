@@ -14,8 +14,8 @@ use super::{
 use crate::{
     foreign,
     health::{
-        Admission, CallResult, Circuit, CircuitState, Counts, LatencySettings, LatencyWindow, Measures, Sample, Ticket,
-        Transition,
+        Admission, CallResult, Circuit, CircuitState, Counts, LatencySettings, LatencyWindow, Measures, Sample, Signal,
+        Ticket, Transition,
     },
     outcome::{Event, Meter, Outcome, Timing},
     shard::slot,
@@ -38,6 +38,7 @@ impl MemberInfo {
     /// Begins or ends to limit the calls. Once they were limited they stay counted, so that a later limit knows all of
     /// them.
     pub(super) fn measure_limit(&self, measures: Measures) {
+        self.health.apply(Signal::Limited(measures.has(Measures::LIMIT)));
         let limits = Measures::LIMIT.and(Measures::ADAPTS);
         let others = self.measures.load(Ordering::Relaxed) & !limits.bits();
         let measures = others | measures.and(Measures::IN_FLIGHT).bits();

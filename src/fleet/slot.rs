@@ -23,7 +23,13 @@ impl MemberInfo {
 
     #[inline(always)]
     pub(crate) fn is_limited(&self) -> bool {
-        Measures::from_bits(self.measures.load(Ordering::Relaxed)).has(Measures::LIMIT)
+        self.health.is_limited()
+    }
+
+    /// Returns whether a request may be sent to it: it is eligible and not full.
+    #[inline(always)]
+    pub(crate) fn may_select(&self) -> bool {
+        self.health.is_plain() || (self.health.is_eligible() && !self.is_full())
     }
 
     /// Its row in the current view.

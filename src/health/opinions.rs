@@ -12,7 +12,7 @@ use crate::time::Moment;
 /// deadline, which the fleet keeps in a queue.
 #[derive(Debug)]
 pub(crate) struct Health {
-    /// One bit per [`Opinion`] that is against the backend, and [`EXEMPT`].
+    /// One bit per [`Opinion`] that is against the backend, [`EXEMPT`] and [`LIMITED`].
     opinions: AtomicU64,
     /// The end of the cool-down; the epoch without one.
     cool_until: AtomicU64,
@@ -37,6 +37,9 @@ enum Opinion {
 /// Not an opinion: the backend is kept in rotation despite its open circuit, since too many circuits are open.
 const EXEMPT: u64 = 16;
 
+/// Not an opinion: the calls in flight are limited.
+const LIMITED: u64 = 64;
+
 /// A change of one opinion, for [`Health::apply`]. The circuit alone is changed by other means: the results of calls.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Signal {
@@ -50,6 +53,8 @@ pub(crate) enum Signal {
     Removed,
     /// Whether the backend is kept in rotation despite its open circuit.
     Exempt(bool),
+    /// Whether the calls in flight are limited.
+    Limited(bool),
     /// The backend is an outlier, and gets no requests until this moment.
     Eject(Moment),
     /// The ejection as an outlier is over.
@@ -99,6 +104,7 @@ impl Health {
             }
             Signal::Removed => set(Opinion::Removed as u64, true),
             Signal::Exempt(exempt) => set(EXEMPT, exempt),
+            Signal::Limited(limited) => set(LIMITED, limited),
         };
         self.opinions.store(after, Ordering::Release);
         after != before
@@ -113,13 +119,32 @@ impl Health {
     #[inline(always)]
     pub(crate) fn is_eligible(&self) -> bool {
         let opinions = self.opinions();
-        opinions & !EXEMPT == 0 && (opinions == EXEMPT || self.circuit.as_ref().is_none_or(Circuit::serves))
+        opinions & !(EXEMPT | LIMITED) == 0
+            && (opinions & EXEMPT != 0 || self.circuit.as_ref().is_none_or(Circuit::serves))
+    }
+
+    /// Returns whether no opinion is against the backend, and nothing else is to be considered but its circuit.
+    #[inline(always)]
+    pub(crate) fn is_unmarked(&self) -> bool {
+        self.opinions() == 0
+    }
+
+    /// Returns whether new requests may be sent to the backend, and nothing else is to be considered.
+    #[inline(always)]
+    pub(crate) fn is_plain(&self) -> bool {
+        self.is_unmarked() && self.circuit.as_ref().is_none_or(Circuit::serves)
+    }
+
+    /// Returns whether the calls in flight are limited.
+    #[inline(always)]
+    pub(crate) fn is_limited(&self) -> bool {
+        self.opinions() & LIMITED != 0
     }
 
     /// Returns whether only a circuit can keep requests from the backend.
     #[inline]
     pub(crate) fn is_willing(&self) -> bool {
-        self.opinions() & !EXEMPT == 0
+        self.opinions() & !(EXEMPT | LIMITED) == 0
     }
 
     /// Returns whether the backend was removed from the fleet.
@@ -150,7 +175,7 @@ impl Health {
 
     /// Returns whether only its circuit, or the detection of outliers, can keep requests from the backend.
     pub(crate) fn is_counted(&self) -> bool {
-        self.opinions() & !(EXEMPT | Opinion::Outlier as u64) == 0 && !self.is_forced_open()
+        self.opinions() & !(EXEMPT | LIMITED | Opinion::Outlier as u64) == 0 && !self.is_forced_open()
     }
 
     /// The circuit, if the backend has one.
@@ -190,7 +215,7 @@ impl Health {
 
     /// The moment from which on requests may be sent to it, unless an operator has to act before.
     pub(crate) fn serves_at(&self) -> Option<Moment> {
-        let ends_by_itself = EXEMPT | Opinion::Cooling as u64 | Opinion::Outlier as u64;
+        let ends_by_itself = EXEMPT | LIMITED | Opinion::Cooling as u64 | Opinion::Outlier as u64;
         let is_blocked = self.opinions() & !ends_by_itself != 0;
         let opens_at = match self.circuit.as_ref().map(|circuit| (circuit, circuit.state(Moment::EPOCH))) {
             Some((_, CircuitState::ForcedOpen)) => Moment::NEVER,
