@@ -14,7 +14,7 @@ use tower_service::Service;
 
 use super::{
     local::Local,
-    ready::{Pending, Ready, Refusal, Sends, Slot, record},
+    ready::{Pending, Ready, Refusal, Sends, record},
     scan::{Visit, Wanted},
     state::{Scanned, SearchState},
 };
@@ -91,10 +91,7 @@ where
         let may_poll =
             |shard: &Arc<Shard<S, C>>| shard.info().health.is_eligible() || (is_probe && shard.info().may_probe());
         match shard.upgrade().filter(may_poll).filter(|_| !wanted.spent.contains(id)) {
-            Some(shard) => {
-                let slot = Slot::default();
-                self.poll_instance(cx, Ready { shard, service, is_probe, slot }, wanted.sends)
-            }
+            Some(shard) => self.poll_instance(cx, Ready::new(shard, service, is_probe), wanted.sends),
             // The instance of a backend that was removed, or must not be called any more, is dropped.
             None => {
                 self.polled.remove(id);
@@ -155,10 +152,7 @@ where
         };
         // A clone may panic too.
         match catch_unwind(AssertUnwindSafe(|| shard.service().clone())) {
-            Ok(service) => {
-                let slot = Slot::default();
-                self.poll_instance(cx, Ready { shard, service, is_probe, slot }, sends)
-            }
+            Ok(service) => self.poll_instance(cx, Ready::new(shard, service, is_probe), sends),
             Err(panic) => self.panicked(&shard, is_probe, sends, panic),
         }
     }

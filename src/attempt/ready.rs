@@ -34,14 +34,9 @@ pub(crate) struct Ready<S, C> {
     pub(super) service: S,
     /// The call will probe a circuit whose open time is over.
     pub(super) is_probe: bool,
-    pub(super) slot: Slot,
-}
-
-/// The slot of a ready instance at a backend with a limit. Taken when the call begins, so that a door that is ready and
-/// not called takes none.
-#[derive(Default)]
-pub(crate) struct Slot {
-    is_taken: bool,
+    /// Whether the call that begins has taken a slot of a backend with a limit. Not before: a door that is ready and not
+    /// called takes none.
+    has_slot: bool,
     /// The turn of a request that has waited for a slot. Passed on if the instance is dropped uncalled.
     pub(super) turn: Option<Box<Turn>>,
 }
@@ -125,6 +120,11 @@ where
     S: Send + Sync + 'static,
     C: Clone + Send + Sync + 'static,
 {
+    #[inline(always)]
+    pub(super) fn new(shard: Arc<Shard<S, C>>, service: S, is_probe: bool) -> Self {
+        Self { shard, service, is_probe, has_slot: false, turn: None }
+    }
+
     pub(crate) fn shard(&self) -> &Arc<Shard<S, C>> {
         &self.shard
     }
@@ -158,7 +158,7 @@ where
     pub(crate) fn admit(&mut self, now: impl FnOnce() -> Moment) -> Option<Ticket> {
         let info = self.shard.info();
         let may_call = info.health.is_eligible() || (self.is_probe && info.health.on_probation().is_some());
-        let is_granted = match self.slot.turn.as_deref() {
+        let is_granted = match self.turn.as_deref() {
             Some(Turn::Granted(granted, _)) => granted.member().is_some_and(|member| member.id == info.id),
             _ => false,
         };
@@ -170,8 +170,8 @@ where
         if takes_slot && ticket.is_none() {
             info.return_slot();
         }
-        self.slot.is_taken = (takes_slot || is_granted) && ticket.is_some();
-        if let Some(turn) = self.slot.turn.take_if(|_| self.slot.is_taken) {
+        self.has_slot = (takes_slot || is_granted) && ticket.is_some();
+        if let Some(turn) = self.turn.take_if(|_| self.has_slot) {
             match *turn {
                 Turn::Waiter(mut waiter) => waiter.used(),
                 Turn::Granted(granted, _) if is_granted => granted.used(),
@@ -184,7 +184,7 @@ where
 
     /// Takes the turn of a request whose instance was not admitted. If it had got a slot, that is freed.
     pub(crate) fn take_turn(&mut self) -> Option<Box<Turn>> {
-        let turn = self.slot.turn.take()?;
+        let turn = self.turn.take()?;
         Some(match *turn {
             Turn::Granted(granted, place) => {
                 granted.discard();
@@ -198,11 +198,17 @@ where
     /// Puts the ticket into a guard, so that its permit is released even if what follows panics.
     #[inline(always)]
     pub(crate) fn enter(self, ticket: Ticket) -> Admitted<S, C> {
-        let guard = match self.slot.is_taken {
+        let guard = match self.has_slot {
             false => Guard::begin(self.shard, ticket),
             true => Guard::begin_with_slot(self.shard, ticket),
         };
         Admitted { guard, service: self.service }
+    }
+
+    /// The same, for a ticket of [`pass`](Self::pass): the backend has no limit, so the call takes no slot.
+    #[inline(always)]
+    pub(crate) fn enter_passed(self, ticket: Ticket) -> Admitted<S, C> {
+        Admitted { guard: Guard::begin(self.shard, ticket), service: self.service }
     }
 
     /// Starts the call of an admitted request.

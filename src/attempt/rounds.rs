@@ -78,7 +78,7 @@ where
                         wait.used();
                     }
                     let mut ready = ready;
-                    ready.slot.turn = turn.take();
+                    ready.turn = turn.take();
                     (*has_found, *since, *rescans_at) = (true, None, None);
                     self.underway = Some(underway);
                     return Poll::Ready(Ok(ready));

@@ -13,7 +13,7 @@ use tower_service::Service;
 
 use super::{
     local::Local,
-    ready::{Found, NotReady, Ready, Refusal, Sends, Slot, Turn, Unready},
+    ready::{Found, NotReady, Ready, Refusal, Sends, Turn, Unready},
     scan::{AtLimit, Scope, Wanted},
     underway::{RecordPanic, Underway},
 };
@@ -86,7 +86,7 @@ where
             let mut service = shard.service().clone();
             let polled = service.poll_ready(cx);
             mem::forget(on_unwind);
-            let instance = Ready { shard, service, is_probe: false, slot: Slot::default() };
+            let instance = Ready::new(shard, service, false);
             return match polled {
                 Poll::Ready(Ok(())) => Poll::Ready(Ok(instance)),
                 polled => self.poll_slowly(cx, within, sends, at_limit, Some((instance, polled))),

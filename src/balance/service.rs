@@ -80,7 +80,7 @@ where
     fn call(&mut self, request: Req) -> ResponseFuture<S, P, C, Req> {
         match self.door.take() {
             Ok(ready) => match ready.pass() {
-                Some(ticket) => ResponseFuture::calling(ready.call(ticket, request)),
+                Some(ticket) => ResponseFuture::calling(ready.enter_passed(ticket).call(request)),
                 None => self.admit(ready, request),
             },
             Err(search) => self.search(search, request),
