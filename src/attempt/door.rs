@@ -44,9 +44,16 @@ enum Held<S, C> {
     Keyed,
     /// The instance for the next call.
     Ready(Ready<S, C>),
-    /// It is ready without an instance: the call searches. These backends failed to become ready. `is_late`: all others
-    /// were pending for as long as they may be.
-    Deferred { refusals: Vec<Refusal>, is_late: bool },
+    /// It is ready without an instance: the call searches.
+    Deferred(Box<Deferred>),
+}
+
+/// How `poll_ready` ended without an instance.
+struct Deferred {
+    /// These backends failed to become ready.
+    refusals: Vec<Refusal>,
+    /// All others were pending for as long as they may be.
+    is_late: bool,
 }
 
 /// One per slot, made when a clone needs it.
@@ -127,7 +134,7 @@ where
             }
             Held::Nothing => false,
             Held::Ready(ready) if !ready.is_valid() => true,
-            Held::Ready(_) | Held::Deferred { .. } => return Poll::Ready(()),
+            Held::Ready(_) | Held::Deferred(_) => return Poll::Ready(()),
         };
         if was_ready {
             self.held = Held::Nothing;
@@ -144,12 +151,14 @@ where
     /// Ends the search of `poll_ready`, and leaves it to the call.
     #[cold]
     pub(crate) fn stop(&mut self) {
-        self.held = Held::Deferred { refusals: self.search.stop_with_refusals(), is_late: false };
+        let refusals = self.search.stop_with_refusals();
+        self.held = Held::Deferred(Box::new(Deferred { refusals, is_late: false }));
     }
 
     #[cold]
     fn defer(&mut self, NotReady { why, refusals }: NotReady) {
-        self.held = Held::Deferred { refusals, is_late: matches!(why, Unready::OutOfTime) };
+        let is_late = matches!(why, Unready::OutOfTime);
+        self.held = Held::Deferred(Box::new(Deferred { refusals, is_late }));
     }
 
     /// Takes the instance for the call that begins now.
@@ -167,12 +176,12 @@ where
                 self.held = Held::Keyed;
                 Err(self.search())
             }
-            Held::Deferred { refusals, is_late } => Err(self.search_without(refusals, is_late)),
+            Held::Deferred(deferred) => Err(self.search_without(*deferred)),
         }
     }
 
     #[cold]
-    fn search_without(&self, mut refusals: Vec<Refusal>, is_late: bool) -> ReadySearch<S, C, P, X> {
+    fn search_without(&self, Deferred { mut refusals, is_late }: Deferred) -> ReadySearch<S, C, P, X> {
         let (mut search, now) = (self.search(), self.current().core.clock.now());
         refusals.retain(|refusal| !now.reached(refusal.at.after(REFUSED_FOR)));
         if !refusals.is_empty() {

@@ -34,7 +34,7 @@ mod wait;
 pub(crate) use self::{
     call::{Attempt, Failed},
     door::Door,
-    ready::{NotReady, Ready, Refusal, Sends, Unready},
+    ready::{NotReady, Pass, Ready, Refusal, Sends, Unready},
     scan::{AtLimit, Scope, Wanted},
     search::ReadySearch,
     timer::AttemptTimer,

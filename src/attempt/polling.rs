@@ -202,7 +202,7 @@ where
     {
         match catch_unwind(AssertUnwindSafe(|| instance.service.poll_ready(cx))) {
             Ok(polled) => self.accept(instance, polled),
-            Err(panic) => self.panicked(&instance.shard, instance.is_probe, sends, panic),
+            Err(panic) => self.panicked(&instance.shard, instance.is_probe(), sends, panic),
         }
     }
 

@@ -32,13 +32,34 @@ pub(super) struct Pending<S, C> {
 pub(crate) struct Ready<S, C> {
     pub(super) shard: Arc<Shard<S, C>>,
     pub(super) service: S,
+    /// `None` for nearly all: in few fields of a word each, an instance is moved without a stall of the processor.
+    special: Option<Box<Special>>,
+}
+
+/// What few ready instances have.
+#[derive(Default)]
+struct Special {
     /// The call will probe a circuit whose open time is over.
-    pub(super) is_probe: bool,
-    /// Whether the call that begins has taken a slot of a backend with a limit. Not before: a door that is ready and not
-    /// called takes none.
-    has_slot: bool,
+    is_probe: bool,
     /// The turn of a request that has waited for a slot. Passed on if the instance is dropped uncalled.
-    pub(super) turn: Option<Box<Turn>>,
+    turn: Option<Box<Turn>>,
+}
+
+/// Proof that a call to a ready instance may begin.
+#[must_use = "the slot and the permit are taken"]
+pub(crate) struct Pass {
+    ticket: Ticket,
+    /// Whether it has taken a slot of a backend with a limit. Not before the call: a door that is ready and not called
+    /// takes none.
+    has_slot: bool,
+}
+
+impl Pass {
+    /// Sets the start of the call.
+    #[inline(always)]
+    pub(crate) fn started_at(self, now: Moment) -> Self {
+        Self { ticket: self.ticket.started_at(now), ..self }
+    }
 }
 
 /// The turn of a request that waits for a slot.
@@ -110,7 +131,8 @@ pub(crate) struct NotReady {
 pub(crate) type Found<S, C> = Result<Ready<S, C>, Box<NotReady>>;
 
 impl<S, C> From<Ready<S, C>> for Pending<S, C> {
-    fn from(Ready { shard, service, is_probe, .. }: Ready<S, C>) -> Self {
+    fn from(Ready { shard, service, special }: Ready<S, C>) -> Self {
+        let is_probe = special.is_some_and(|special| special.is_probe);
         Self { id: shard.info().id, shard: Arc::downgrade(&shard), service, is_probe }
     }
 }
@@ -122,43 +144,54 @@ where
 {
     #[inline(always)]
     pub(super) fn new(shard: Arc<Shard<S, C>>, service: S, is_probe: bool) -> Self {
-        Self { shard, service, is_probe, has_slot: false, turn: None }
+        let special = is_probe.then(|| Box::new(Special { is_probe, turn: None }));
+        Self { shard, service, special }
     }
 
     pub(crate) fn shard(&self) -> &Arc<Shard<S, C>> {
         &self.shard
     }
 
+    #[inline]
     pub(crate) fn is_probe(&self) -> bool {
-        self.is_probe
+        self.special.as_ref().is_some_and(|special| special.is_probe)
+    }
+
+    /// Gives it the turn of its request.
+    pub(super) fn set_turn(&mut self, turn: Option<Box<Turn>>) {
+        if turn.is_some() {
+            self.special.get_or_insert_default().turn = turn;
+        }
     }
 
     /// Returns whether a request may still be sent to it.
     #[inline]
     pub(crate) fn is_valid(&self) -> bool {
         let info = self.shard.info();
-        info.health.is_eligible() || (self.is_probe && info.may_probe())
+        info.health.is_eligible() || (self.is_probe() && info.may_probe())
     }
 
     /// Admits a request on the fast path: the backend is eligible and has no limit, and its circuit needs no clock. `None` if another
     /// path is needed, or if the request is rejected; see [`admit`](Self::admit), which is separate so that the ticket
     /// stays in registers.
     #[inline(always)]
-    pub(crate) fn pass(&self) -> Option<Ticket> {
+    pub(crate) fn pass(&self) -> Option<Pass> {
         let info = self.shard.info();
-        match info.circuit() {
+        let ticket = match info.circuit() {
             _ if !info.health.is_unmarked() => None,
             None => Some(Ticket::VOID),
             Some(circuit) => circuit.pass(),
-        }
+        };
+        ticket.map(|ticket| Pass { ticket, has_slot: false })
     }
 
     /// Admits a request, and takes its slot and, if it is a probe, its permit. `None` if it is rejected.
     #[inline(never)]
-    pub(crate) fn admit(&mut self, now: impl FnOnce() -> Moment) -> Option<Ticket> {
+    pub(crate) fn admit(&mut self, now: impl FnOnce() -> Moment) -> Option<Pass> {
         let info = self.shard.info();
-        let may_call = info.health.is_eligible() || (self.is_probe && info.health.on_probation().is_some());
-        let is_granted = match self.turn.as_deref() {
+        let may_call = info.health.is_eligible() || (self.is_probe() && info.health.on_probation().is_some());
+        let turn = self.special.as_deref_mut().map(|special| &mut special.turn);
+        let is_granted = match turn.as_ref().and_then(|turn| turn.as_deref()) {
             Some(Turn::Granted(granted, _)) => granted.member().is_some_and(|member| member.id == info.id),
             _ => false,
         };
@@ -170,8 +203,8 @@ where
         if takes_slot && ticket.is_none() {
             info.return_slot();
         }
-        self.has_slot = (takes_slot || is_granted) && ticket.is_some();
-        if let Some(turn) = self.turn.take_if(|_| self.has_slot) {
+        let has_slot = (takes_slot || is_granted) && ticket.is_some();
+        if let Some(turn) = turn.filter(|_| has_slot).and_then(Option::take) {
             match *turn {
                 Turn::Waiter(mut waiter) => waiter.used(),
                 Turn::Granted(granted, _) if is_granted => granted.used(),
@@ -179,12 +212,12 @@ where
                 Turn::Granted(..) | Turn::Place(_) => {}
             }
         }
-        ticket
+        ticket.map(|ticket| Pass { ticket, has_slot })
     }
 
     /// Takes the turn of a request whose instance was not admitted. If it had got a slot, that is freed.
     pub(crate) fn take_turn(&mut self) -> Option<Box<Turn>> {
-        let turn = self.turn.take()?;
+        let turn = self.special.as_mut()?.turn.take()?;
         Some(match *turn {
             Turn::Granted(granted, place) => {
                 granted.discard();
@@ -195,34 +228,28 @@ where
         })
     }
 
-    /// Puts the ticket into a guard, so that its permit is released even if what follows panics.
+    /// Puts the pass into a guard, so that its slot and its permit are released even if what follows panics.
     #[inline(always)]
-    pub(crate) fn enter(self, ticket: Ticket) -> Admitted<S, C> {
-        let guard = match self.has_slot {
+    pub(crate) fn enter(self, Pass { ticket, has_slot }: Pass) -> Admitted<S, C> {
+        let guard = match has_slot {
             false => Guard::begin(self.shard, ticket),
             true => Guard::begin_with_slot(self.shard, ticket),
         };
         Admitted { guard, service: self.service }
     }
 
-    /// The same, for a ticket of [`pass`](Self::pass): the backend has no limit, so the call takes no slot.
-    #[inline(always)]
-    pub(crate) fn enter_passed(self, ticket: Ticket) -> Admitted<S, C> {
-        Admitted { guard: Guard::begin(self.shard, ticket), service: self.service }
-    }
-
     /// Starts the call of an admitted request.
     #[inline(always)]
     pub(crate) fn call<Req>(
         self,
-        ticket: Ticket,
+        pass: Pass,
         request: Req,
     ) -> Attempt<S::Future, <C as Classify<Req, S::Response>>::Call, S, C>
     where
         S: Service<Req>,
         C: Classify<Req, S::Response>,
     {
-        self.enter(ticket).call(request)
+        self.enter(pass).call(request)
     }
 }
 

@@ -73,12 +73,12 @@ where
             match scanned {
                 Scanned::Ready(ready) => {
                     if let Some(mut wait) = wait.take()
-                        && ready.is_probe
+                        && ready.is_probe()
                     {
                         wait.used();
                     }
                     let mut ready = ready;
-                    ready.turn = turn.take();
+                    ready.set_turn(turn.take());
                     (*has_found, *since, *rescans_at) = (true, None, None);
                     self.underway = Some(underway);
                     return Poll::Ready(Ok(ready));

@@ -135,11 +135,11 @@ where
                     let found = ready!(search.poll::<Req>(cx, None, Sends::Once, Some(at_limit)));
                     let mut ready = found.map_err(Error::unready)?;
                     // If another request has acquired the slot or the permit, or the circuit has opened, searches again.
-                    let Some(ticket) = ready.admit(|| search.local().core.clock.now()) else {
+                    let Some(pass) = ready.admit(|| search.local().core.clock.now()) else {
                         search.keep_turn(ready.take_turn());
                         continue;
                     };
-                    ready.call(ticket, request.take().expect("polled after completion"))
+                    ready.call(pass, request.take().expect("polled after completion"))
                 }
             };
             this.state.set(State::calling(attempt));

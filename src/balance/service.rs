@@ -80,7 +80,7 @@ where
     fn call(&mut self, request: Req) -> ResponseFuture<S, P, C, Req> {
         match self.door.take() {
             Ok(ready) => match ready.pass() {
-                Some(ticket) => ResponseFuture::calling(ready.enter_passed(ticket).call(request)),
+                Some(pass) => ResponseFuture::calling(ready.call(pass, request)),
                 None => self.admit(ready, request),
             },
             Err(search) => self.search(search, request),
@@ -104,9 +104,9 @@ where
     {
         if search.read_key::<Req, S::Response>(&request)
             && let Some(mut ready) = search.poll_once::<Req>(Sends::Once)
-            && let Some(ticket) = ready.admit(|| self.door.current().core.clock.now())
+            && let Some(pass) = ready.admit(|| self.door.current().core.clock.now())
         {
-            return ResponseFuture::calling(ready.call(ticket, request));
+            return ResponseFuture::calling(ready.call(pass, request));
         }
         ResponseFuture::searching(search, request)
     }
@@ -120,7 +120,7 @@ where
         C: Classify<Req, S::Response>,
     {
         match ready.admit(|| self.door.current().core.clock.now()) {
-            Some(ticket) => ResponseFuture::calling(ready.call(ticket, request)),
+            Some(pass) => ResponseFuture::calling(ready.call(pass, request)),
             // The backend is no longer eligible: searches again, within the response future.
             None => {
                 let mut search = self.door.search();

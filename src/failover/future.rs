@@ -81,9 +81,9 @@ where
         let mut progress = Progress::new(search, now, request);
         let ready = ready.or_else(|| progress.poll_by_key());
         let first = ready.filter(|ready| progress.may_begin_at(ready)).and_then(|mut ready| match ready.pass() {
-            Some(ticket) => progress.start(ready, ticket, now),
+            Some(pass) => progress.start(ready, pass, now),
             None => match ready.admit(|| now) {
-                Some(ticket) => progress.start(ready, ticket, now),
+                Some(pass) => progress.start(ready, pass, now),
                 None => {
                     progress.search.keep_turn(ready.take_turn());
                     None

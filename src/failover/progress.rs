@@ -19,10 +19,9 @@ use super::{
     settings::{Policy, Settings},
 };
 use crate::{
-    attempt::{Ready, ReadySearch, Sends, TimeLimit},
+    attempt::{Pass, Ready, ReadySearch, Sends, TimeLimit},
     body::Replay,
     fleet::BackendService,
-    health::Ticket,
     name::BackendId,
     outcome::Classify,
     pick::{AnyStrategy, SKIP_NONE},
@@ -113,7 +112,7 @@ where
 
     /// Starts an attempt at a ready backend; `None` if the request cannot be sent.
     #[inline]
-    pub(super) fn start(&mut self, ready: Ready<S, C>, ticket: Ticket, now: Moment) -> Option<Running<S, H, C, Req>> {
+    pub(super) fn start(&mut self, ready: Ready<S, C>, pass: Pass, now: Moment) -> Option<Running<S, H, C, Req>> {
         let (name, id) = (ready.shard().name.clone(), ready.shard().info().id);
         let follow_up = self.follow_up(id);
         let own = ready.shard().info().timeout().map(|time| (time, TimeLimit::Backend));
@@ -121,7 +120,7 @@ where
         let is_spare = ready.is_probe() && self.search.local().is_spare(ready.shard().info());
         let measured = self.settings().measures().then(|| Arc::clone(ready.shard()));
         // The clock was read for the ledger. A fleet that measures latencies does not read it again.
-        let admitted = ready.enter(ticket.started_at(now));
+        let admitted = ready.enter(pass.started_at(now));
         let request = self.request(follow_up == FollowUp::Never)?;
         if self.is_over_budget() {
             // A hedge for which there was no token is sent after all.
@@ -245,18 +244,23 @@ where
                 self.search.drop_pending();
             }
             let now = self.now();
+            if !self.has_time(now) || self.has_called() && self.is_unreplayable() {
+                drop(ready);
+                self.search.stop();
+                return Poll::Ready(None);
+            }
             // The circuit may have opened since the backend was found ready, or the permit of a probe may be taken.
-            let Some(ticket) = ready.admit(|| now) else {
+            let Some(pass) = ready.admit(|| now) else {
                 self.search.keep_turn(ready.take_turn());
                 continue;
             };
             // In this order, so that a request that cannot be sent takes no token from the budget.
-            if !self.has_time(now) || self.has_called() && (self.is_unreplayable() || !self.may_spend(is_hedge)) {
-                drop(ready.enter(ticket));
+            if self.has_called() && !self.may_spend(is_hedge) {
+                drop(ready.enter(pass));
                 self.search.stop();
                 return Poll::Ready(None);
             }
-            return Poll::Ready(self.start(ready, ticket, now));
+            return Poll::Ready(self.start(ready, pass, now));
         }
     }
 
