@@ -103,6 +103,12 @@ impl Estimate {
         Some((word.value, word.decayed(ticks(now), decay).1))
     }
 
+    /// Returns the estimate as of its last update. `None` before the first sample.
+    #[inline]
+    pub(crate) fn last(&self) -> Option<f32> {
+        Some(Word::unpack(self.0.load(Ordering::Relaxed))?.value)
+    }
+
     /// Updates a peak: a sample above the decayed estimate replaces it, and a lower one pulls it down with the time.
     #[inline]
     pub(crate) fn peak(&self, sample: Duration, now: Moment, decay: Decay) {

@@ -235,6 +235,12 @@ impl Load {
         self.failures.counted(now, decay)
     }
 
+    /// Returns the last peak in nanoseconds. `None` before the first sample.
+    #[inline]
+    pub(crate) fn last_peak(&self) -> Option<f32> {
+        self.peak.last()
+    }
+
     /// Returns the last peak in nanoseconds, and the part of it that is left now. `None` before the first sample.
     #[inline]
     pub(crate) fn peak(&self, now: Moment, decay: Decay) -> Option<(f32, f32)> {

@@ -137,23 +137,24 @@ impl Pick for PeakEwmaPick {
     #[inline]
     fn pick(&self, candidates: &Candidates<'_>, cx: &mut PickContext<'_>) -> usize {
         let (compared, now) = (self.choices.compared(candidates, cx), cx.moment());
-        let (mut lowest, mut fastest, mut has_newcomer) = (f32::INFINITY, f32::INFINITY, false);
-        let number = compared.least(candidates, cx, |number, _| {
-            let load = candidates[number].0.load();
-            let Some((peak, left)) = load.peak(now, self.decay) else {
-                has_newcomer = true;
-                return f32::INFINITY;
-            };
-            fastest = fastest.min(peak);
-            lowest = lowest.min(peak * left);
-            peak * left * self.raised((load.in_flight() as f32 + 1.0) / load.capacity())
-        });
         // No backend is expected to be faster than the fastest one that was measured: an estimate decays to that, and
-        // not to zero. It matters once some backend had no sample for a while.
-        if has_newcomer || lowest < fastest * 0.98 {
-            return self.pick_of_idle(&compared, candidates, cx, now, fastest);
-        }
-        number
+        // not to zero.
+        let (mut fastest, mut has_newcomer) = (f32::INFINITY, false);
+        compared.each(candidates, cx, |number, _| match candidates[number].0.load().last_peak() {
+            Some(peak) => fastest = fastest.min(peak),
+            None => has_newcomer = true,
+        });
+        let newcomer = if has_newcomer { self.median(&compared, candidates, cx, now) } else { BUSY_NEWCOMER };
+        compared.least(candidates, cx, |number, _| {
+            let load = candidates[number].0.load();
+            let calls = load.in_flight();
+            let expected = match load.peak(now, self.decay) {
+                Some((peak, left)) => (peak * left).max(fastest),
+                None if calls > 0 => BUSY_NEWCOMER,
+                None => newcomer,
+            };
+            expected * self.raised((calls as f32 + 1.0) / load.capacity())
+        })
     }
 }
 
@@ -162,34 +163,13 @@ impl Pick for PeakEwmaPick {
 const BUSY_NEWCOMER: f32 = 1e24;
 
 impl PeakEwmaPick {
-    /// Selects one of several candidates of which some had no sample for a while, or never.
-    #[inline(never)]
-    fn pick_of_idle(
-        &self,
-        compared: &Compared,
-        candidates: &Candidates<'_>,
-        cx: &mut PickContext<'_>,
-        now: Moment,
-        fastest: f32,
-    ) -> usize {
-        let newcomer = self.median(compared, candidates, cx, now);
-        compared.least(candidates, cx, |number, _| {
-            let load = candidates[number].0.load();
-            let expected = match load.peak(now, self.decay) {
-                Some((peak, left)) => (peak * left).max(fastest),
-                None if load.in_flight() > 0 => BUSY_NEWCOMER,
-                None => newcomer,
-            };
-            expected * self.raised((load.in_flight() as f32 + 1.0) / load.capacity())
-        })
-    }
-
     #[inline]
     fn raised(&self, calls: f32) -> f32 {
         if self.exponent == 1.0 { calls } else { calls.powf(self.exponent) }
     }
 
     /// The median of the estimates, which a newcomer starts with.
+    #[cold]
     fn median(&self, compared: &Compared, candidates: &Candidates<'_>, cx: &mut PickContext<'_>, now: Moment) -> f32 {
         let (mut estimates, mut len) = ([0.0; 32], 0);
         compared.each(candidates, cx, |number, _| {
