@@ -44,8 +44,8 @@ impl Moment {
 
     /// Returns the moment this long after the epoch.
     pub(crate) const fn since_epoch(elapsed: Duration) -> Self {
-        let nanos = elapsed.as_nanos();
-        if nanos > u64::MAX as u128 { Self::NEVER } else { Self(nanos as u64) }
+        // Faster than by `as_nanos`, which has 128 bits.
+        Self(elapsed.as_secs().saturating_mul(1_000_000_000).saturating_add(elapsed.subsec_nanos() as u64))
     }
 
     /// Returns the moment this many nanoseconds after the epoch.

@@ -12,19 +12,19 @@ use super::{
     changes::{Change, Changes, Listener},
     ejection::EjectionLimits,
     feed::Wakeup,
-    member::{MemberInfo, Publisher, Waiting},
-    registry::{Published, Registry, Wakes},
+    member::{MemberInfo, Waiting},
+    published::{Published, Wakes, report},
+    registry::Registry,
     shares::Shares,
     slots::{Slots, WhenFull},
     snapshot::Snapshot,
     spare_turns::SpareTurns,
     switch::Switch,
-    watch::{Over, Schedule},
+    watch::Schedule,
 };
 use crate::{
     foreign,
-    health::{AdminStatus, CircuitPolicy, CircuitState, Limit, Measures, Metering, Signal, Transition},
-    telemetry,
+    health::{AdminStatus, CircuitPolicy, Limit, Measures, Metering, Signal},
     time::{Clock, Moment},
     wake::{Waiter, Waiters},
 };
@@ -278,35 +278,5 @@ impl FleetCore {
     #[cfg(test)]
     pub(super) fn listeners(&self) -> usize {
         self.registry().listeners()
-    }
-}
-
-impl Publisher for FleetCore {
-    fn circuit_changed(&self, member: &Arc<MemberInfo>, transition: Transition) {
-        self.edit(|registry| {
-            if !member.health.is_removed() {
-                registry.announce(Change::Circuit(member.name.clone(), transition));
-                let now = self.clock.now();
-                registry.start_after(member, transition, now);
-                registry.refresh_circuit(member, transition.to == CircuitState::Open, now);
-            }
-        });
-    }
-
-    fn permits_changed(&self, member: &Arc<MemberInfo>) {
-        self.edit(|registry| registry.refresh_circuit(member, false, self.clock.now()));
-    }
-
-    fn interval_over(&self, over: Over, now: Moment) {
-        self.edit(|registry| registry.evaluate(over.is_stale, now));
-    }
-}
-
-/// Reports a change to the subscriber of `tracing`.
-fn report(change: &Change) {
-    match change {
-        Change::Circuit(name, transition) => telemetry::circuit_changed(name, &transition.from, &transition.to),
-        Change::Outlier(name, change) => telemetry::outlier_changed(name, change),
-        change => telemetry::fleet_changed(change),
     }
 }

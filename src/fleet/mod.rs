@@ -85,6 +85,8 @@ mod handle;
 mod limit;
 mod marks;
 mod member;
+mod published;
+mod publisher;
 mod reconcile;
 mod record;
 mod registry;

@@ -9,9 +9,9 @@ use std::{
 use super::{
     changes::{Change, Listener},
     ejection::{Ejection, EjectionLimits},
-    feed::Wakeup,
     marks::{ELIGIBLE, HALF_OPEN, PROBE_DUE},
     member::{MemberInfo, Settings},
+    published::{Published, Wakes},
     shares::Shares,
 };
 use crate::{
@@ -50,21 +50,6 @@ pub(crate) struct Registry {
     /// Whether a change is not published yet.
     pub(super) is_changed: bool,
     pub(super) wakes: Wakes,
-}
-
-/// The tasks that an edit concerns, of those that wait for a backend.
-#[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Wakes {
-    /// Another set of backends is eligible, or they are in other tiers.
-    pub(super) all: bool,
-    /// This many tasks may each send a probe, or have to note an earlier deadline.
-    pub(super) some: usize,
-}
-
-/// What an edit published, to be passed on when the lock is released.
-pub(super) struct Published {
-    pub(super) changes: Vec<Change>,
-    pub(super) wakeups: Vec<Wakeup<Change>>,
 }
 
 impl Registry {
