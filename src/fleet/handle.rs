@@ -1,16 +1,11 @@
 //! The handle of a fleet, which changes and inspects it.
 
-use std::{
-    fmt,
-    sync::{Arc, Weak},
-    time::Duration,
-};
+use std::{fmt, sync::Arc, time::Duration};
 
 use super::{
     backend::{Backend, checked_limit, checked_timeout, checked_weight},
     changes::{Change, Changes},
-    core::FleetCore,
-    member::{MemberInfo, Publisher, Settings},
+    member::{MemberInfo, Settings},
     registry::Registry,
     shard::{Key, OwnedMember},
     snapshot::Snapshot,
@@ -224,9 +219,9 @@ impl<S: Send + Sync + 'static, C: Clone + Send + Sync + 'static> Fleet<S, C> {
         let id = BackendId(registry.last_id);
         let lines = FleetInner::<S, C>::line_count(registry.expected.max(registry.members.len()));
         let (name, limit) = (settings.name.clone(), settings.limit);
-        let fleet: Weak<dyn Publisher> = Arc::<FleetCore>::downgrade(core);
-        let info = MemberInfo::new(id, settings, core.policy.as_ref(), lines, core.clock, &core.metering, Some(fleet));
-        let info = info.with_waiting(Arc::clone(&core.slots) as _).watched(core.schedule.as_ref());
+        let links = Arc::clone(&self.shared.links);
+        let info = MemberInfo::new(id, settings, core.policy.as_ref(), lines, core.clock, &core.metering, Some(links));
+        let info = info.watched(core.schedule.as_ref());
         info.set_limit(limit, core.limit, now);
         info.health.apply(Signal::Status(status));
         let Some(before) = before else {

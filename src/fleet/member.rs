@@ -46,6 +46,12 @@ pub(crate) trait Waiting: Send + Sync {
     fn freed(&self, member: &Arc<MemberInfo>, slots: u32);
 }
 
+/// What the members of a fleet refer to: one for all of them.
+pub(super) struct Links {
+    pub(super) publisher: Weak<dyn Publisher>,
+    pub(super) waiting: Arc<dyn Waiting>,
+}
+
 /// The settings, health and load of a backend, without its service.
 pub(crate) struct MemberInfo {
     pub(crate) id: BackendId,
@@ -60,8 +66,6 @@ pub(crate) struct MemberInfo {
     pub(super) measures: AtomicU32,
     pub(super) metering: Arc<Metering>,
     pub(super) limit: MemberLimit,
-    /// `None` for a lone breaker.
-    pub(super) waiting: Option<Arc<dyn Waiting>>,
     /// Its calls, if outliers are detected.
     pub(super) watch: Option<Box<Watch>>,
     /// The part of its traffic that it gets, as [`FULL_SHARE`] for all.
@@ -74,7 +78,7 @@ pub(crate) struct MemberInfo {
     pub(super) marks: Marks,
     position: u64,
     /// `None` for a lone breaker.
-    fleet: Option<Weak<dyn Publisher>>,
+    pub(super) fleet: Option<Arc<Links>>,
     /// Made for the first of them, since most members of a large fleet have none.
     watchers: OnceLock<Box<Watchers>>,
 }
@@ -101,7 +105,7 @@ impl MemberInfo {
         lines: usize,
         clock: Clock,
         metering: &Arc<Metering>,
-        fleet: Option<Weak<dyn Publisher>>,
+        fleet: Option<Arc<Links>>,
     ) -> Self {
         let Settings { name, weight, priority, timeout, .. } = settings;
         Self {
@@ -114,7 +118,6 @@ impl MemberInfo {
             measures: AtomicU32::new(metering.measures().bits()),
             metering: Arc::clone(metering),
             limit: MemberLimit::default(),
-            waiting: None,
             watch: None,
             share: AtomicU32::new(FULL_SHARE),
             weight: AtomicU32::new(weight.get()),
@@ -143,12 +146,6 @@ impl MemberInfo {
     /// Returns a number that orders the members of a fleet.
     pub(crate) fn position(&self) -> u64 {
         self.position
-    }
-
-    /// Sets the requests that wait for a slot of the member.
-    pub(super) fn with_waiting(mut self, waiting: Arc<dyn Waiting>) -> Self {
-        self.waiting = Some(waiting);
-        self
     }
 
     /// Sets the position of a replacement, which is that of the member it replaces.
@@ -237,7 +234,7 @@ impl MemberInfo {
 
     /// Publishes a change to the fleet. Returns false for a lone breaker, or if the fleet was dropped.
     pub(super) fn publish(&self, publish: impl FnOnce(&dyn Publisher)) -> bool {
-        let fleet = self.fleet.as_ref().and_then(Weak::upgrade);
+        let fleet = self.fleet.as_ref().and_then(|links| links.publisher.upgrade());
         fleet.is_some_and(|fleet| {
             publish(&*fleet);
             true

@@ -5,7 +5,10 @@ use std::{
     time::Duration,
 };
 
-use super::{limit::UNLIMITED, member::MemberInfo};
+use super::{
+    limit::UNLIMITED,
+    member::{Links, MemberInfo},
+};
 use crate::{
     health::{Controller, Ended, Limit, Measures, Sample},
     time::Moment,
@@ -66,7 +69,7 @@ impl MemberInfo {
     pub(super) fn end_counted(self: &Arc<Self>) {
         let calls = self.load.end();
         // Not only if all slots were taken: the tasks that were woken for the others may not have taken them yet.
-        if let Some(waiting) = &self.waiting
+        if let Some(Links { waiting, .. }) = self.fleet.as_deref()
             && waiting.has_waiter()
             && calls <= self.slots()
         {
@@ -132,7 +135,7 @@ impl MemberInfo {
         let before = self.limit.slots.swap(limit, Ordering::SeqCst);
         drop(state);
         if limit > before
-            && let Some(waiting) = &self.waiting
+            && let Some(Links { waiting, .. }) = self.fleet.as_deref()
             && waiting.has_waiter()
         {
             waiting.freed(self, limit - before);

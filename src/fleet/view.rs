@@ -12,7 +12,7 @@ use super::{
     candidate::{Candidate, Candidates},
     core::FleetCore,
     marks::PROBE_DUE,
-    member::MemberInfo,
+    member::{Links, MemberInfo, Waiting},
     registry::Registry,
     shard::{Key, MemberRef, OwnedMember, Shard},
 };
@@ -21,6 +21,7 @@ use crate::{name::BackendId, shard};
 /// The shared state of the handles of a fleet: its core, and the services of its members.
 pub(crate) struct FleetInner<S, C> {
     pub(crate) core: Arc<FleetCore>,
+    pub(super) links: Arc<Links>,
     pub(crate) classifier: C,
     /// Locked only while the core's registry is locked.
     services: Mutex<HashMap<BackendId, OwnedMember<S, C>>>,
@@ -72,8 +73,12 @@ impl<S: Send + Sync + 'static, C: Clone + Send + Sync + 'static> FleetInner<S, C
             tier_version: 0,
             largest_share: 0,
         };
+        let core = Arc::new(core);
+        let publisher: Weak<FleetCore> = Arc::downgrade(&core);
+        let waiting: Arc<dyn Waiting> = Arc::clone(&core.slots) as _;
         Self {
-            core: Arc::new(core),
+            links: Arc::new(Links { publisher, waiting }),
+            core,
             classifier,
             services: Mutex::default(),
             selection: Mutex::new(Arc::new(selection)),
