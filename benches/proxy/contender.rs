@@ -23,7 +23,7 @@ pub(crate) enum Contender {
 
 use Contender::{Bare, BareMt, BareRetry, Gateway, HaProxy, HaProxyLeastConn, Nginx, NginxLeastConn};
 
-/// The strategy makes no difference to the throughput of healthy backends.
+/// The strategy of a peer makes no difference to the throughput of healthy backends.
 pub(crate) const THROUGHPUT: [Contender; 6] = [Gateway, Bare, BareRetry, BareMt, Nginx, HaProxy];
 /// Nor the runtime to faults.
 pub(crate) const FAULTS: [Contender; 7] = [Gateway, Bare, BareRetry, Nginx, NginxLeastConn, HaProxy, HaProxyLeastConn];
@@ -128,30 +128,11 @@ fn folder() -> PathBuf {
     folder
 }
 
+/// The gateway's shipped file as it is, with the backends of the bench in place of its own.
 fn config(folder: &Path, backends: &[u16]) -> PathBuf {
-    let mut text = r#"
-strategy = "round_robin"
-# Breakers take out at most one of the three backends.
-max_ejected = 0.34
-
-[server]
-listen = "127.0.0.1:0"
-
-[failover]
-mode = { hedged = "20ms" }
-# The POSTs of the soak only echo their body: sending one twice does no harm.
-hedge_methods = "all"
-timeout = "1s"
-# A short response is final with its end.
-commit = { whole = "64KiB" }
-
-[breaker]
-# The window is short, so that good calls of the past do not hide a bad present.
-slow_calls = { share = 0.2, slower_than = "15ms", window = "200ms", minimum_calls = 10 }
-failures = 5
-open_for = "2s"
-"#
-    .to_owned();
+    let shipped = include_str!("../../examples/gateway/fleet.toml");
+    let (settings, _) = shipped.split_once("[[backend]]").expect("the file has backends");
+    let mut text = settings.replace("127.0.0.1:8080", "127.0.0.1:0");
     for (index, port) in backends.iter().enumerate() {
         text += &format!("\n[[backend]]\nname = \"b{}\"\norigin = \"http://127.0.0.1:{port}\"\n", index + 1);
     }
