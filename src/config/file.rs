@@ -153,7 +153,7 @@ impl Config {
             classifier,
             backends: backend::backends(file.backend, lookup)?,
         };
-        // Validates the values that only the fleet knows: `max_ejected`, `panic_below` and `limit`.
+        // Validates the values that only the fleet knows: `max_ejected`, `panic_below`, `limit` and `when_full`.
         config
             .settings(Fleet::<()>::builder())
             .build()

@@ -70,7 +70,7 @@
 //! | `max_ejected` | the [share of backends](crate::fleet::FleetBuilder::max_ejected) that circuits may eject | 1 |
 //! | `panic_below` | the [share of backends](crate::fleet::FleetBuilder::panic_below) below which none is ejected | 0 |
 //! | `limit` | [the most calls in flight](crate::fleet::FleetBuilder::limit) at each backend: a number, or a section `[limit]` | none |
-//! | `when_full` | [`"wait"`, `"refuse"` or `{ queue = 100 }`](crate::WhenFull): what happens while all backends are at their limits | `"wait"` |
+//! | `when_full` | [`"wait"`, `"refuse"` or `{ queue = 100 }`](crate::WhenFull): what happens while all backends are at their limits; a queue is from 1 to 1,000,000 | `"wait"` |
 //!
 //! A `mode` takes precedence over the preset, and so does a `strategy` that sets the mode.
 //!
@@ -164,8 +164,8 @@
 //! | `statuses` | the statuses that are failures: `[429, "500-599"]` or `"429, 5xx"` | 429 and 500–599 |
 //! | `success_at_end` | with `true`, a success is recorded at the end of the body, and not at the head | `false` |
 //!
-//! With a hedged `mode`, `slower_than` must not exceed the delay of the hedge, nor its `cap`. Otherwise a call that loses to its hedge
-//! would be cancelled before it is slow, and the circuit of a hanging backend would never open.
+//! With a hedged `mode`, `slower_than` must not exceed the delay of the hedge, nor its `cap`. Otherwise a call that loses
+//! to its hedge would be cancelled before it is slow, and the circuit of a hanging backend would never open.
 //!
 //! ## `[slow_start]`
 //!

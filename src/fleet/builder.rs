@@ -134,8 +134,7 @@ impl<S, C> FleetBuilder<S, C> {
     /// Limits the share of backends that circuits may keep out of rotation at a time, from 0 to 1. Default 1, no limit.
     ///
     /// Beyond it, the backends whose circuits opened last stay in rotation. [Outliers](Self::outliers) count too, and
-    /// are returned first. Backends that an operator or a cool-down
-    /// keeps out are not counted.
+    /// are returned first. Backends that an operator or a cool-down keeps out are not counted.
     pub fn max_ejected(mut self, share: f64) -> Self {
         self.limits.max_ejected = share;
         self
@@ -184,7 +183,7 @@ impl<S: Send + Sync + 'static, C: Clone + Send + Sync + 'static> FleetBuilder<S,
             ejection: limits.checked()?,
             shares: Shares::new(slow_start.transpose()?, outliers.transpose()?),
             limit: limit.map(|limit| limit.checked(refuse)).transpose()?,
-            when_full,
+            when_full: when_full.checked()?,
         };
         let core = FleetCore::new(name, rules);
         let fleet = Fleet { shared: Arc::new(FleetInner::new(core, classifier)) };

@@ -17,6 +17,7 @@ use super::{
 use crate::{
     foreign,
     outcome::PriorityClass,
+    setting::InvalidSetting,
     wake::{Waiter, Waiters},
 };
 
@@ -38,7 +39,7 @@ pub enum WhenFull {
     Wait,
     /// `call` returns an error at once, over HTTP for a status 503.
     Refuse,
-    /// `call` waits in a queue of at most this many requests, for the whole fleet.
+    /// `call` waits in a queue of at most this many requests, from 1 to 1,000,000, for the whole fleet.
     ///
     /// The queue is in the order of the [classes](crate::PriorityClass) of the requests, and within a class first come,
     /// first served. Over the bound, the last request of the lowest class fails as with [`Refuse`](Self::Refuse). A call
@@ -47,6 +48,22 @@ pub enum WhenFull {
     /// A waiting request respects the [deadline](crate::failover::FailoverBuilder::deadline) of a failover. A
     /// [`Balance`](crate::Balance) has none: put a timeout in front of it.
     Queue(u32),
+}
+
+/// A longer queue bounds nothing.
+const MAX_QUEUE: u32 = 1_000_000;
+
+impl WhenFull {
+    /// Returns the setting if its bound makes sense.
+    pub(crate) fn checked(self) -> Result<Self, InvalidSetting> {
+        let Self::Queue(bound) = self else { return Ok(self) };
+        let reason = match bound {
+            0 => "must be at least 1: to let no request wait, set refuse",
+            1..=MAX_QUEUE => return Ok(self),
+            _ => "must be at most 1000000",
+        };
+        Err(InvalidSetting::of("fleet", "when_full.queue", bound, reason))
+    }
 }
 
 /// The requests that wait for a slot, of the whole fleet.

@@ -118,4 +118,9 @@ fn invalid_limits_are_refused_where_they_enter() {
     assert_eq!(of_fleet.to_string(), "fleet: limit.tolerance NaN must be a factor from 1 to 10");
     let of_backend = Fleet::plain().backend(Backend::new("a", ()).limit(0)).build().unwrap_err();
     assert_eq!((of_backend.backend(), of_backend.field(), of_backend.value()), (Some("a"), "limit", "0"));
+    for bound in [0, 1_000_001, u32::MAX] {
+        let refused = Fleet::<(), _>::plain().when_full(WhenFull::Queue(bound)).build().unwrap_err();
+        assert_eq!((refused.field(), refused.value()), ("when_full.queue", &*bound.to_string()));
+    }
+    assert!(Fleet::<(), _>::plain().when_full(WhenFull::Queue(1_000_000)).build().is_ok());
 }

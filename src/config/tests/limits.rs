@@ -38,6 +38,8 @@ fn when_full_is_set_by_name() {
 fn invalid_limits_are_refused_with_field_value_and_backend() {
     for (text, expected) in [
         ("limit = 0", "limit: 0 must be at least 1: to send a backend no requests, drain it"),
+        ("when_full = { queue = 0 }", "when_full.queue: 0 must be at least 1: to let no request wait, set refuse"),
+        ("when_full = { queue = 4294967295 }", "when_full.queue: 4294967295 must be at most 1000000"),
         ("[limit]\ntolerance = nan", "limit.tolerance: NaN must be a factor from 1 to 10"),
         ("[limit]\nwindow = 0", "limit.window: 0ns must be from 10 ms to 1 h"),
         ("[limit]\nmax = 10", "limit.initial: 20 must be from limit.min to limit.max"),
