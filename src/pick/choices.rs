@@ -21,12 +21,13 @@ const MAX_SCANNED: usize = 256;
 
 /// Checks the setting of a strategy.
 pub(super) fn in_range<T: PartialOrd + fmt::Display>(
+    strategy: &'static str,
     field: &'static str,
     value: T,
     range: RangeInclusive<T>,
     reason: impl Into<String>,
 ) -> Result<T, InvalidSetting> {
-    if range.contains(&value) { Ok(value) } else { Err(InvalidSetting::of("", field, value, reason.into())) }
+    if range.contains(&value) { Ok(value) } else { Err(InvalidSetting::of(strategy, field, value, reason.into())) }
 }
 
 /// The numbers of the candidates that one pick compares.
@@ -50,15 +51,15 @@ impl Choices {
     }
 
     /// Sets how many candidates are drawn.
-    pub(super) fn drawing(self, draw: usize) -> Result<Self, InvalidSetting> {
+    pub(super) fn drawing(self, strategy: &'static str, draw: usize) -> Result<Self, InvalidSetting> {
         let reason = format!("must be from 2 to {MAX_DRAWN}");
-        in_range("choices", draw, 2..=MAX_DRAWN, reason).map(|draw| Self { draw, ..self })
+        in_range(strategy, "choices", draw, 2..=MAX_DRAWN, reason).map(|draw| Self { draw, ..self })
     }
 
     /// Sets up to which number all are compared.
-    pub(super) fn scanning(self, scan: usize) -> Result<Self, InvalidSetting> {
+    pub(super) fn scanning(self, strategy: &'static str, scan: usize) -> Result<Self, InvalidSetting> {
         let reason = format!("must be at most {MAX_SCANNED}");
-        in_range("scan", scan, 0..=MAX_SCANNED, reason).map(|scan| Self { scan, ..self })
+        in_range(strategy, "scan", scan, 0..=MAX_SCANNED, reason).map(|scan| Self { scan, ..self })
     }
 }
 

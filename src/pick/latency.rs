@@ -67,7 +67,7 @@ impl Latency {
     ///
     /// Another time.
     pub fn threshold(self, time: Duration) -> Result<Self, InvalidSetting> {
-        Ok(Self { threshold: checked_time("threshold", time)?, ..self })
+        Ok(Self { threshold: checked_time("latency", "threshold", time)?, ..self })
     }
 
     /// Sets the time constant of the mean, from 1 ms to a day. Default 10 s. After three times as long without a sample,
@@ -77,7 +77,7 @@ impl Latency {
     ///
     /// Another time.
     pub fn time_constant(self, time: Duration) -> Result<Self, InvalidSetting> {
-        Ok(Self { over: checked_time("time_constant", time)?, ..self })
+        Ok(Self { over: checked_time("latency", "time_constant", time)?, ..self })
     }
 
     /// Sets the largest share of the requests that try backends without a recent sample, from 0 to 1. Default 0.05.
@@ -86,7 +86,7 @@ impl Latency {
     ///
     /// Another share, or NaN.
     pub fn exploration(self, share: f32) -> Result<Self, InvalidSetting> {
-        let exploration = in_range("exploration", share, 0.0..=1.0, "must be a share from 0 to 1")?;
+        let exploration = in_range("latency", "exploration", share, 0.0..=1.0, "must be a share from 0 to 1")?;
         Ok(Self { exploration, ..self })
     }
 
@@ -96,7 +96,7 @@ impl Latency {
     ///
     /// Another time.
     pub fn failure_penalty(self, penalty: Duration) -> Result<Self, InvalidSetting> {
-        Ok(Self { penalty: checked_time("failure_penalty", penalty)?, ..self })
+        Ok(Self { penalty: checked_time("latency", "failure_penalty", penalty)?, ..self })
     }
 
     /// Sets how many calls in flight a backend may have: this many times the average by weight, from 1 to 1000. Default
@@ -109,7 +109,7 @@ impl Latency {
     ///
     /// Another factor, or NaN.
     pub fn load_bound(self, factor: f32) -> Result<Self, InvalidSetting> {
-        let load_bound = in_range("load_bound", factor, 1.0..=1000.0, "must be from 1 to 1000")?;
+        let load_bound = in_range("latency", "load_bound", factor, 1.0..=1000.0, "must be from 1 to 1000")?;
         Ok(Self { load_bound, ..self })
     }
 }

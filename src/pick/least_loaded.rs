@@ -49,7 +49,7 @@ impl LeastLoaded {
     ///
     /// Another number.
     pub fn choices(self, number: usize) -> Result<Self, InvalidSetting> {
-        Ok(Self { choices: self.choices.drawing(number)?, ..self })
+        Ok(Self { choices: self.choices.drawing("least loaded", number)?, ..self })
     }
 
     /// Sets up to which number of candidates all are compared, at most 256. Default 8. A pick costs time in proportion.
@@ -58,7 +58,7 @@ impl LeastLoaded {
     ///
     /// A larger number.
     pub fn scan(self, number: usize) -> Result<Self, InvalidSetting> {
-        Ok(Self { choices: self.choices.scanning(number)?, ..self })
+        Ok(Self { choices: self.choices.scanning("least loaded", number)?, ..self })
     }
 
     /// Sets for how long a failed call counts as a call in flight, from 1 ms to a day. Default 1 s: set it to more than
@@ -68,7 +68,7 @@ impl LeastLoaded {
     ///
     /// Another time.
     pub fn failure_penalty(self, time: Duration) -> Result<Self, InvalidSetting> {
-        Ok(Self { penalty: checked_time("failure_penalty", time)?, ..self })
+        Ok(Self { penalty: checked_time("least loaded", "failure_penalty", time)?, ..self })
     }
 }
 

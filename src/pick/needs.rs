@@ -109,10 +109,14 @@ impl fmt::Debug for Needs {
 }
 
 /// Checks a time of a strategy.
-pub(super) fn checked_time(field: &'static str, time: Duration) -> Result<Duration, InvalidSetting> {
+pub(super) fn checked_time(
+    strategy: &'static str,
+    field: &'static str,
+    time: Duration,
+) -> Result<Duration, InvalidSetting> {
     const DAY: Duration = Duration::from_secs(24 * 60 * 60);
     match (Duration::from_millis(1)..=DAY).contains(&time) {
         true => Ok(time),
-        false => Err(InvalidSetting::of("", field, format_args!("{time:?}"), "must be from 1 ms to a day")),
+        false => Err(InvalidSetting::of(strategy, field, format_args!("{time:?}"), "must be from 1 ms to a day")),
     }
 }

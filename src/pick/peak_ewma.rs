@@ -70,7 +70,7 @@ impl PeakEwma {
     ///
     /// Another number.
     pub fn choices(self, number: usize) -> Result<Self, InvalidSetting> {
-        Ok(Self { choices: self.choices.drawing(number)?, ..self })
+        Ok(Self { choices: self.choices.drawing("peak ewma", number)?, ..self })
     }
 
     /// Sets up to which number of candidates all are compared, at most 256. Default 20. A pick costs time in proportion.
@@ -79,7 +79,7 @@ impl PeakEwma {
     ///
     /// A larger number.
     pub fn scan(self, number: usize) -> Result<Self, InvalidSetting> {
-        Ok(Self { choices: self.choices.scanning(number)?, ..self })
+        Ok(Self { choices: self.choices.scanning("peak ewma", number)?, ..self })
     }
 
     /// Sets the time in which a peak loses two thirds of its value, from 1 ms to a day. Default 5 s. Set a
@@ -89,7 +89,7 @@ impl PeakEwma {
     ///
     /// Another time.
     pub fn time_constant(self, time: Duration) -> Result<Self, InvalidSetting> {
-        Ok(Self { over: checked_time("time_constant", time)?, ..self })
+        Ok(Self { over: checked_time("peak ewma", "time_constant", time)?, ..self })
     }
 
     /// Sets the power to which the calls in flight are raised, from 0 to 4. Default 1. With 2, a backend with twice the
@@ -99,7 +99,7 @@ impl PeakEwma {
     ///
     /// Another exponent, or NaN.
     pub fn exponent(self, exponent: f32) -> Result<Self, InvalidSetting> {
-        let exponent = in_range("exponent", exponent, 0.0..=4.0, "must be from 0 to 4")?;
+        let exponent = in_range("peak ewma", "exponent", exponent, 0.0..=4.0, "must be from 0 to 4")?;
         Ok(Self { exponent, ..self })
     }
 
@@ -109,7 +109,7 @@ impl PeakEwma {
     ///
     /// Another time.
     pub fn failure_penalty(self, penalty: Duration) -> Result<Self, InvalidSetting> {
-        Ok(Self { penalty: checked_time("failure_penalty", penalty)?, ..self })
+        Ok(Self { penalty: checked_time("peak ewma", "failure_penalty", penalty)?, ..self })
     }
 }
 
@@ -168,7 +168,8 @@ impl PeakEwmaPick {
         if self.exponent == 1.0 { calls } else { calls.powf(self.exponent) }
     }
 
-    /// The median of the estimates, which a newcomer starts with.
+    /// The median of the estimates, which a newcomer starts with; of two, the lower one. With the higher one, a newcomer
+    /// beside a slow backend would get no request while the fast one is idle.
     #[cold]
     fn median(&self, compared: &Compared, candidates: &Candidates<'_>, cx: &mut PickContext<'_>, now: Moment) -> f32 {
         let (mut estimates, mut len) = ([0.0; 32], 0);
@@ -182,6 +183,6 @@ impl PeakEwmaPick {
         });
         let estimates = &mut estimates[..len];
         estimates.sort_unstable_by(f32::total_cmp);
-        estimates.get(len / 2).copied().unwrap_or(1.0)
+        estimates.get(len.saturating_sub(1) / 2).copied().unwrap_or(1.0)
     }
 }

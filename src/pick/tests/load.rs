@@ -219,6 +219,15 @@ fn a_newcomer_starts_at_the_median_with_one_request_until_its_first_sample() {
 
 // C46
 #[test]
+fn a_newcomer_beside_a_slow_backend_is_tried_at_once() {
+    let mut loads = Loads::new(&PeakEwma::new(), Tier::equals(3));
+    loads.took(&[1, 40]);
+    let shares = loads.shares(100);
+    assert!(shares[0] > 30 && shares[1] == 0 && shares[2] > 30, "{shares:?}");
+}
+
+// C46
+#[test]
 fn a_fleet_of_newcomers_is_spread_over() {
     let mut loads = Loads::new(&PeakEwma::new(), Tier::equals(5));
     for _ in 0..20 {
@@ -322,6 +331,8 @@ fn settings_out_of_their_range_are_refused_by_name() {
         let error = error.unwrap_or_else(|| panic!("{index} is refused"));
         assert!(!error.field().is_empty() && error.reason().starts_with("must be"), "{error}");
     }
+    let error = PeakEwma::new().choices(1).unwrap_err();
+    assert_eq!(error.to_string(), "peak ewma: choices 1 must be from 2 to 16");
 }
 
 // C65
