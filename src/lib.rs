@@ -162,11 +162,11 @@ pub use crate::{
     attempt::{Oneshot, TimeLimit, TimedOut},
     balance::{Balance, BalanceLayer},
     breaker::{CircuitBreaker, CircuitBreakerLayer},
-    failover::{Failover, FailoverLayer, Ledger, Methods, Mode},
+    failover::{Failover, FailoverLayer, Ledger, Methods, Mode, Percentile},
     fleet::{Backend, Fleet, WhenFull},
-    health::{AdaptiveLimit, AdminStatus, CircuitPolicy, CircuitState, Limit, Transition},
+    health::{AdaptiveLimit, AdminStatus, CircuitPolicy, CircuitState, Limit, Outliers, SlowStart, Transition},
     outcome::PriorityClass,
-    pick::{Hash, Primary, RoundRobin, Shuffle, Weighted},
+    pick::{Hash, Latency, LeastLoaded, PeakEwma, Primary, RoundRobin, Shuffle, Weighted},
     setting::InvalidSetting,
 };
 #[cfg(feature = "http")]
