@@ -206,9 +206,18 @@ async fn the_shipped_files_are_served() {
 // C9
 #[tokio::test]
 async fn every_strategy_is_served_by_its_name() {
-    for strategy in
-        ["", "round_robin", "Round-Robin", "shuffle", "weighted_round_robin", "failover", "weighted_failover"]
-    {
+    for strategy in [
+        "",
+        "round_robin",
+        "Round-Robin",
+        "shuffle",
+        "weighted_round_robin",
+        "least_loaded",
+        "peak_ewma",
+        "latency",
+        "failover",
+        "weighted_failover",
+    ] {
         Setup::new().top(&format!("strategy = \"{strategy}\"")).origin("red", "http://127.0.0.1:1", "").start().await;
     }
 }
