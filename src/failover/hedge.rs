@@ -43,7 +43,8 @@ pub enum HedgeDelay {
 /// | 0.927 | 15.9 ms | 24 ms | 7.7 % |
 ///
 /// These are medians of four runs in virtual time, each of 200,000 requests at 1,000 per second to five backends, after
-/// 2,000 to warm up: lognormal with a median of 5 ms and a sigma of 0.3, a twentieth of them ten times as slow. Where stragglers are rarer, the same tail is had for fewer extra requests.
+/// 2,000 to warm up: lognormal with a median of 5 ms and a sigma of 0.3, a twentieth of them ten times as slow. Where
+/// stragglers are rarer, the same tail costs fewer extra requests.
 ///
 /// **What is measured.** The time from the moment the backend is called until its response is final: the head, or what
 /// the [commit point](super::CommitPoint) of the failover waits for. The time in which an attempt waits for the caller's
@@ -68,9 +69,9 @@ pub enum HedgeDelay {
 ///
 /// A hedge that is due but not sent for one of these reasons is considered again after another delay.
 ///
-/// The measurements belong to the backends of the fleet. If several failovers of one fleet set different windows or
-/// minimal samples, those of the first attempt at a backend count. There is one percentile for all requests: give
-/// requests that differ as much as a lookup and a report failovers of their own.
+/// The measurements belong to the backends of the fleet, and all its failovers share them. If these set different
+/// windows or minimal samples, those of the first attempt at a backend count. There is one percentile for all requests:
+/// give requests that differ as much as a lookup and a report fleets of their own.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Percentile {
     pub(super) share: f64,

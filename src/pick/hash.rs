@@ -51,14 +51,14 @@ mod ranks;
 /// its share rises. With up to 32 candidates the bound is exact but for calls that start at the same time. With more, a
 /// thread does not sum their calls for each request, but for about one of as many as there are candidates, divided by 32.
 ///
-/// Without a bound ([`unbounded`](Self::unbounded)), keys move for no load.
-///
 /// # Sticky sessions
 ///
 /// A session that only its backend knows is lost when the backend leaves: the cookie then leads to the next backend. It
 /// leads back when the backend returns, where the session may be outdated. An application that must never see a request
-/// of another backend's session wants [`unbounded`](Self::unbounded), and a check of its own, such as the name of the
-/// backend in the cookie:
+/// of another backend's session wants [`unbounded`](Self::unbounded), a fleet without
+/// [slow start](crate::fleet::FleetBuilder::slow_start) and [outliers](crate::fleet::FleetBuilder::outliers), and a
+/// check of its own, such as the name of the backend in the cookie. While a backend has a share below 1 and there is no
+/// bound, some of the requests of each of its keys are sent to the next backend, at random:
 ///
 /// ```
 /// # #[cfg(feature = "http")]
@@ -191,7 +191,7 @@ impl Hash {
         Err(InvalidSetting::of("hash", "bound", factor, "must be over 1 and at most 1000, such as 1.25"))
     }
 
-    /// Lets no key move for load.
+    /// Lets no key move for load. A share below 1 still moves requests: see [sticky sessions](Self#sticky-sessions).
     pub fn unbounded(self) -> Self {
         Self { bound: None, ..self }
     }

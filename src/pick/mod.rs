@@ -14,9 +14,10 @@
 //! The counters of the first three are kept per thread: the order is exact among the requests that one thread sends
 //! through a door and its clones, and up to 64 threads never write to the same cache line.
 //!
-//! [`LeastLoaded`], [`PeakEwma`] and [`Latency`] measure: calls in flight up to the end of the body, and the time to the first byte, which over HTTP is
-//! the first frame of the body with data. A fleet measures only [what a strategy needs](Needs). None of them takes a
-//! backend that fails fast for a fast one. For advice on which to choose see `docs/strategies.md`.
+//! [`LeastLoaded`], [`PeakEwma`] and [`Latency`] measure: calls in flight up to the end of the body, and the time to the
+//! first byte, which over HTTP is the first frame of the body with data. A fleet measures only
+//! [what a strategy needs](Needs). None of them takes a backend that fails fast for a fast one. For advice on which to
+//! choose see `docs/strategies.md`.
 //!
 //! A [`Strategy`] holds the settings. It makes a [`Pick`] for each set of candidates, which continues from the one
 //! before and is called once per request:
@@ -102,7 +103,7 @@ pub trait Strategy: Clone + Send + Sync + 'static {
     /// The pick for one set of candidates.
     type Pick: Pick;
 
-    /// Returns what the strategy needs to know. Asked once for each door. Default [`Needs::NOTHING`].
+    /// Returns what the strategy needs to know. Called once for each door. Default [`Needs::NOTHING`].
     fn needs(&self) -> Needs {
         Needs::NOTHING
     }
@@ -117,9 +118,10 @@ pub trait Strategy: Clone + Send + Sync + 'static {
 
     /// Makes the pick for a set of candidates, which all have the same priority.
     ///
-    /// Called by the first request after a change of the set, its weights or its shares, once for all clones of a door. `before`
-    /// is the last pick and the candidates that it was made for, so that the new pick can continue from it. Reuse what
-    /// is expensive to compute and depends on the [whole tier](Candidates::tier) only, since that changes more rarely.
+    /// Called by the first request after a change of the set, its weights or its shares, once for all clones of a door.
+    /// `before` is the last pick and the candidates that it was made for, so that the new pick can continue from it.
+    /// Reuse what is expensive to compute and depends on the [whole tier](Candidates::tier) only, since that changes
+    /// more rarely.
     ///
     /// The other requests of the door wait until it returns, so it must not send a request through the same door.
     ///

@@ -49,7 +49,8 @@ impl Needs {
     /// The decaying peak of the time to the first byte, as [`Candidate::peak`](super::Candidate::peak), which loses two
     /// thirds of its value in `time`. A failed call counts as one of at least `penalty`.
     ///
-    /// All doors of a fleet share one peak per backend, with the shortest `time` and the longest `penalty`.
+    /// All doors of a fleet share one peak per backend, with the shortest `time`; and one penalty with the
+    /// [mean](Self::latency), the longest. A fleet goes on measuring when the door is dropped.
     pub const fn peak(mut self, time: Duration, penalty: Duration) -> Self {
         self.measures = self.measures.and(Measures::PEAK);
         self.peak = Some(Smoothing { over: time, penalty });
@@ -59,7 +60,8 @@ impl Needs {
     /// The mean time to the first byte over the last `time`, as [`Candidate::latency`](super::Candidate::latency). A
     /// failed call counts as one of at least `penalty`.
     ///
-    /// All doors of a fleet share one mean per backend, with the shortest `time` and the longest `penalty`.
+    /// All doors of a fleet share one mean per backend, with the shortest `time`; and one penalty with the
+    /// [peak](Self::peak), the longest.
     pub const fn latency(mut self, time: Duration, penalty: Duration) -> Self {
         self.measures = self.measures.and(Measures::MEAN);
         self.mean = Some(Smoothing { over: time, penalty });
