@@ -14,7 +14,7 @@ use crate::{health::Decay, setting::InvalidSetting};
 ///
 /// Candidates within a tenth of the lowest time are equals: of those, the one with the fewest calls in flight by weight
 /// is selected. One with more than its share of the load is [passed over](Self::load_bound). One that is slower than the
-/// [threshold](Self::threshold) is selected only if no other is left. A failed call counts as one of at least a
+/// [threshold](Self::threshold) is selected only if no other is left, whatever the load of those. A failed call counts as one of at least a
 /// [second](Self::failure_penalty).
 ///
 /// A candidate without a recent sample is tried: with one call at a time, and with at most a
@@ -160,23 +160,34 @@ enum Expected {
     BeingTried,
     /// It has as many calls in flight as it may have.
     Full,
+    /// Over the threshold, and another candidate is not.
+    Slow,
 }
 
 impl Pick for LatencyPick {
     fn pick(&self, candidates: &Candidates<'_>, cx: &mut PickContext<'_>) -> usize {
         let (compared, now) = (CHOICES.compared(candidates, cx), cx.moment());
-        let (mut calls, mut capacity) = (1.0, 0.0);
+        let recent = |number: usize| {
+            let mean = candidates[number].0.load().mean(now, self.decay);
+            mean.and_then(|(time, left)| (left >= RECENT).then_some(time))
+        };
+        // The calls and the capacity of the slow ones, and of the others.
+        let (mut slow, mut others, mut has_fast) = ((0.0, 0.0), (1.0, 0.0), false);
         compared.each(candidates, cx, |number, _| {
-            let load = candidates[number].0.load();
-            calls += load.in_flight() as f32;
-            capacity += load.capacity();
+            let (load, time) = (candidates[number].0.load(), recent(number));
+            let sums = if time.is_some_and(|time| time > self.threshold) { &mut slow } else { &mut others };
+            *sums = (sums.0 + load.in_flight() as f32, sums.1 + load.capacity());
+            has_fast |= time.is_some_and(|time| time <= self.threshold);
         });
-        let bound = self.load_bound * calls / capacity;
+        // While a candidate is fast enough, the slow ones take no part of the load, however much there is.
+        let average = if has_fast { others.0 / others.1 } else { (others.0 + slow.0) / (others.1 + slow.1) };
+        let bound = self.load_bound * average;
         let expected = |number: usize| {
             let load = candidates[number].0.load();
-            match load.mean(now, self.decay) {
+            match recent(number) {
+                Some(time) if has_fast && time > self.threshold => Expected::Slow,
                 _ if load.in_flight() as f32 >= (bound * load.capacity()).ceil() => Expected::Full,
-                Some((time, left)) if left >= RECENT => Expected::Time(time),
+                Some(time) => Expected::Time(time),
                 _ if load.in_flight() == 0 => Expected::Untried,
                 _ => Expected::BeingTried,
             }
@@ -185,7 +196,7 @@ impl Pick for LatencyPick {
         compared.each(candidates, cx, |number, _| match expected(number) {
             Expected::Time(time) => lowest = lowest.min(time),
             Expected::Untried => has_untried = true,
-            Expected::BeingTried | Expected::Full => {}
+            Expected::BeingTried | Expected::Full | Expected::Slow => {}
         });
         let explores = has_untried && (lowest == f32::INFINITY || cx.random_share() < self.exploration);
         // If even the fastest one is too slow, it is the best all the same.
@@ -200,6 +211,7 @@ impl Pick for LatencyPick {
                 Expected::Time(time) if time <= equal_to => 1.0 + within,
                 Expected::Time(time) => 2.0 + time,
                 Expected::Untried | Expected::BeingTried | Expected::Full => UNWANTED * calls,
+                Expected::Slow => f32::INFINITY,
             }
         })
     }

@@ -254,6 +254,30 @@ fn the_lowest_time_under_the_threshold_is_selected_and_slower_ones_when_none_is_
     assert_eq!(all_slow.shares(100), [0, 100]);
 }
 
+// C47: a fast backend at its load bound is not gone.
+#[test]
+fn a_backend_over_the_threshold_gets_no_call_however_loaded_the_fast_ones_are() {
+    for times in [&[10, 5_000][..], &[10, 20, 5_000, 9_000], &[5_000, 1_000]] {
+        let mut loads = Loads::new(&Latency::new(), Tier::equals(times.len()));
+        loads.took(times);
+        for _ in 0..1_000 {
+            let number = loads.pick();
+            loads.begin(number, 1);
+        }
+        for (candidate, time) in loads.tier.all.iter().zip(times) {
+            assert_eq!(candidate.load() > 0, *time <= 2_000, "{times:?}: {:?}", loads.tier.all);
+        }
+    }
+    // Not even while the fast ones share the load with one that is not measured yet.
+    let mut loads = Loads::new(&Latency::new(), Tier::equals(3));
+    loads.took(&[10, 5_000]);
+    for _ in 0..1_000 {
+        let number = loads.pick();
+        loads.begin(number, 1);
+    }
+    assert_eq!(loads.tier.all[1].load(), 0);
+}
+
 // C47
 #[test]
 fn the_fastest_backend_gets_no_more_than_its_bound_of_the_calls() {
