@@ -166,6 +166,34 @@ async fn a_backend_that_loses_to_hedges_is_slow() {
     assert!(calls <= 3, "each cancelled call took at least 30 ms: {calls}");
 }
 
+// C46: or a new backend that hangs would look like the median forever.
+#[tokio::test(start_paused = true)]
+async fn a_newcomer_that_loses_to_hedges_is_slow() {
+    let world = World::default();
+    let fleet = Fleet::plain()
+        .backends((0..3).map(|index| world.backend(&format!("b{index}"), Does::Takes(5))))
+        .build()
+        .unwrap();
+    let layer = FailoverLayer::plain().mode(Mode::hedged(Duration::from_millis(30))).strategy(PeakEwma::new());
+    let door = layer.build().unwrap().layer(fleet.clone());
+    for _ in 0..50 {
+        door.clone().oneshot(()).await.unwrap();
+    }
+    fleet.insert(world.backend("new", Does::Hangs)).unwrap();
+    for _ in 0..200 {
+        door.clone().oneshot(()).await.unwrap();
+    }
+    let calls = world.take()["new"];
+    assert!((1..=3).contains(&calls), "each cancelled call took at least 30 ms: {calls}");
+    // What is known is a bound only: its first response counts.
+    world.does("new", Does::Takes(1));
+    tokio::time::sleep(Duration::from_secs(20)).await;
+    for _ in 0..200 {
+        door.clone().oneshot(()).await.unwrap();
+    }
+    assert!(world.take()["new"] > 100);
+}
+
 /// Compares the one counter with the sum of those of the threads, at each pick.
 #[derive(Clone, Default)]
 struct Compares(Arc<Mutex<Vec<(u32, usize)>>>);

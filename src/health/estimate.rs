@@ -19,6 +19,7 @@ pub(crate) struct Estimate(AtomicU64);
 /// without a sample.
 #[derive(Clone, Copy, Debug, PartialEq)]
 struct Word {
+    /// Negative while there is no sample but a lower bound.
     value: f32,
     at: u32,
 }
@@ -81,7 +82,13 @@ impl Word {
     #[inline]
     fn pack(self) -> u64 {
         // A sample of zero must not look like no sample.
-        u64::from(self.value.max(1.0).to_bits()) << 32 | u64::from(self.at)
+        u64::from(self.value.abs().max(1.0).copysign(self.value).to_bits()) << 32 | u64::from(self.at)
+    }
+
+    /// Whether there is a sample.
+    #[inline]
+    fn is_sampled(&self) -> bool {
+        self.value > 0.0
     }
 
     /// The value decayed to this tick, and the part of it that is left.
@@ -99,14 +106,20 @@ impl Estimate {
     /// the first sample.
     #[inline]
     pub(crate) fn read(&self, now: Moment, decay: Decay) -> Option<(f32, f32)> {
-        let word = Word::unpack(self.0.load(Ordering::Relaxed))?;
+        let word = Word::unpack(self.0.load(Ordering::Relaxed)).filter(Word::is_sampled)?;
         Some((word.value, word.decayed(ticks(now), decay).1))
     }
 
     /// Returns the estimate as of its last update. `None` before the first sample.
     #[inline]
     pub(crate) fn last(&self) -> Option<f32> {
-        Some(Word::unpack(self.0.load(Ordering::Relaxed))?.value)
+        Some(Word::unpack(self.0.load(Ordering::Relaxed)).filter(Word::is_sampled)?.value)
+    }
+
+    /// Returns the decayed lower bound of an estimate without a sample, in nanoseconds, or 0.
+    pub(crate) fn bound(&self, now: Moment, decay: Decay) -> f32 {
+        let word = Word::unpack(self.0.load(Ordering::Relaxed)).filter(|word| !word.is_sampled());
+        word.map_or(0.0, |word| -word.decayed(ticks(now), decay).0)
     }
 
     /// Updates a peak: a sample above the decayed estimate replaces it, and a lower one pulls it down with the time.
@@ -114,6 +127,7 @@ impl Estimate {
     pub(crate) fn peak(&self, sample: Duration, now: Moment, decay: Decay) {
         let sample = nanos(sample);
         self.update(now, |word, at| match word.map(|word| word.decayed(at, decay)) {
+            // Above a lower bound too, which is negative.
             Some((value, left)) if sample < value => value + sample * (1.0 - left),
             _ => sample,
         });
@@ -145,20 +159,21 @@ impl Estimate {
     #[inline]
     pub(crate) fn mean(&self, sample: Duration, now: Moment, decay: Decay) {
         let sample = nanos(sample);
-        self.update(now, |word, at| match word.map(|word| word.decayed(at, decay)) {
+        self.update(now, |word, at| match word.filter(Word::is_sampled).map(|word| word.decayed(at, decay)) {
             Some((value, left)) => value + sample * (1.0 - left),
             None => sample,
         });
     }
 
-    /// Raises the estimate to a sample that is a lower bound only. Changes nothing if the estimate is higher, or if
-    /// there is none yet.
+    /// Raises the estimate to a sample that is a lower bound only. Changes nothing if the estimate is higher. Without an
+    /// estimate it is noted as a [bound](Self::bound).
     pub(crate) fn at_least(&self, sample: Duration, now: Moment, decay: Decay) {
         let sample = nanos(sample);
-        self.update(now, |word, at| match word.map(|word| (word, word.decayed(at, decay))) {
-            Some((_, (value, _))) if sample > value => sample,
+        self.update(now, |word, at| match word.map(|word| word.decayed(at, decay).0) {
+            None => -sample,
+            Some(value) if sample > value.abs() => sample.copysign(value),
             // `update` writes nothing for a value of NaN.
-            _ => f32::NAN,
+            Some(_) => f32::NAN,
         });
     }
 
@@ -166,7 +181,7 @@ impl Estimate {
     pub(crate) fn penalize(&self, penalty: Duration, now: Moment, decay: Decay) {
         let penalty = nanos(penalty);
         self.update(now, |word, at| {
-            let present = word.map_or(0.0, |word| word.decayed(at, decay).0);
+            let present = word.map_or(0.0, |word| word.decayed(at, decay).0.abs());
             penalty.max(present * FAILURE_FACTOR).min(MAX_PENALTY).max(present)
         });
     }
@@ -180,8 +195,9 @@ impl Estimate {
         loop {
             let word = Word::unpack(before);
             let value = change(word, at);
-            let is_idle =
-                word.is_some_and(|word| at.wrapping_sub(word.at).wrapping_sub(1) > u32::MAX / 2 && value <= word.value);
+            let is_idle = word.is_some_and(|word| {
+                at.wrapping_sub(word.at).wrapping_sub(1) > u32::MAX / 2 && value <= word.value && value > 0.0
+            });
             if is_idle || value.is_nan() {
                 return;
             }

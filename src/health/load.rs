@@ -247,6 +247,11 @@ impl Load {
         self.peak.read(now, decay)
     }
 
+    /// Returns how long the calls of a backend without a sample have taken at least, in nanoseconds.
+    pub(crate) fn peak_bound(&self, now: Moment, decay: Decay) -> f32 {
+        self.peak.bound(now, decay)
+    }
+
     /// Returns the mean in nanoseconds, and the part of its weight that is left now. `None` before the first sample.
     #[inline]
     pub(crate) fn mean(&self, now: Moment, decay: Decay) -> Option<(f32, f32)> {

@@ -22,7 +22,7 @@ use crate::{health::Decay, setting::InvalidSetting, time::Moment};
 ///   or as four times the present estimate, whichever is longest.
 /// - **A cancelled call took at least as long** as it ran, so a backend that loses to hedges is not taken for a fast one.
 /// - A newcomer starts at the median of the backends that it is compared with. It gets one request until its first
-///   sample.
+///   sample. If that is cancelled, the newcomer counts as at least as slow as it ran.
 ///
 /// ```
 /// # use std::time::Duration;
@@ -151,7 +151,7 @@ impl Pick for PeakEwmaPick {
             let expected = match load.peak(now, self.decay) {
                 Some((peak, left)) => (peak * left).max(fastest),
                 None if calls > 0 => BUSY_NEWCOMER,
-                None => newcomer,
+                None => newcomer.max(load.peak_bound(now, self.decay)),
             };
             expected * self.raised((calls as f32 + 1.0) / load.capacity())
         })

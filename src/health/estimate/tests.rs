@@ -67,6 +67,19 @@ fn a_lower_bound_raises_an_estimate_and_never_lowers_it() {
     let (estimate, decay) = (Estimate::default(), Decay::over(TAU));
     estimate.at_least(ms(1), at(0), decay);
     assert_eq!(estimate.read(at(0), decay), None, "a cancelled call is no first sample");
+    let bound = |millis| f64::from(estimate.bound(at(millis), decay)) / 1e6;
+    assert_close(bound(0), 1.0);
+    estimate.at_least(ms(80), at(0), decay);
+    estimate.at_least(ms(60), at(0), decay);
+    assert_close(bound(0), 80.0);
+    assert!(bound(1_000_000) < 1.0, "decays");
+    for first in [Estimate::peak, Estimate::mean] {
+        let other = Estimate::default();
+        other.at_least(ms(80), at(0), decay);
+        first(&other, ms(5), at(0), decay);
+        assert_close(value(&other, at(0)), 5.0);
+        assert_eq!(other.bound(at(0), decay), 0.0);
+    }
     estimate.peak(ms(50), at(0), decay);
     estimate.at_least(ms(1), at(5), decay);
     assert_close(value(&estimate, at(0)), 50.0);
