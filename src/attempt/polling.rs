@@ -117,6 +117,12 @@ where
     {
         let info = local.selection.info(row);
         if info.is_full() {
+            if is_probe {
+                // It is not eligible, so that no request may wait for its slots.
+                self.polled.insert(info.id);
+                self.ineligible.push(info.id);
+                return None;
+            }
             self.scan.has_full = true;
             // Beyond the picks of the strategy, the scan comes to each backend once.
             if self.full.len() < MAX_FULL {

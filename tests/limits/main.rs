@@ -10,6 +10,7 @@ mod failover;
 mod http;
 #[path = "../support/mock.rs"]
 mod mock;
+mod probes;
 mod queue;
 mod refuse;
 mod threads;
