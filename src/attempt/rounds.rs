@@ -115,8 +115,12 @@ where
                 let wait = wait.get_or_insert_with(|| Wait::new(&self.local.core));
                 wait.register(cx, &self.local.core, now, [ends, state.forgives_at(), *rescans_at]) || is_new
             } else {
-                // A tier is not left because its backends fail to become ready.
-                (wanted.scope == Scope::AllTiers || refusals.is_empty()) && self.misses(state, wanted.spent)
+                // A tier is not left because its backends are full or fail to become ready: those below it are not missed.
+                let stays = match wanted.scope {
+                    Scope::ServingTier => state.has_full() || !refusals.is_empty(),
+                    Scope::AllTiers => state.has_full() && wanted.stays,
+                };
+                !stays && self.misses(state, wanted.spent)
             };
             if must_repeat {
                 state.scan_again();
