@@ -110,7 +110,8 @@ where
                         return Poll::Ready(Err(self.local.unready(false, true)));
                     };
                     is_new = registered;
-                    *rescans_at = check.map(|check| now.after(check));
+                    // Not later than before: the task may be woken more often than that, for a permit.
+                    *rescans_at = check.map(|check| rescans_at.unwrap_or_else(|| now.after(check)));
                 }
                 let wait = wait.get_or_insert_with(|| Wait::new(&self.local.core));
                 wait.register(cx, &self.local.core, now, [ends, state.forgives_at(), *rescans_at]) || is_new
