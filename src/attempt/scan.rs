@@ -176,6 +176,7 @@ impl Scan {
         X: Clone,
     {
         let selection = &local.selection;
+        let stays = wanted.stays && self.has_full;
         let (rows, tier, probes_due) = (selection.rows(), selection.serving_rows(), selection.probes_due());
         loop {
             let excluded = wanted.avoid.filter(|_| self.avoids).unwrap_or(wanted.spent);
@@ -229,14 +230,15 @@ impl Scan {
                 }
                 Stage::Rest { .. } => (None, Stage::Lower { next: tier.len() }),
                 Stage::Lower { .. } if wanted.scope == Scope::ServingTier => (None, Stage::Done),
-                Stage::Lower { next } if wanted.stays && self.has_full && next == tier.len() => (None, Stage::Done),
+                Stage::Lower { next } if stays && next == tier.len() => (None, Stage::LateProbes { next: 0 }),
                 Stage::Lower { next } => match rows.get(next) {
                     Some(row) => (Some(*row).filter(|row| is_free(*row)).map(regular), Stage::Lower { next: next + 1 }),
                     None => (None, Stage::LateProbes { next: 0 }),
                 },
                 Stage::LateProbes { next } => match probes_due.get(next) {
                     Some(row) => {
-                        let may_probe = is_free(*row) && selection.info(*row).may_probe();
+                        let may_leave = !stays || selection.is_in_serving_tier(*row);
+                        let may_probe = may_leave && is_free(*row) && selection.info(*row).may_probe();
                         (may_probe.then(|| probe(*row)), Stage::LateProbes { next: next + 1 })
                     }
                     None => (None, Stage::Done),

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use tokio::time::Instant;
 use tower::{Service, ServiceExt};
-use tower_fleet::{FailoverLayer, Mode, WhenFull, failover::ErrorKind, pick::RoundRobin};
+use tower_fleet::{CircuitPolicy, FailoverLayer, Mode, WhenFull, failover::ErrorKind, pick::RoundRobin};
 use tower_layer::Layer;
 
 use crate::{Plain, fleet, mock::Answer, mock::Remote, secs};
@@ -112,4 +112,26 @@ async fn a_request_that_waits_in_call_respects_the_deadline() {
     let error = late.call(()).await.unwrap_err();
     assert!(matches!(error.kind(), ErrorKind::AtLimit { backends: 1, .. }), "{error:?}");
     assert_eq!((began.elapsed(), a.running()), (secs(2), 1));
+}
+
+// C8, C68
+#[tokio::test(start_paused = true)]
+async fn a_request_in_the_queue_probes_the_backends_of_its_tier_and_of_no_lower_one() {
+    for (priority, serves) in [(0, true), (-1, false)] {
+        let (builder, [a, b]) = crate::builder([1, 1]);
+        let policy = CircuitPolicy::new().consecutive(1).open_for(secs(1));
+        let fleet = builder.circuit_breaker(policy).when_full(WhenFull::Queue(5)).build().unwrap();
+        fleet.drain("a");
+        b.answer(Answer::Error);
+        crate::door(&fleet).oneshot(()).await.unwrap_err();
+        fleet.set_status("a", tower_fleet::AdminStatus::Healthy);
+        fleet.set_priority("b", priority);
+        let _running = occupy(&fleet, "a", &a, 1).await;
+        b.answer(Answer::Ok);
+        let door = FailoverLayer::plain().build().unwrap().layer(fleet.clone());
+        // In the queue before the circuit of `b` is half-open.
+        let waiting = tokio::spawn(door.oneshot(()));
+        tokio::time::sleep(secs(10)).await;
+        assert_eq!(waiting.is_finished(), serves, "priority {priority}");
+    }
 }
