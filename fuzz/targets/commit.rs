@@ -141,7 +141,7 @@ async fn run(case: Case) {
     let mode = match case.mode % 3 {
         0 => Mode::Race,
         1 => Mode::Sequential,
-        _ => Mode::Hedged(Duration::from_millis(20)),
+        _ => Mode::hedged(Duration::from_millis(20)),
     };
     let scripts = Arc::new([case.first, case.second]);
     let backend = |index: usize, size: Option<u64>| {
