@@ -51,19 +51,17 @@ async fn of_two_doors_that_are_ready_for_one_slot_the_later_call_is_refused() {
 // C8, C68
 #[test]
 fn with_a_full_tier_a_request_is_refused_at_once_though_a_lower_tier_is_free() {
-    for when_full in [WhenFull::Refuse, WhenFull::Queue(0)] {
-        let (fleet, [a, b]) = fleet([1, 1], when_full);
-        fleet.set_priority("b", -1);
-        a.answer(Answer::Never);
-        let mut first = door(&fleet);
-        assert!(first.ready().now_or_never().unwrap().is_ok());
-        let _running = first.call(());
-        let answer = door(&fleet).oneshot(()).now_or_never();
-        let error = answer.expect("an answer in one poll").unwrap_err();
-        assert!(matches!(error.kind(), balance::ErrorKind::AtLimit { .. }), "{when_full:?}: {error:?}");
-        let failover = FailoverLayer::plain().build().unwrap().layer(fleet.clone());
-        let error = failover.oneshot(()).now_or_never().expect("an answer in one poll").unwrap_err();
-        assert!(matches!(error.kind(), failover::ErrorKind::AtLimit { .. }), "{when_full:?}: {error:?}");
-        assert_eq!((a.calls(), b.calls()), (1, 0));
-    }
+    let (fleet, [a, b]) = fleet([1, 1], WhenFull::Refuse);
+    fleet.set_priority("b", -1);
+    a.answer(Answer::Never);
+    let mut first = door(&fleet);
+    assert!(first.ready().now_or_never().unwrap().is_ok());
+    let _running = first.call(());
+    let answer = door(&fleet).oneshot(()).now_or_never();
+    let error = answer.expect("an answer in one poll").unwrap_err();
+    assert!(matches!(error.kind(), balance::ErrorKind::AtLimit { .. }), "{error:?}");
+    let failover = FailoverLayer::plain().build().unwrap().layer(fleet.clone());
+    let error = failover.oneshot(()).now_or_never().expect("an answer in one poll").unwrap_err();
+    assert!(matches!(error.kind(), failover::ErrorKind::AtLimit { .. }), "{error:?}");
+    assert_eq!((a.calls(), b.calls()), (1, 0));
 }
