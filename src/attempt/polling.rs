@@ -119,9 +119,7 @@ where
         if info.is_full() {
             if is_probe {
                 // It is not eligible, so that no request may wait for its slots.
-                self.polled.insert(info.id);
-                self.ineligible.push(info.id);
-                return None;
+                return self.pass_over(info.id);
             }
             self.scan.has_full = true;
             // Beyond the picks of the strategy, the scan comes to each backend once.
@@ -132,6 +130,13 @@ where
             return None;
         }
         self.poll_new(cx, local, row, is_probe, sends)
+    }
+
+    /// Leaves out a backend that is not eligible, until the fleet changes.
+    fn pass_over(&mut self, id: BackendId) -> Option<Ready<S, C>> {
+        self.polled.insert(id);
+        self.ineligible.push(id);
+        None
     }
 
     /// Polls a new instance of the backend in a row, whether it is full or not.
@@ -152,9 +157,7 @@ where
         let info = local.selection.info(row);
         let may_poll = if is_probe { info.may_probe() } else { info.health.is_eligible() };
         let Some(shard) = local.shard(row, slot()).filter(|_| may_poll) else {
-            self.polled.insert(info.id);
-            self.ineligible.push(info.id);
-            return None;
+            return self.pass_over(info.id);
         };
         // A clone may panic too.
         match catch_unwind(AssertUnwindSafe(|| shard.service().clone())) {

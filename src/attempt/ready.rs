@@ -171,9 +171,9 @@ where
         info.health.is_eligible() || (self.is_probe() && info.may_probe())
     }
 
-    /// Admits a request on the fast path: the backend is eligible and has no limit, and its circuit needs no clock. `None` if another
-    /// path is needed, or if the request is rejected; see [`admit`](Self::admit), which is separate so that the ticket
-    /// stays in registers.
+    /// Admits a request on the fast path: the backend is eligible and has no limit, and its circuit needs no clock.
+    /// `None` if another path is needed, or if the request is rejected; see [`admit`](Self::admit), which is separate so
+    /// that the ticket stays in registers.
     #[inline(always)]
     pub(crate) fn pass(&self) -> Option<Pass> {
         let info = self.shard.info();

@@ -46,10 +46,7 @@ where
         if candidates.is_empty() || self.has_probe_to_send(sends) {
             return None;
         }
-        let number = match self.thins {
-            None => self.pick(&candidates, slot, None, key, rng),
-            Some(largest) => self.pick_thinned(&candidates, slot, None, largest, key, rng),
-        };
+        let number = self.pick_first(&candidates, slot, None, key, rng);
         self.at_number(number, slot)
     }
 
@@ -80,6 +77,21 @@ where
             None => usize::MAX,
         };
         if number < candidates.len() { number } else { rng.below(candidates.len()) }
+    }
+
+    /// Returns the number of the first pick for a request, which honours the shares.
+    fn pick_first(
+        &self,
+        candidates: &Candidates<'_>,
+        slot: usize,
+        skipped: Option<Skipped<'_>>,
+        key: Option<NonZeroU64>,
+        rng: &mut Rng,
+    ) -> usize {
+        match self.thins {
+            None => self.pick(candidates, slot, skipped, key, rng),
+            Some(largest) => self.pick_thinned(candidates, slot, skipped, largest, key, rng),
+        }
     }
 
     /// Returns the number of a pick, for shares that the strategy does not honour: a backend is passed over with the
@@ -130,9 +142,9 @@ where
         }
         let skips = |number: usize| skipped.is_some_and(|skipped| skipped.contains(candidates[number].id()));
         for _ in 0..MAX_PICKS {
-            let number = match self.thins.filter(|_| is_first) {
-                None => self.pick(&candidates, slot, skipped, key, rng),
-                Some(largest) => self.pick_thinned(&candidates, slot, skipped, largest, key, rng),
+            let number = match is_first {
+                true => self.pick_first(&candidates, slot, skipped, key, rng),
+                false => self.pick(&candidates, slot, skipped, key, rng),
             };
             if !skips(number) {
                 return Some(rows[number]);

@@ -39,9 +39,9 @@ impl MemberInfo {
     /// them.
     pub(super) fn measure_limit(&self, measures: Measures) {
         self.health.apply(Signal::Limited(measures.has(Measures::LIMIT)));
-        let limits = Measures::LIMIT.and(Measures::ADAPTS);
+        let limits = Measures::LIMIT.or(Measures::ADAPTS);
         let others = self.measures.load(Ordering::Relaxed) & !limits.bits();
-        let measures = others | measures.and(Measures::IN_FLIGHT).bits();
+        let measures = others | measures.or(Measures::IN_FLIGHT).bits();
         self.measures.store(measures, Ordering::Relaxed);
     }
 

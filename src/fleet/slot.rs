@@ -58,7 +58,7 @@ impl MemberInfo {
         self.end_counted();
     }
 
-    /// Frees a slot that no call has used, and tells no one.
+    /// Frees a slot that no call has used, without waking a task.
     #[cold]
     pub(super) fn discard_slot(&self) {
         self.load.end();
@@ -106,7 +106,7 @@ impl MemberInfo {
                 let controller = Controller::new(settings, now);
                 self.limit.slots.store(controller.limit(), Ordering::Relaxed);
                 state.controller = Some(controller);
-                Measures::LIMIT.and(Measures::ADAPTS)
+                Measures::LIMIT.or(Measures::ADAPTS)
             }
         };
         drop(state);

@@ -42,6 +42,22 @@ impl Decay {
         Self { rate: LOG2_E / ticks }
     }
 
+    /// Nothing is forgotten.
+    pub(crate) const NONE: Self = Self { rate: 0.0 };
+    /// Everything is forgotten at once.
+    pub(crate) const INSTANT: Self = Self { rate: f32::MAX };
+
+    /// Returns a number that is larger for a faster decay.
+    pub(crate) const fn bits(self) -> u32 {
+        // The bits of floats that are not negative are in their order.
+        self.rate.to_bits()
+    }
+
+    #[inline]
+    pub(crate) const fn from_bits(bits: u32) -> Self {
+        Self { rate: f32::from_bits(bits) }
+    }
+
     /// Returns the part that is left after some ticks, from 1 to 0.
     #[inline]
     fn left(self, ticks: u32) -> f32 {

@@ -24,11 +24,11 @@ impl Measures {
     /// The failures of the last time.
     pub(crate) const FAILURES: Self = Self(8);
     /// Calls in flight are limited, so that a call takes a slot before it begins.
-    pub(crate) const LIMIT: Self = Self(1 << 8);
+    pub(crate) const LIMIT: Self = Self(16);
     /// The limit follows the time to the first byte.
-    pub(crate) const ADAPTS: Self = Self(1 << 9);
+    pub(crate) const ADAPTS: Self = Self(32);
     /// The outcomes of calls, for the detection of outliers.
-    pub(crate) const OUTCOMES: Self = Self(16);
+    pub(crate) const OUTCOMES: Self = Self(64);
 
     #[inline(always)]
     pub(crate) const fn from_bits(bits: u32) -> Self {
@@ -40,7 +40,8 @@ impl Measures {
         self.0
     }
 
-    pub(crate) const fn and(self, other: Self) -> Self {
+    /// Returns the quantities of both.
+    pub(crate) const fn or(self, other: Self) -> Self {
         Self(self.0 | other.0)
     }
 
@@ -60,10 +61,11 @@ impl Measures {
 #[derive(Debug)]
 pub(crate) struct Metering {
     measures: AtomicU32,
-    /// Time constants and the penalty of a failure, in nanoseconds.
-    peak: AtomicU64,
-    mean: AtomicU64,
-    failures: AtomicU64,
+    /// The decays, as [`Decay::bits`], so that no sample computes them.
+    peak: AtomicU32,
+    mean: AtomicU32,
+    failures: AtomicU32,
+    /// The penalty of a failure, in nanoseconds.
     penalty: AtomicU64,
 }
 
@@ -78,12 +80,11 @@ pub(crate) struct Smoothing {
 
 impl Default for Metering {
     fn default() -> Self {
-        let never = || AtomicU64::new(u64::MAX);
         Self {
             measures: AtomicU32::new(0),
-            peak: never(),
-            mean: never(),
-            failures: never(),
+            peak: AtomicU32::new(Decay::NONE.bits()),
+            mean: AtomicU32::new(Decay::NONE.bits()),
+            failures: AtomicU32::new(Decay::INSTANT.bits()),
             penalty: AtomicU64::new(0),
         }
     }
@@ -102,29 +103,27 @@ impl Metering {
     /// Sets how the peak follows its samples. Of several doors, the shortest time constant and the longest penalty
     /// count.
     pub(crate) fn smooth_peak(&self, Smoothing { over, penalty }: Smoothing) {
-        self.peak.fetch_min(nanos(over), Ordering::Relaxed);
+        self.peak.fetch_max(Decay::over(over).bits(), Ordering::Relaxed);
         self.penalty.fetch_max(nanos(penalty), Ordering::Relaxed);
     }
 
     /// Sets how the mean follows its samples, in the same way.
     pub(crate) fn smooth_mean(&self, Smoothing { over, penalty }: Smoothing) {
-        self.mean.fetch_min(nanos(over), Ordering::Relaxed);
+        self.mean.fetch_max(Decay::over(over).bits(), Ordering::Relaxed);
         self.penalty.fetch_max(nanos(penalty), Ordering::Relaxed);
     }
 
     /// Sets for how long a failure counts. Of several doors, the longest time counts.
     pub(crate) fn remember_failures(&self, time: Duration) {
-        let time = nanos(time);
-        let longest = |before: u64| (before == u64::MAX || before < time).then_some(time);
-        let _ = self.failures.fetch_update(Ordering::Relaxed, Ordering::Relaxed, longest);
+        self.failures.fetch_min(Decay::over(time).bits(), Ordering::Relaxed);
     }
 
     pub(crate) fn measures(&self) -> Measures {
         Measures(self.measures.load(Ordering::Relaxed))
     }
 
-    fn decay(&self, over: &AtomicU64) -> Decay {
-        Decay::over(Duration::from_nanos(over.load(Ordering::Relaxed)))
+    fn decay(&self, bits: &AtomicU32) -> Decay {
+        Decay::from_bits(bits.load(Ordering::Relaxed))
     }
 }
 

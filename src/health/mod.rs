@@ -21,6 +21,16 @@
 //! A call belongs to the generation in which it was admitted. Every transition begins a new generation, and the result
 //! of a call from an earlier one is ignored.
 //!
+//! Beside it stand the quantities of a backend that are measured, each only if something needs it:
+//!
+//! | quantity | of | for |
+//! |---|---|---|
+//! | calls in flight, failures, peak, mean | the time to the first byte | strategies |
+//! | a histogram | the time to the commit | hedges at a percentile |
+//! | the counts of an interval | outcomes, and the time to the first byte | outliers, whose share falls and rises in steps |
+//! | a short and a long mean | the time to the first byte | limits that adapt |
+//! | the window of a circuit | outcomes, and slow calls | the circuit |
+//!
 //! The room is pure: no clock, no task, no log. `now` and randomness come in as arguments, and are only evaluated when
 //! they are needed.
 //!

@@ -42,7 +42,7 @@ impl Needs {
     ///
     /// Written by all threads, in one number per backend.
     pub const fn in_flight(mut self) -> Self {
-        self.measures = self.measures.and(Measures::IN_FLIGHT);
+        self.measures = self.measures.or(Measures::IN_FLIGHT);
         self
     }
 
@@ -52,7 +52,7 @@ impl Needs {
     /// All doors of a fleet share one peak per backend, with the shortest `time`; and one penalty with the
     /// [mean](Self::latency), the longest. A fleet goes on measuring when the door is dropped.
     pub const fn peak(mut self, time: Duration, penalty: Duration) -> Self {
-        self.measures = self.measures.and(Measures::PEAK);
+        self.measures = self.measures.or(Measures::PEAK);
         self.peak = Some(Smoothing { over: time, penalty });
         self
     }
@@ -63,14 +63,14 @@ impl Needs {
     /// All doors of a fleet share one mean per backend, with the shortest `time`; and one penalty with the
     /// [peak](Self::peak), the longest.
     pub const fn latency(mut self, time: Duration, penalty: Duration) -> Self {
-        self.measures = self.measures.and(Measures::MEAN);
+        self.measures = self.measures.or(Measures::MEAN);
         self.mean = Some(Smoothing { over: time, penalty });
         self
     }
 
     /// The failures of about the last `time`, which [`LeastLoaded`](super::LeastLoaded) counts as calls in flight.
     pub(super) const fn failures(mut self, time: Duration) -> Self {
-        self.measures = self.measures.and(Measures::FAILURES);
+        self.measures = self.measures.or(Measures::FAILURES);
         self.failures = Some(time);
         self
     }

@@ -189,7 +189,7 @@ pub(crate) async fn who_waits_sees_the_fleet_change<D: Door>(open: impl Fn(Fleet
         let mut waiting = task::spawn(door.ready());
         assert_pending!(waiting.poll());
         fleet.remove("a");
-        assert!(waiting.is_woken(), "nobody is left to wait for");
+        assert!(waiting.is_woken(), "no backend is left to wait for");
         assert!(waiting.poll().is_ready());
     }
     let error = door.call("hello").now_or_never().unwrap().unwrap_err().to_string();
@@ -393,7 +393,7 @@ pub(crate) async fn a_call_that_waits_sees_the_fleet_change<D: Door>(open: impl 
     let mut call = task::spawn(door.call("hello"));
     assert_pending!(call.poll());
     fleet.remove("a");
-    assert!(call.is_woken(), "nobody is left to wait for");
+    assert!(call.is_woken(), "no backend is left to wait for");
     let error = tokio_test::assert_ready_err!(call.poll()).to_string();
     assert!(error.contains("no backends"), "{error}");
     drop(call);
