@@ -119,6 +119,9 @@
 //! | feature | adds |
 //! |---|---|
 //! | `http` (default) | statuses, gRPC, `Retry-After`, bodies that are watched and replayed, `upstream` |
+//! | `dns` | backends from DNS |
+//! | `file-state` | the state of a fleet in a file, for the next start |
+//! | `valkey` | what replicas know of their backends, through Valkey or Redis |
 //! | `serde` (with `http`) | `config`: a whole fleet from TOML, JSON or any other format of serde |
 //!
 //! Rust 1.88. Timeouts, deadlines, pauses and the waiting for a circuit use tokio's timers. A [`Failover`] has a timeout by

@@ -13,7 +13,7 @@ const FLOORS: &[&[&str]] = &[
     &["pick", "fleet"],
     &["attempt"],
     DOORS,
-    &["probe", "state", "status"],
+    &["dns", "probe", "replicas", "state", "status"],
     &["config"],
 ];
 
