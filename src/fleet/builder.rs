@@ -131,10 +131,11 @@ impl<S, C> FleetBuilder<S, C> {
         self
     }
 
-    /// Limits the share of backends that circuits may keep out of rotation at a time, from 0 to 1. Default 1, no limit.
+    /// Limits the share of backends that circuits and failing [probes](crate::probe) may keep out of rotation at a time,
+    /// from 0 to 1. Default 1, no limit.
     ///
-    /// Beyond it, the backends whose circuits opened last stay in rotation. [Outliers](Self::outliers) count too, and
-    /// are returned first. Backends that an operator or a cool-down keeps out are not counted.
+    /// Beyond it, the backends that were ejected last stay in rotation. [Outliers](Self::outliers) and
+    /// [hints](Self::max_hinted) count too, and are returned first. Backends that an operator or a cool-down keeps out are not counted.
     pub fn max_ejected(mut self, share: f64) -> Self {
         self.limits.max_ejected = share;
         self
@@ -151,6 +152,16 @@ impl<S, C> FleetBuilder<S, C> {
 }
 
 impl<S, C> FleetBuilder<S, C> {
+    /// Limits the share of backends that may be out while reports of other [replicas](crate::replicas) count, from 0 to
+    /// 1. Default 0.5, rounded down.
+    ///
+    /// Beyond it, the backends that were reported last return to rotation, so that a replica that sees every backend fail
+    /// cannot take the traffic of the others down. Backends that this replica ejects itself count too.
+    pub fn max_hinted(mut self, share: f64) -> Self {
+        self.limits.max_hinted = share;
+        self
+    }
+
     /// Limits the calls in flight at each backend that has no [limit](Backend::limit) of its own. Default no limit.
     ///
     /// A number, or an [`AdaptiveLimit`](crate::AdaptiveLimit). A lone circuit breaker has no limit.

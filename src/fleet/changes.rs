@@ -3,6 +3,7 @@
 use std::{
     pin::Pin,
     task::{Context, Poll},
+    time::Duration,
 };
 
 use futures::stream::Stream;
@@ -33,6 +34,13 @@ pub enum Change {
     Circuit(BackendName, Transition),
     /// The detection of [outliers](super::Outliers) reduced the traffic of a backend, ejected it, or returned it.
     Outlier(BackendName, OutlierChange),
+    /// A backend gets no requests for this time, since it [cools down](super::Fleet::cool_down). Also when an earlier
+    /// cool-down is extended by at least a second.
+    CoolDown(BackendName, Duration),
+    /// Active [probes](crate::probe) of a backend succeed again (`true`) or fail (`false`).
+    Probe(BackendName, bool),
+    /// Another [replica](crate::replicas) reports a backend, which gets no requests for this time. `None` when that ended.
+    Hint(BackendName, Option<Duration>),
     /// This many changes were not delivered, since the stream was not polled often enough. For the current state see
     /// [`Fleet::snapshot`](super::Fleet::snapshot).
     Missed(u64),

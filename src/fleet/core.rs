@@ -24,7 +24,7 @@ use super::{
 };
 use crate::{
     foreign,
-    health::{AdminStatus, CircuitPolicy, Limit, Measures, Metering, Signal},
+    health::{AdminStatus, CircuitPolicy, Limit, Measures, Metering, Signal, Timed},
     time::{Clock, Moment},
     wake::{Waiter, Waiters},
 };
@@ -112,6 +112,7 @@ impl FleetCore {
         let mut registry = self.registry();
         let done = edit(&mut registry);
         let (published, wakes) = self.publish(&mut registry);
+        let transitions = std::mem::take(&mut registry.transitions);
         // There may be other backends, or more slots. They are given to the requests in line in their order.
         let offers = if wakes.all && self.slots.has_line() { registry.members.clone() } else { Vec::new() };
         drop(registry);
@@ -121,6 +122,7 @@ impl FleetCore {
             wakeups.into_iter().for_each(Wakeup::wake);
             changes.iter().for_each(|change| foreign::run(|| report(change)));
         }
+        transitions.into_iter().for_each(|(member, transition)| member.moved(transition));
         done
     }
 
@@ -166,12 +168,18 @@ impl FleetCore {
     }
 
     fn write(&self, registry: &mut Registry, member: &Arc<MemberInfo>, signal: Signal) -> bool {
+        let cooled_until = member.health.until(Timed::Cooling).unwrap_or(Moment::EPOCH);
         let is_changed = member.health.apply(signal);
         if is_changed {
-            if let Signal::Status(status) = signal {
-                registry.announce(Change::Status(member.name.clone(), status));
-            }
             let now = self.clock.now();
+            match signal {
+                Signal::Status(status) => registry.announce(Change::Status(member.name.clone(), status)),
+                // Each response of a burst may extend it by an instant.
+                Signal::Until(Timed::Cooling, until) if until.since(cooled_until) >= NOTABLE => {
+                    registry.announce(Change::CoolDown(member.name.clone(), until.since(now)));
+                }
+                _ => {}
+            }
             registry.refresh(member, false, now);
             if signal == Signal::Status(AdminStatus::Healthy) {
                 registry.start_slowly(member, now);
@@ -253,8 +261,14 @@ impl FleetCore {
         waiter.checks_after(due, self.has_probes.load(Ordering::Relaxed))
     }
 
-    pub(super) fn find(&self, name: &str) -> Option<Arc<MemberInfo>> {
+    /// Returns the member of this name.
+    pub(crate) fn find(&self, name: &str) -> Option<Arc<MemberInfo>> {
         self.registry().by_name.get(name).cloned()
+    }
+
+    /// Returns all members, in the order in which they were added.
+    pub(crate) fn members(&self) -> Vec<Arc<MemberInfo>> {
+        self.registry().members.clone()
     }
 
     pub(crate) fn snapshot(&self) -> Vec<Snapshot> {
@@ -269,7 +283,7 @@ impl FleetCore {
         self.find(name).and_then(Switch::new)
     }
 
-    pub(super) fn changes(&self) -> Changes {
+    pub(crate) fn changes(&self) -> Changes {
         let (listener, changes) = Listener::pair();
         self.registry().listen(listener);
         changes
@@ -280,3 +294,6 @@ impl FleetCore {
         self.registry().listeners()
     }
 }
+
+/// The least extension of a cool-down that is announced.
+const NOTABLE: Duration = Duration::from_secs(1);

@@ -4,7 +4,7 @@ use std::{num::NonZeroU32, time::Duration};
 
 use super::{changes::Change, core::FleetCore, member::MemberInfo, registry::Registry};
 use crate::{
-    health::{AdminStatus, Limit, Signal},
+    health::{AdminStatus, Limit, Signal, Timed},
     setting::InvalidSetting,
     time::Moment,
 };
@@ -54,7 +54,7 @@ impl FleetCore {
 
     pub(super) fn cool_down(&self, name: &str, time: Duration) -> bool {
         let Some(member) = self.find(name) else { return false };
-        self.signal(&member, Signal::Cool(self.clock.now().after(time)));
+        self.signal(&member, Signal::Until(Timed::Cooling, self.clock.now().after(time)));
         true
     }
 }

@@ -1,4 +1,4 @@
-//! The limits on how many backends circuits may keep out of rotation.
+//! The limits on how many backends circuits, probes, outlier detection and hints may keep out of rotation.
 
 use std::{
     collections::BTreeMap,
@@ -7,11 +7,11 @@ use std::{
 
 use super::{marks::COUNTED, member::MemberInfo};
 use crate::{
-    health::Signal,
+    health::{Signal, Timed},
     setting::{InvalidSetting, share_reason},
 };
 
-/// How many backends circuits may keep out of rotation.
+/// How many backends may be kept out of rotation.
 ///
 /// When most backends fail, the cause is often elsewhere, and the few with closed circuits would be overloaded.
 #[derive(Clone, Copy, Debug)]
@@ -20,18 +20,21 @@ pub(super) struct EjectionLimits {
     pub(super) max_ejected: f64,
     /// While less than this share has a closed circuit, all circuits are exempt.
     pub(super) panic_below: f64,
+    /// While more than this share is out, no hint of another replica keeps a backend out.
+    pub(super) max_hinted: f64,
 }
 
 impl Default for EjectionLimits {
-    /// Both are off: an open circuit keeps its backend out, however few remain.
+    /// The first two are off: an open circuit keeps its backend out, however few remain.
     fn default() -> Self {
-        Self { max_ejected: 1.0, panic_below: 0.0 }
+        Self { max_ejected: 1.0, panic_below: 0.0, max_hinted: 0.5 }
     }
 }
 
 impl EjectionLimits {
     pub(super) fn checked(self) -> Result<Self, InvalidSetting> {
-        let settings = [("max_ejected", self.max_ejected), ("panic_below", self.panic_below)];
+        let Self { max_ejected, panic_below, max_hinted } = self;
+        let settings = [("max_ejected", max_ejected), ("panic_below", panic_below), ("max_hinted", max_hinted)];
         match settings.into_iter().find(|(_, share)| !(0.0..=1.0).contains(share)) {
             Some((field, share)) => {
                 let reason = share_reason(share, "must be a share from 0 to 1");
@@ -46,21 +49,23 @@ impl EjectionLimits {
     }
 }
 
-/// The backends with open circuits, in the order in which these opened. The last ones may be exempt: they stay in
-/// rotation.
+/// The backends that are ejected, in the order of their ejections. The last ones may be exempt: they stay in rotation.
 ///
 /// A backend that an operator or a cool-down keeps out is not counted.
 #[derive(Debug, Default)]
 pub(super) struct Ejection {
     limits: EjectionLimits,
-    /// The number of backends that only a circuit can keep out, open or not.
+    /// The number of backends that nothing but an ejection can keep out, ejected or not.
     counted: usize,
-    /// Open circuits by the serial number of their opening, like `exempt`.
+    /// Backends that are down: with an open circuit or failing probes. By the serial number of their ejection.
     ejected: BTreeMap<u64, Arc<MemberInfo>>,
+    /// Backends that are down and stay in rotation.
     exempt: BTreeMap<u64, Arc<MemberInfo>>,
-    /// Ejected outliers by the serial number of their ejection. Their circuits are not counted.
-    outliers: BTreeMap<u64, Arc<MemberInfo>>,
-    openings: u64,
+    /// Outliers and hinted backends, which return before others are exempt. Their circuits are not counted.
+    suspects: BTreeMap<u64, Arc<MemberInfo>>,
+    /// The hinted backends among the suspects.
+    hinted: BTreeMap<u64, Arc<MemberInfo>>,
+    last_serial: u64,
 }
 
 impl Ejection {
@@ -68,24 +73,20 @@ impl Ejection {
         Self { limits, ..Self::default() }
     }
 
-    /// Notes the state of a member.
-    ///
-    /// `is_counted`: only its circuit can keep it out. `is_out`: its circuit does. `has_opened`: it opened just now.
-    pub(super) fn note(&mut self, member: &Arc<MemberInfo>, is_counted: bool, is_out: bool, has_opened: bool) {
-        if self.limits.is_off() {
-            return;
-        }
+    /// Notes the health of a member. `has_opened`: its circuit opened just now.
+    pub(super) fn note(&mut self, member: &Arc<MemberInfo>, has_opened: bool) {
+        let (is_counted, is_down) = (member.health.is_counted(), member.health.is_down());
         let was_counted = member.marks.set(COUNTED, is_counted);
         self.counted = self.counted + usize::from(is_counted) - usize::from(was_counted);
-        self.note_outlier(member, is_counted && member.health.ejected_until().is_some());
+        self.note_suspect(member, is_counted);
         let opening = &member.marks.opening;
         let before = opening.load(Ordering::Relaxed);
-        if before == 0 && !is_out || before != 0 && is_out && !has_opened {
+        if before == 0 && !is_down || before != 0 && is_down && !has_opened {
             return;
         }
         self.ejected.remove(&before);
         let was_exempt = self.exempt.remove(&before).is_some();
-        if !is_out {
+        if !is_down {
             if was_exempt {
                 member.health.apply(Signal::Exempt(false));
             }
@@ -93,23 +94,40 @@ impl Ejection {
             return;
         }
         // A circuit that opens again stays exempt, so that its backend is not out of rotation until the next update.
-        self.openings += 1;
-        opening.store(self.openings, Ordering::Relaxed);
+        let serial = self.serial();
+        opening.store(serial, Ordering::Relaxed);
         let members = if was_exempt { &mut self.exempt } else { &mut self.ejected };
-        members.insert(self.openings, Arc::clone(member));
+        members.insert(serial, Arc::clone(member));
     }
 
-    /// Notes whether a member is ejected as an outlier.
-    fn note_outlier(&mut self, member: &Arc<MemberInfo>, is_outlier: bool) {
-        let before = member.marks.outlier.load(Ordering::Relaxed);
-        if is_outlier && before == 0 {
-            self.openings += 1;
-            member.marks.outlier.store(self.openings, Ordering::Relaxed);
-            self.outliers.insert(self.openings, Arc::clone(member));
-        } else if !is_outlier && before != 0 {
-            member.marks.outlier.store(0, Ordering::Relaxed);
-            self.outliers.remove(&before);
+    /// Notes whether a member is ejected as an outlier or by a hint.
+    fn note_suspect(&mut self, member: &Arc<MemberInfo>, is_counted: bool) {
+        let is_held = |opinion| is_counted && member.health.until(opinion).is_some();
+        let (is_outlier, is_hinted) = (is_held(Timed::Outlier), is_held(Timed::Hinted));
+        let mut serial = member.marks.suspicion.load(Ordering::Relaxed);
+        if !is_outlier && !is_hinted {
+            if serial != 0 {
+                member.marks.suspicion.store(0, Ordering::Relaxed);
+                self.suspects.remove(&serial);
+                self.hinted.remove(&serial);
+            }
+            return;
         }
+        if serial == 0 {
+            serial = self.serial();
+            member.marks.suspicion.store(serial, Ordering::Relaxed);
+            self.suspects.insert(serial, Arc::clone(member));
+        }
+        if is_hinted {
+            self.hinted.insert(serial, Arc::clone(member));
+        } else {
+            self.hinted.remove(&serial);
+        }
+    }
+
+    fn serial(&mut self) -> u64 {
+        self.last_serial += 1;
+        self.last_serial
     }
 
     /// Returns how many backends may be out while this many are.
@@ -118,13 +136,36 @@ impl Ejection {
         if (closed as f64) < self.limits.panic_below * self.counted as f64 {
             return 0;
         }
-        // Rounded down. The addend corrects products such as 0.29 * 100 = 28.999…
-        (self.limits.max_ejected * self.counted as f64 + 1e-9) as usize
+        self.part(self.limits.max_ejected)
     }
 
-    /// Returns how many backends have an open circuit or are ejected outliers.
+    /// Returns a share of the counted backends, rounded down.
+    fn part(&self, share: f64) -> usize {
+        // The addend corrects products such as 0.29 * 100 = 28.999…
+        (share * self.counted as f64 + 1e-9) as usize
+    }
+
+    /// Returns how many backends are ejected or exempt.
     fn out(&self) -> usize {
-        self.ejected.len() + self.exempt.len() + self.outliers.len()
+        self.ejected.len() + self.exempt.len() + self.suspects.len()
+    }
+
+    /// Returns how many backends may be out while hints keep one of them out.
+    fn allowed_with_hints(&self, out: usize) -> usize {
+        self.part(self.limits.max_hinted).min(self.allowed(out))
+    }
+
+    /// Returns whether a hint may keep a member out.
+    pub(super) fn may_hint(&self, member: &MemberInfo) -> bool {
+        let is_out = member.health.is_counted() && !member.health.is_eligible();
+        let out = self.out() + usize::from(!is_out);
+        out <= self.allowed_with_hints(out)
+    }
+
+    /// Returns the backend that was hinted last, if the limits require that its hint ends.
+    pub(super) fn surplus_hint(&self) -> Option<Arc<MemberInfo>> {
+        let (_, member) = self.hinted.last_key_value()?;
+        (self.out() > self.allowed_with_hints(self.out())).then(|| Arc::clone(member))
     }
 
     /// Returns whether the limits allow that another outlier is ejected.
@@ -135,7 +176,7 @@ impl Ejection {
     /// Returns the outlier that was ejected last, if the limits require that it returns. Outliers return before circuits
     /// are exempt: a backend that is slow is better than one that fails.
     pub(super) fn surplus(&self) -> Option<Arc<MemberInfo>> {
-        let (_, member) = self.outliers.last_key_value()?;
+        let (_, member) = self.suspects.last_key_value()?;
         (self.out() > self.allowed(self.out())).then(|| Arc::clone(member))
     }
 

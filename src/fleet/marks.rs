@@ -9,10 +9,10 @@ pub(super) struct Marks {
     pub(super) row: AtomicU32,
     /// Its deadline in the queue, in nanoseconds; [`Moment::NEVER`] if it is not queued.
     pub(super) queued: AtomicU64,
-    /// The serial number of its circuit's last opening; 0 while the circuit does not keep it out.
+    /// The serial number of its last ejection by its circuit or by probes; 0 while neither ejects it.
     pub(super) opening: AtomicU64,
-    /// The serial number of its ejection as an outlier; 0 while it is not ejected.
-    pub(super) outlier: AtomicU64,
+    /// The serial number of its ejection as an outlier or by a hint; 0 while neither ejects it.
+    pub(super) suspicion: AtomicU64,
     /// [`PROBE_DUE`], [`HALF_OPEN`], [`COUNTED`] and [`ELIGIBLE`].
     pub(super) flags: AtomicU32,
 }
@@ -21,7 +21,7 @@ pub(super) struct Marks {
 pub(super) const PROBE_DUE: u32 = 1;
 /// The circuit of the member is half-open.
 pub(super) const HALF_OPEN: u32 = 2;
-/// The ejection limits count the member: only its circuit or the detection of outliers can keep it out.
+/// The ejection limits count the member: nothing but an ejection can keep it out.
 pub(super) const COUNTED: u32 = 4;
 /// The member was eligible when the registry last noted its health.
 pub(super) const ELIGIBLE: u32 = 8;

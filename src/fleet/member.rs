@@ -33,6 +33,9 @@ pub(crate) trait Publisher: Send + Sync {
     /// A permit of a member's half-open circuit was taken or released.
     fn permits_changed(&self, member: &Arc<MemberInfo>);
 
+    /// An operator closed a member's circuit by hand.
+    fn overruled(&self, member: &Arc<MemberInfo>);
+
     /// An interval of the detection of outliers is over.
     fn interval_over(&self, over: Over, now: Moment);
 }
@@ -127,7 +130,7 @@ impl MemberInfo {
                 row: AtomicU32::new(u32::MAX),
                 queued: AtomicU64::new(Moment::NEVER.as_nanos()),
                 opening: AtomicU64::new(0),
-                outlier: AtomicU64::new(0),
+                suspicion: AtomicU64::new(0),
                 flags: AtomicU32::new(0),
             },
             position: id.0,

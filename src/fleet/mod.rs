@@ -98,6 +98,7 @@ mod slots;
 mod snapshot;
 mod spare_turns;
 mod steps;
+mod suspicions;
 mod switch;
 mod view;
 mod watch;

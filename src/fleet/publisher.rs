@@ -19,6 +19,10 @@ impl Publisher for FleetCore {
             if !member.health.is_removed() {
                 registry.announce(Change::Circuit(member.name.clone(), transition));
                 let now = self.clock.now();
+                if (transition.from, transition.to) == (CircuitState::HalfOpen, CircuitState::Closed) {
+                    // Its own probes say more than another replica.
+                    registry.drop_hint(member, now);
+                }
                 registry.start_after(member, transition, now);
                 registry.refresh_circuit(member, transition.to == CircuitState::Open, now);
             }
@@ -27,6 +31,10 @@ impl Publisher for FleetCore {
 
     fn permits_changed(&self, member: &Arc<MemberInfo>) {
         self.edit(|registry| registry.refresh_circuit(member, false, self.clock.now()));
+    }
+
+    fn overruled(&self, member: &Arc<MemberInfo>) {
+        self.edit(|registry| registry.overrule(member, self.clock.now()));
     }
 
     fn interval_over(&self, over: Over, now: Moment) {

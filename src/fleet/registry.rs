@@ -15,7 +15,7 @@ use super::{
     shares::Shares,
 };
 use crate::{
-    health::{CircuitState, Health, Limit, Signal},
+    health::{CircuitState, Health, Limit, Signal, Transition},
     name::{BackendId, BackendName},
     setting::InvalidSetting,
     time::Moment,
@@ -47,6 +47,8 @@ pub(crate) struct Registry {
     pub(super) shares: Shares,
     listeners: Vec<Listener>,
     unpublished: Vec<Change>,
+    /// The transitions of circuits that the edit caused, to be published after it.
+    pub(super) transitions: Vec<(Arc<MemberInfo>, Transition)>,
     /// Whether a change is not published yet.
     pub(super) is_changed: bool,
     pub(super) wakes: Wakes,
@@ -70,6 +72,7 @@ impl Registry {
             shares,
             listeners: Vec::new(),
             unpublished: Vec::new(),
+            transitions: Vec::new(),
             is_changed: false,
             wakes: Wakes::default(),
         }
@@ -117,12 +120,9 @@ impl Registry {
             && now.reached(entry.key().0)
         {
             let member = Arc::clone(entry.get());
-            if member.health.cools_until().is_some_and(|until| now.reached(until)) {
-                member.health.apply(Signal::Cooled);
-            }
-            // Its share ends an ejection, so this is for certainty: nothing may stay due.
-            if member.health.ejected_until().is_some_and(|until| now.reached(until)) {
-                member.health.apply(Signal::Return);
+            // The share of an outlier ends its ejection, so that is for certainty: nothing may stay due.
+            for opinion in member.health.lapsed(now) {
+                self.end(&member, opinion, now);
             }
             self.refresh(&member, false, now);
         }
@@ -261,7 +261,7 @@ impl Registry {
         let probation = health.on_probation();
         let is_half_open = probation.is_some_and(|circuit| circuit.state(Moment::EPOCH) == CircuitState::HalfOpen);
         self.half_open = self.half_open + usize::from(is_half_open) - usize::from(marks.set(HALF_OPEN, is_half_open));
-        self.ejection.note(member, health.is_counted(), probation.is_some(), has_opened);
+        self.ejection.note(member, has_opened);
         self.note_change(member);
     }
 

@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use super::member::MemberInfo;
 use crate::{
-    health::{AdminStatus, CircuitState, FULL_SHARE, OutlierReason},
+    health::{AdminStatus, CircuitState, FULL_SHARE, OutlierReason, Timed},
     name::{BackendId, BackendName},
     time::Moment,
 };
@@ -38,6 +38,10 @@ pub struct Snapshot {
     pub outlier: Option<OutlierReason>,
     /// The rest of its ejection as an outlier, if it is ejected.
     pub ejected_for: Option<Duration>,
+    /// Whether active [probes](crate::probe) of it fail.
+    pub is_failing: bool,
+    /// The rest of the time for which a [replica](crate::replicas) reports it, if one does.
+    pub hinted_for: Option<Duration>,
     /// The number of calls in flight, up to the end of their responses.
     pub in_flight: usize,
 }
@@ -52,11 +56,13 @@ impl Snapshot {
             timeout: member.timeout(),
             status: member.health.status(),
             state: member.circuit().map_or(CircuitState::Closed, |circuit| circuit.state(now)),
-            cools_for: member.health.cools_until().map(|until| until.since(now)),
+            cools_for: member.health.until(Timed::Cooling).map(|until| until.since(now)),
             limit: member.limit(),
             share: member.share() as f32 / FULL_SHARE as f32,
             outlier,
-            ejected_for: member.health.ejected_until().map(|until| until.since(now)),
+            ejected_for: member.health.until(Timed::Outlier).map(|until| until.since(now)),
+            is_failing: member.health.until(Timed::Failing).is_some(),
+            hinted_for: member.health.until(Timed::Hinted).map(|until| until.since(now)),
             in_flight: member.in_flight(),
         }
     }

@@ -4,7 +4,7 @@ use std::{cmp::Reverse, sync::Arc};
 
 use super::{changes::Change, member::MemberInfo, registry::Registry};
 use crate::{
-    health::{CircuitState, Counts, Host, OutlierChange, Outliers, Signal, Transition, judge},
+    health::{CircuitState, Counts, Host, OutlierChange, Outliers, Signal, Timed, Transition, judge},
     time::Moment,
 };
 
@@ -67,15 +67,19 @@ impl Registry {
         }
     }
 
-    /// Returns outliers to the rotation until the limits on ejections hold, those first that were ejected last.
+    /// Returns hinted backends and outliers to the rotation until the limits on ejections hold, those first that were
+    /// ejected last.
     pub(super) fn return_surplus(&mut self, now: impl Fn() -> Moment) {
+        while let Some(member) = self.ejection.surplus_hint() {
+            self.drop_hint(&member, now());
+        }
         while let Some(member) = self.ejection.surplus() {
             let now = now();
             let change = self.shares.end_ejection(&member, now);
             self.apply(&member, change, now);
-            if member.health.ejected_until().is_some() {
+            if member.health.until(Timed::Outlier).is_some() {
                 // Not noted as an outlier: cannot happen, and must not repeat forever.
-                member.health.apply(Signal::Return);
+                member.health.apply(Signal::Over(Timed::Outlier));
                 self.refresh(&member, false, now);
             }
         }
@@ -86,10 +90,10 @@ impl Registry {
         let Some(change) = change else { return };
         match change {
             OutlierChange::Ejected { time, .. } => {
-                member.health.apply(Signal::Eject(now.after(time)));
+                member.health.apply(Signal::Until(Timed::Outlier, now.after(time)));
                 self.refresh(member, false, now);
             }
-            OutlierChange::Returned { .. } if member.health.apply(Signal::Return) => {
+            OutlierChange::Returned { .. } if member.health.apply(Signal::Over(Timed::Outlier)) => {
                 // Its calls from before are no longer of interest.
                 member.take_counts();
                 self.refresh(member, false, now);

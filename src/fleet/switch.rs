@@ -65,8 +65,11 @@ impl Switch {
     }
 
     /// Forces the circuit closed: it admits every call, whatever their outcomes, until it is reset or forced open.
+    ///
+    /// Until then, failing [probes](crate::probe) and reports of other [replicas](crate::replicas) do not count either.
     pub fn force_closed(&self) {
         self.publish(self.circuit().force_closed(self.0.clock.now()));
+        self.overrule();
     }
 
     /// Opens the circuit as its rules do: it is probed once its open time is over.
@@ -79,9 +82,15 @@ impl Switch {
         self.publish(self.circuit().probe_now(self.0.clock.now()));
     }
 
-    /// Closes the circuit and clears its counters.
+    /// Closes the circuit and clears its counters, and what [probes](crate::probe) and other
+    /// [replicas](crate::replicas) reported so far.
     pub fn reset(&self) {
         self.publish(self.circuit().reset(self.0.clock.now()));
+        self.overrule();
+    }
+
+    fn overrule(&self) {
+        self.0.publish(|fleet| fleet.overruled(&self.0));
     }
 
     /// Returns a stream of the transitions from now on.

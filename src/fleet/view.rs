@@ -100,6 +100,11 @@ impl<S: Send + Sync + 'static, C: Clone + Send + Sync + 'static> FleetInner<S, C
         self.services().remove(&info.id)
     }
 
+    /// Returns a member with its service. `None` if it was removed meanwhile.
+    pub(crate) fn member(&self, id: BackendId) -> Option<Arc<Shard<S, C>>> {
+        self.services().get(&id)?.weak.at(shard::SHARED).upgrade()
+    }
+
     /// Returns the key that the service of a member was made from.
     pub(super) fn key(&self, id: BackendId) -> Option<Key> {
         self.services().get(&id)?.key.clone()

@@ -76,7 +76,7 @@ pub(crate) use self::{
     latency::{LatencySettings, LatencyWindow},
     limit::{Controller, Ended},
     load::{Load, Measures, Metering, Sample, Smoothing},
-    opinions::{Health, Signal},
+    opinions::{Health, Signal, Timed},
     outliers::{Counts, Host, Standing, Tally, Verdict, judge},
     share::FULL_SHARE,
 };

@@ -1,5 +1,7 @@
 //! The health of a backend: one opinion per writer, packed into one word.
 
+use std::sync::OnceLock;
+
 use super::{
     AdminStatus, Circuit, CircuitState,
     sync::{AtomicU64, Ordering},
@@ -12,59 +14,81 @@ use crate::time::Moment;
 /// deadline, which the fleet keeps in a queue.
 #[derive(Debug)]
 pub(crate) struct Health {
-    /// One bit per [`Opinion`] that is against the backend, [`EXEMPT`] and [`LIMITED`].
+    /// One bit per [`Opinion`] and [`Timed`] that is against the backend, and the [`NOTES`].
     opinions: AtomicU64,
-    /// The end of the cool-down; the epoch without one.
-    cool_until: AtomicU64,
-    /// The end of the ejection as an outlier; the epoch without one.
-    ejected_until: AtomicU64,
+    /// Made for the first opinion with a deadline, since most backends of a large fleet have none.
+    deadlines: OnceLock<Box<[AtomicU64; Timed::ALL.len()]>>,
     circuit: Option<Circuit>,
 }
 
-/// An opinion against the backend, by its bit.
+/// An opinion against the backend that stays until it is changed, by its bit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Opinion {
     Degraded = 1,
     Draining = 2,
     /// The backend was removed from the fleet.
     Removed = 4,
-    /// The backend requested a pause, such as with `Retry-After`.
-    Cooling = 8,
-    /// The backend is an outlier: it fails more or is slower than its peers.
-    Outlier = 32,
 }
 
-/// Not an opinion: the backend is kept in rotation despite its open circuit, since too many circuits are open.
-const EXEMPT: u64 = 16;
+/// An opinion against the backend that ends at a deadline.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Timed {
+    /// The backend requested a pause, such as with `Retry-After`.
+    Cooling,
+    /// The backend is an outlier: it fails more or is slower than its peers.
+    Outlier,
+    /// Active probes of the backend fail.
+    Failing,
+    /// Another replica reports that the backend fails or requested a pause.
+    Hinted,
+}
+
+impl Timed {
+    const ALL: [Self; 4] = [Self::Cooling, Self::Outlier, Self::Failing, Self::Hinted];
+    /// The bits of all of them.
+    const BITS: u64 = Self::Cooling.bit() | Self::Outlier.bit() | Self::Failing.bit() | Self::Hinted.bit();
+
+    const fn bit(self) -> u64 {
+        8 << self as u64
+    }
+}
+
+/// Not an opinion: the backend is kept in rotation despite its open circuit or failing probes, since too many backends
+/// are out.
+const EXEMPT: u64 = 256;
 
 /// Not an opinion: the calls in flight are limited.
-const LIMITED: u64 = 64;
+const LIMITED: u64 = 512;
+
+/// Not an opinion: when the hint ends, the backend is probed before it gets all its traffic.
+const PROBATION: u64 = 1024;
+
+/// The bits that are no opinions.
+const NOTES: u64 = EXEMPT | LIMITED | PROBATION;
 
 /// A change of one opinion, for [`Health::apply`]. The circuit alone is changed by other means: the results of calls.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Signal {
     /// The operator sets the status.
     Status(AdminStatus),
-    /// The backend gets no requests until this moment.
-    Cool(Moment),
-    /// The cool-down is over.
-    Cooled,
+    /// The backend gets no requests until this moment. The longest deadline wins: a later signal does not shorten it.
+    Until(Timed, Moment),
+    /// An opinion ends.
+    Over(Timed),
     /// The backend was removed from the fleet. This is final.
     Removed,
-    /// Whether the backend is kept in rotation despite its open circuit.
+    /// Whether the backend is kept in rotation despite its open circuit or failing probes.
     Exempt(bool),
     /// Whether the calls in flight are limited.
     Limited(bool),
-    /// The backend is an outlier, and gets no requests until this moment.
-    Eject(Moment),
-    /// The ejection as an outlier is over.
-    Return,
+    /// The backend is probed first when the hint ends.
+    Probation,
 }
 
 impl Health {
     /// Creates the health of a backend that no opinion is against.
     pub(crate) fn new(circuit: Option<Circuit>) -> Self {
-        Self { opinions: AtomicU64::new(0), cool_until: AtomicU64::new(0), ejected_until: AtomicU64::new(0), circuit }
+        Self { opinions: AtomicU64::new(0), deadlines: OnceLock::new(), circuit }
     }
 
     /// Applies a signal. Returns whether that changed anything. Under the fleet's lock, like every write.
@@ -81,30 +105,25 @@ impl Health {
                         AdminStatus::Draining => Opinion::Draining as u64,
                     }
             }
-            Signal::Cool(until) => {
-                // The longest deadline wins: a later signal does not shorten it.
-                if until.as_nanos() <= self.cool_until.load(Ordering::Relaxed) {
+            Signal::Until(opinion, until) => {
+                let deadline = &self.deadlines.get_or_init(Box::default)[opinion as usize];
+                if until.as_nanos() <= deadline.load(Ordering::Relaxed) {
                     return false;
                 }
-                self.cool_until.store(until.as_nanos(), Ordering::Relaxed);
-                self.opinions.store(before | Opinion::Cooling as u64, Ordering::Release);
+                deadline.store(until.as_nanos(), Ordering::Relaxed);
+                self.opinions.store(before | opinion.bit(), Ordering::Release);
                 return true;
             }
-            Signal::Cooled => {
-                self.cool_until.store(0, Ordering::Relaxed);
-                set(Opinion::Cooling as u64, false)
-            }
-            Signal::Eject(until) => {
-                self.ejected_until.store(until.as_nanos(), Ordering::Relaxed);
-                set(Opinion::Outlier as u64, true)
-            }
-            Signal::Return => {
-                self.ejected_until.store(0, Ordering::Relaxed);
-                set(Opinion::Outlier as u64, false)
+            Signal::Over(opinion) => {
+                if let Some(deadlines) = self.deadlines.get() {
+                    deadlines[opinion as usize].store(0, Ordering::Relaxed);
+                }
+                set(opinion.bit() | if opinion == Timed::Hinted { PROBATION } else { 0 }, false)
             }
             Signal::Removed => set(Opinion::Removed as u64, true),
             Signal::Exempt(exempt) => set(EXEMPT, exempt),
             Signal::Limited(limited) => set(LIMITED, limited),
+            Signal::Probation => set(PROBATION, true),
         };
         self.opinions.store(after, Ordering::Release);
         after != before
@@ -115,12 +134,18 @@ impl Health {
         self.opinions.load(Ordering::Acquire)
     }
 
+    /// The opinions against the backend, without those that an exemption suspends.
+    #[inline(always)]
+    fn against(&self) -> u64 {
+        let opinions = self.opinions();
+        let suspended = if opinions & EXEMPT != 0 { Timed::Failing.bit() } else { 0 };
+        opinions & !(NOTES | suspended)
+    }
+
     /// Returns whether new requests may be sent to the backend.
     #[inline(always)]
     pub(crate) fn is_eligible(&self) -> bool {
-        let opinions = self.opinions();
-        opinions & !(EXEMPT | LIMITED) == 0
-            && (opinions & EXEMPT != 0 || self.circuit.as_ref().is_none_or(Circuit::serves))
+        self.against() == 0 && (self.is_exempt() || self.circuit.as_ref().is_none_or(Circuit::serves))
     }
 
     /// Returns whether no opinion is against the backend, and nothing else is to be considered but its circuit.
@@ -144,7 +169,7 @@ impl Health {
     /// Returns whether only a circuit can keep requests from the backend.
     #[inline]
     pub(crate) fn is_willing(&self) -> bool {
-        self.opinions() & !(EXEMPT | LIMITED) == 0
+        self.against() == 0
     }
 
     /// Returns whether the backend was removed from the fleet.
@@ -161,21 +186,40 @@ impl Health {
         }
     }
 
-    /// The end of the cool-down, if there is one.
-    pub(crate) fn cools_until(&self) -> Option<Moment> {
-        let until = || Moment::from_nanos(self.cool_until.load(Ordering::Relaxed));
-        (self.opinions() & Opinion::Cooling as u64 != 0).then(until)
+    /// The end of an opinion, if it is held.
+    pub(crate) fn until(&self, opinion: Timed) -> Option<Moment> {
+        let deadlines = self.deadlines.get().filter(|_| self.opinions() & opinion.bit() != 0)?;
+        Some(Moment::from_nanos(deadlines[opinion as usize].load(Ordering::Relaxed)))
     }
 
-    /// The end of its ejection as an outlier, if it is ejected.
-    pub(crate) fn ejected_until(&self) -> Option<Moment> {
-        let until = || Moment::from_nanos(self.ejected_until.load(Ordering::Relaxed));
-        (self.opinions() & Opinion::Outlier as u64 != 0).then(until)
+    /// The ends of the opinions that are held.
+    fn ends(&self) -> impl Iterator<Item = Moment> {
+        Timed::ALL.into_iter().filter_map(|opinion| self.until(opinion))
     }
 
-    /// Returns whether only its circuit, or the detection of outliers, can keep requests from the backend.
+    /// The opinions whose deadline is reached.
+    pub(crate) fn lapsed(&self, now: Moment) -> impl Iterator<Item = Timed> {
+        Timed::ALL.into_iter().filter(move |opinion| self.until(*opinion).is_some_and(|until| now.reached(until)))
+    }
+
+    /// Returns whether the limits on ejections count the backend: nothing keeps requests from it but its circuit,
+    /// failing probes, the detection of outliers, or a hint.
     pub(crate) fn is_counted(&self) -> bool {
-        self.opinions() & !(EXEMPT | LIMITED | Opinion::Outlier as u64) == 0 && !self.is_forced_open()
+        self.opinions() & !(NOTES | Self::EJECTS) == 0 && !self.is_forced_open()
+    }
+
+    /// The opinions that eject a backend, besides its circuit.
+    const EJECTS: u64 = Timed::Outlier.bit() | Timed::Failing.bit() | Timed::Hinted.bit();
+
+    /// Returns whether its open circuit or failing probes eject the backend, and no other opinion.
+    pub(crate) fn is_down(&self) -> bool {
+        let others = self.opinions() & !(NOTES | Timed::Failing.bit());
+        others == 0 && (self.opinions() & Timed::Failing.bit() != 0 || self.opened().is_some())
+    }
+
+    /// Returns whether the circuit of the backend is probed when the hint ends.
+    pub(crate) fn is_probed_after_hint(&self) -> bool {
+        self.opinions() & PROBATION != 0
     }
 
     /// The circuit, if the backend has one.
@@ -184,12 +228,17 @@ impl Health {
         self.circuit.as_ref()
     }
 
+    /// The circuit, while it is open or half-open by its rules.
+    fn opened(&self) -> Option<&Circuit> {
+        let opened =
+            |circuit: &&Circuit| matches!(circuit.state(Moment::EPOCH), CircuitState::Open | CircuitState::HalfOpen);
+        self.circuit.as_ref().filter(opened)
+    }
+
     /// The circuit, while it is open or half-open by its rules and no opinion is against the backend. Such a backend is
     /// probed by a request once its open time is over.
     pub(crate) fn on_probation(&self) -> Option<&Circuit> {
-        let opened =
-            |circuit: &&Circuit| matches!(circuit.state(Moment::EPOCH), CircuitState::Open | CircuitState::HalfOpen);
-        self.circuit.as_ref().filter(|_| self.is_willing()).filter(opened)
+        self.opened().filter(|_| self.is_willing())
     }
 
     /// Returns whether an operator forced the circuit open.
@@ -197,33 +246,35 @@ impl Health {
         self.circuit.as_ref().is_some_and(|circuit| circuit.state(Moment::EPOCH) == CircuitState::ForcedOpen)
     }
 
-    /// Returns whether the backend is kept in rotation despite its open circuit.
+    /// Returns whether an operator forced the circuit closed.
+    pub(crate) fn is_forced_closed(&self) -> bool {
+        self.circuit.as_ref().is_some_and(|circuit| circuit.state(Moment::EPOCH) == CircuitState::ForcedClosed)
+    }
+
+    /// Returns whether the backend is kept in rotation despite its open circuit or failing probes.
     #[inline]
     pub(crate) fn is_exempt(&self) -> bool {
         self.opinions() & EXEMPT != 0
     }
 
-    /// The moment when its cool-down or its ejection ends or, without one, when a request may probe it.
+    /// The first moment at which one of its opinions ends or, without one, when a request may probe it.
     pub(crate) fn due(&self) -> Option<Moment> {
         if self.is_removed() {
             return None;
         }
         let probe = self.on_probation().map(Circuit::eligible_at).filter(|at| *at != Moment::NEVER);
-        let returns = [self.cools_until(), self.ejected_until()].into_iter().flatten().min();
-        returns.or(probe)
+        self.ends().min().or(probe)
     }
 
     /// The moment from which on requests may be sent to it, unless an operator has to act before.
     pub(crate) fn serves_at(&self) -> Option<Moment> {
-        let ends_by_itself = EXEMPT | LIMITED | Opinion::Cooling as u64 | Opinion::Outlier as u64;
-        let is_blocked = self.opinions() & !ends_by_itself != 0;
+        let is_blocked = self.opinions() & !(NOTES | Timed::BITS) != 0;
         let opens_at = match self.circuit.as_ref().map(|circuit| (circuit, circuit.state(Moment::EPOCH))) {
             Some((_, CircuitState::ForcedOpen)) => Moment::NEVER,
             Some((circuit, CircuitState::Open | CircuitState::HalfOpen)) => circuit.eligible_at(),
             _ => Moment::EPOCH,
         };
-        let returns = self.cools_until().max(self.ejected_until()).unwrap_or(Moment::EPOCH);
-        let at = opens_at.max(returns);
+        let at = self.ends().max().unwrap_or(Moment::EPOCH).max(opens_at);
         Some(at).filter(|at| !is_blocked && *at != Moment::NEVER)
     }
 }
@@ -232,7 +283,10 @@ impl Health {
 mod tests {
     use std::time::Duration;
 
-    use super::*;
+    use super::{
+        Timed::{Cooling, Failing, Hinted, Outlier},
+        *,
+    };
 
     // C2
     #[test]
@@ -262,12 +316,12 @@ mod tests {
     fn a_writer_ends_its_own_opinion_only() {
         let health = Health::new(None);
         let until = Moment::since_epoch(Duration::from_secs(9));
-        assert!(health.apply(Signal::Status(AdminStatus::Draining)) && health.apply(Signal::Cool(until)));
-        assert!(health.apply(Signal::Cooled));
+        assert!(health.apply(Signal::Status(AdminStatus::Draining)) && health.apply(Signal::Until(Cooling, until)));
+        assert!(health.apply(Signal::Over(Cooling)));
         assert!(!health.is_eligible() && health.status() == AdminStatus::Draining);
-        assert!(health.apply(Signal::Cool(until)) && health.apply(Signal::Status(AdminStatus::Healthy)));
+        assert!(health.apply(Signal::Until(Cooling, until)) && health.apply(Signal::Status(AdminStatus::Healthy)));
         assert!(!health.is_eligible());
-        assert_eq!((health.cools_until(), health.due()), (Some(until), Some(until)));
+        assert_eq!((health.until(Cooling), health.due()), (Some(until), Some(until)));
     }
 
     // C67: one opinion of several, with a deadline of its own.
@@ -275,13 +329,13 @@ mod tests {
     fn an_outlier_is_ejected_until_it_returns() {
         let health = Health::new(None);
         let at = |seconds| Moment::since_epoch(Duration::from_secs(seconds));
-        assert!(health.apply(Signal::Eject(at(9))) && !health.is_eligible() && health.is_counted());
-        assert_eq!((health.ejected_until(), health.due(), health.serves_at()), (Some(at(9)), Some(at(9)), Some(at(9))));
-        assert!(health.apply(Signal::Cool(at(5))) && !health.is_counted());
+        assert!(health.apply(Signal::Until(Outlier, at(9))) && !health.is_eligible() && health.is_counted());
+        assert_eq!((health.until(Outlier), health.due(), health.serves_at()), (Some(at(9)), Some(at(9)), Some(at(9))));
+        assert!(health.apply(Signal::Until(Cooling, at(5))) && !health.is_counted());
         assert_eq!((health.due(), health.serves_at()), (Some(at(5)), Some(at(9))));
         assert!(health.apply(Signal::Exempt(true)) && !health.is_eligible(), "exempt is the circuit alone");
-        assert!(health.apply(Signal::Cooled) && health.apply(Signal::Return) && health.is_eligible());
-        assert_eq!((health.ejected_until(), health.due()), (None, None));
+        assert!(health.apply(Signal::Over(Cooling)) && health.apply(Signal::Over(Outlier)) && health.is_eligible());
+        assert_eq!((health.until(Outlier), health.due()), (None, None));
     }
 
     // C71: the longer deadline wins.
@@ -289,10 +343,37 @@ mod tests {
     fn a_shorter_cool_down_does_not_shorten_a_longer_one() {
         let health = Health::new(None);
         let at = |seconds| Moment::since_epoch(Duration::from_secs(seconds));
-        assert!(health.apply(Signal::Cool(at(9))));
-        assert!(!health.apply(Signal::Cool(at(5))));
-        assert_eq!(health.cools_until(), Some(at(9)));
-        assert!(health.apply(Signal::Cool(at(12))));
-        assert_eq!(health.cools_until(), Some(at(12)));
+        assert!(health.apply(Signal::Until(Cooling, at(9))));
+        assert!(!health.apply(Signal::Until(Cooling, at(5))));
+        assert_eq!(health.until(Cooling), Some(at(9)));
+        assert!(health.apply(Signal::Until(Cooling, at(12))));
+        assert_eq!(health.until(Cooling), Some(at(12)));
+    }
+
+    // C42, C43: an exemption suspends failing probes and an open circuit, and nothing else.
+    #[test]
+    fn failing_probes_keep_a_backend_out_unless_it_is_exempt() {
+        let health = Health::new(None);
+        let at = |seconds| Moment::since_epoch(Duration::from_secs(seconds));
+        assert!(health.apply(Signal::Until(Failing, at(9))) && !health.is_eligible());
+        assert!(health.is_down() && health.is_counted());
+        assert!(health.apply(Signal::Exempt(true)) && health.is_eligible());
+        assert!(health.apply(Signal::Until(Hinted, at(5))) && !health.is_eligible() && !health.is_down());
+        assert!(health.apply(Signal::Over(Hinted)) && health.apply(Signal::Status(AdminStatus::Draining)));
+        assert!(!health.is_eligible() && !health.is_counted() && !health.is_down());
+    }
+
+    // C69: the longest deadline, and the note on probation lasts as long as the hint.
+    #[test]
+    fn a_hint_ends_with_its_note() {
+        let health = Health::new(None);
+        let at = |seconds| Moment::since_epoch(Duration::from_secs(seconds));
+        assert!(health.apply(Signal::Until(Hinted, at(9))) && health.apply(Signal::Probation));
+        assert!(!health.apply(Signal::Until(Hinted, at(3))));
+        assert_eq!((health.until(Hinted), health.serves_at()), (Some(at(9)), Some(at(9))));
+        assert_eq!(health.lapsed(at(8)).count(), 0);
+        assert_eq!(health.lapsed(at(9)).collect::<Vec<_>>(), [Hinted]);
+        assert!(health.is_probed_after_hint() && health.apply(Signal::Over(Hinted)));
+        assert!(health.is_unmarked());
     }
 }

@@ -3,6 +3,7 @@
 mod discovery;
 mod rejections;
 mod shares;
+mod suspicions;
 
 use std::{sync::Arc, time::Duration};
 

@@ -33,6 +33,33 @@ impl Circuit {
         })
     }
 
+    /// Moves a closed circuit to half-open, so that its backend is probed before it gets all its calls.
+    pub(crate) fn begin_probation(&self, now: Moment) -> Option<Transition> {
+        let mut counters = self.lock();
+        (self.word().state() == CircuitState::Closed).then(|| {
+            counters.begin_half_open();
+            self.publish(CircuitState::HalfOpen, counters.next_permit_at(), now)
+        })
+    }
+
+    /// Closes an open or half-open circuit, as enough successful probes do.
+    pub(crate) fn recover(&self, now: Moment) -> Option<Transition> {
+        let mut counters = self.lock();
+        matches!(self.word().state(), CircuitState::Open | CircuitState::HalfOpen)
+            .then(|| self.close(&mut counters, now))
+    }
+
+    /// Extends the open time of an open circuit to this moment. Returns whether that changed it.
+    pub(crate) fn defer(&self, until: Moment) -> bool {
+        let _counters = self.lock();
+        let (word, eligible_at) = self.read();
+        let is_later = word.state() == CircuitState::Open && until > eligible_at;
+        if is_later {
+            self.publish_eligible(word, until);
+        }
+        is_later
+    }
+
     /// Rejects every call until [`reset`](Self::reset) or [`force_closed`](Self::force_closed).
     pub(crate) fn force_open(&self, now: Moment) -> Option<Transition> {
         self.force(CircuitState::ForcedOpen, Moment::NEVER, now)
