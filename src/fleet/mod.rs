@@ -91,6 +91,7 @@ mod reconcile;
 mod record;
 mod registry;
 mod service;
+mod services;
 mod shard;
 mod shares;
 mod slot;

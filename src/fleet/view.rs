@@ -5,7 +5,7 @@ use std::{
     collections::HashMap,
     num::NonZeroU32,
     ops::Range,
-    sync::{Arc, Mutex, MutexGuard, PoisonError, Weak, atomic::Ordering},
+    sync::{Arc, Mutex, PoisonError, Weak, atomic::Ordering},
 };
 
 use super::{
@@ -14,7 +14,7 @@ use super::{
     marks::PROBE_DUE,
     member::{Links, MemberInfo, Waiting},
     registry::Registry,
-    shard::{Key, MemberRef, OwnedMember, Shard},
+    shard::{MemberRef, OwnedMember, Shard},
 };
 use crate::{name::BackendId, shard};
 
@@ -23,8 +23,8 @@ pub(crate) struct FleetInner<S, C> {
     pub(crate) core: Arc<FleetCore>,
     pub(super) links: Arc<Links>,
     pub(crate) classifier: C,
-    /// Locked only while the core's registry is locked.
-    services: Mutex<HashMap<BackendId, OwnedMember<S, C>>>,
+    /// Locked only while the core's registry is locked, or alone.
+    pub(super) services: Mutex<HashMap<BackendId, OwnedMember<S, C>>>,
     /// Derived from the registry by the first door that reads a new version, once for all doors.
     selection: Mutex<Arc<Selection<S, C>>>,
 }
@@ -56,8 +56,8 @@ pub(crate) struct Selection<S, C> {
     largest_share: u32,
 }
 
-/// The most backends with per-thread counters. In a larger fleet each member has one counter for all threads: two
-/// threads rarely call the same backend at the same time, and per-thread counters would take kilobytes per member.
+/// The most backends with per-thread counters, which take kilobytes. In a larger fleet each member has one counter for all
+/// threads: two threads rarely call the same backend at the same time.
 const MAX_SHARDED: usize = 256;
 
 impl<S: Send + Sync + 'static, C: Clone + Send + Sync + 'static> FleetInner<S, C> {
@@ -88,30 +88,6 @@ impl<S: Send + Sync + 'static, C: Clone + Send + Sync + 'static> FleetInner<S, C
     /// Returns the number of cache lines for the counters of a member that is added to this many.
     pub(super) fn line_count(members: usize) -> usize {
         if members < MAX_SHARDED { shard::line_count() } else { 1 }
-    }
-
-    /// Stores the service of a member that is being added to the registry.
-    pub(super) fn insert_service(&self, info: Arc<MemberInfo>, parts: (S, C), key: Option<Key>, lines: usize) {
-        self.services().insert(info.id, OwnedMember::new(info, parts, key, lines));
-    }
-
-    /// Removes the service of a removed member, to be dropped outside the lock.
-    pub(super) fn remove_service(&self, info: &MemberInfo) -> Option<OwnedMember<S, C>> {
-        self.services().remove(&info.id)
-    }
-
-    /// Returns a member with its service. `None` if it was removed meanwhile.
-    pub(crate) fn member(&self, id: BackendId) -> Option<Arc<Shard<S, C>>> {
-        self.services().get(&id)?.weak.at(shard::SHARED).upgrade()
-    }
-
-    /// Returns the key that the service of a member was made from.
-    pub(super) fn key(&self, id: BackendId) -> Option<Key> {
-        self.services().get(&id)?.key.clone()
-    }
-
-    fn services(&self) -> MutexGuard<'_, HashMap<BackendId, OwnedMember<S, C>>> {
-        self.services.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Returns the eligible members of the current version.
@@ -279,7 +255,7 @@ impl<S, C> Selection<S, C> {
         self.tier.contains(&row).then(|| (row - self.tier.start) as usize)
     }
 
-    /// Returns the member in a row, without its service.
+    /// Returns the member in a row.
     #[inline(always)]
     pub(crate) fn info(&self, row: u32) -> &Arc<MemberInfo> {
         &self.view.candidates[row as usize].0
