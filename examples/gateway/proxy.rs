@@ -2,19 +2,19 @@
 
 use std::{
     fmt,
-    sync::Arc,
+    sync::{Arc, PoisonError, RwLock},
     time::{Duration, Instant},
 };
 
 use bytes::Bytes;
-use http::{Method, Request, Response, StatusCode, Uri, Version};
+use http::{HeaderValue, Method, Request, Response, StatusCode, Uri, Version};
 use http_body_util::{Either, Full};
 use hyper::body::Incoming;
 use hyper_util::rt::TokioIo;
 use tokio::{io::copy_bidirectional, sync::watch};
 use tower::{BoxError, Layer, Service, ServiceExt};
 use tower_fleet::{
-    Failover, InvalidSetting, Ledger, Mode, ReplayBody,
+    Config, Failover, InvalidSetting, Ledger, Mode, ReplayBody,
     failover::{Ending, Error, ErrorKind, ResponseBody},
     outcome::InFlight,
     upstream::Upstream,
@@ -26,7 +26,7 @@ use crate::{
     patience::Patience,
     problem::Problem,
     server::Place,
-    settings::Settings,
+    settings::Server,
     tally::Tally,
     upstream::BackendClient,
 };
@@ -44,15 +44,25 @@ pub(crate) type ToBackend = ReplayBody<FromClient>;
 /// What a client gets: a backend's response, or the gateway's own.
 pub(crate) type ToClient = Either<Patience<ResponseBody<Incoming>>, Full<Bytes>>;
 
-/// Everything that answering a request takes.
+/// The doors to the backends, with the settings of one version of the file.
 #[derive(Clone)]
-pub(crate) struct Proxy {
+pub(crate) struct Doors {
     door: Door,
     /// A protocol is changed with one backend at a time.
     upgrades: Door,
-    stall: Duration,
     /// How long a path may be, so that every backend's fits before it.
     longest: usize,
+}
+
+/// The doors of one worker, which are exchanged when the file changes. Each worker has a lock of its own, so that none
+/// waits for another.
+pub(crate) type Current = Arc<RwLock<Doors>>;
+
+/// Everything that answering a request takes.
+#[derive(Clone)]
+pub(crate) struct Proxy {
+    doors: Current,
+    stall: Duration,
     explain: bool,
     tally: Arc<Tally>,
     log: Arc<Log>,
@@ -60,32 +70,40 @@ pub(crate) struct Proxy {
     running: watch::Receiver<()>,
 }
 
-impl Proxy {
-    pub(crate) fn new(
-        fleet: &Fleet,
-        settings: &Settings,
-        tally: Arc<Tally>,
-        log: Arc<Log>,
-    ) -> Result<Self, InvalidSetting> {
-        let Settings { server, config, .. } = settings;
+impl Doors {
+    pub(crate) fn new(fleet: &Fleet, config: &Config) -> Result<Self, InvalidSetting> {
         let targets = config.backends().iter().filter_map(|backend| backend.service().target());
         let prefix = targets.map(|target| target.path().len()).max().unwrap_or(0);
         Ok(Self {
             longest: usize::from(u16::MAX - 1).saturating_sub(prefix),
             door: config.failover().layer(fleet.clone()),
             upgrades: config.failover().into_builder().mode(Mode::Sequential).build()?.layer(fleet.clone()),
+        })
+    }
+}
+
+impl Proxy {
+    pub(crate) fn new(doors: Doors, server: &Server, tally: Arc<Tally>, log: Arc<Log>) -> Self {
+        Self {
+            doors: Arc::new(RwLock::new(doors)),
             stall: server.stall,
             explain: server.explain,
             tally,
             log,
             running: watch::channel(()).1,
-        })
+        }
     }
 
     /// The proxy of one worker: it shares the fleet and the order of the backends with the others, and says when
     /// nothing of its own runs any more.
     pub(crate) fn at_work(&self, running: watch::Receiver<()>) -> Self {
-        Self { running, ..self.clone() }
+        let doors = self.doors.read().unwrap_or_else(PoisonError::into_inner).clone();
+        Self { doors: Arc::new(RwLock::new(doors)), running, ..self.clone() }
+    }
+
+    /// Where the doors are exchanged.
+    pub(crate) fn current(&self) -> Current {
+        Arc::clone(&self.doors)
     }
 
     pub(crate) async fn answer(
@@ -104,12 +122,17 @@ impl Proxy {
         if headers::climbs(request.uri().path()) {
             return own(Problem::new(StatusCode::BAD_REQUEST, "the path has segments of dots"));
         }
-        if request.uri().path_and_query().is_some_and(|path| path.as_str().len() > self.longest) {
+        let upgrade = headers::upgrade(request.headers()).filter(|_| request.version() == Version::HTTP_11);
+        let (longest, door) = {
+            let doors = self.doors.read().unwrap_or_else(PoisonError::into_inner);
+            (doors.longest, if upgrade.is_some() { doors.upgrades.clone() } else { doors.door.clone() })
+        };
+        if request.uri().path_and_query().is_some_and(|path| path.as_str().len() > longest) {
             return own(Problem::new(StatusCode::URI_TOO_LONG, "the path is too long"));
         }
-        match headers::upgrade(request.headers()).filter(|_| request.version() == Version::HTTP_11) {
-            Some(_) => self.change_protocol(peer, place, request).await,
-            None => match self.ask(&self.door, self.outbound(peer, request)).await {
+        match upgrade {
+            Some(protocol) => self.change_protocol(door, protocol, peer, place, request).await,
+            None => match self.ask(door, self.outbound(peer, request)).await {
                 Ok(response) if response.status() == StatusCode::SWITCHING_PROTOCOLS => {
                     let detail = "a backend changed the protocol without a request to do so";
                     let ledger = response.extensions().get::<Ledger>().cloned().unwrap_or_default();
@@ -132,10 +155,9 @@ impl Proxy {
         Request::from_parts(parts, Patience::new(self.stall, body))
     }
 
-    async fn ask(&self, door: &Door, request: Request<FromClient>) -> Result<Response<ToClient>, Problem> {
+    async fn ask(&self, mut door: Door, request: Request<FromClient>) -> Result<Response<ToClient>, Problem> {
         let asked = Asked::new(&request);
         // As `oneshot` does, but the future stays where it is made.
-        let mut door = door.clone();
         let answer = match door.ready().await {
             Ok(door) => door.call(request).await,
             Err(error) => Err(error),
@@ -172,15 +194,16 @@ impl Proxy {
     /// A request for another protocol, WebSocket say: once a backend agrees, bytes pass as they are, both ways.
     async fn change_protocol(
         &self,
+        door: Door,
+        protocol: HeaderValue,
         peer: &Peer,
         place: &Arc<Place>,
         mut request: Request<Incoming>,
     ) -> Response<ToClient> {
-        let protocol = headers::upgrade(request.headers()).expect("it was there a line ago");
         let client = hyper::upgrade::on(&mut request);
         let mut request = self.outbound(peer, request);
         headers::set_upgrade(request.headers_mut(), protocol);
-        let mut response = match self.ask(&self.upgrades, request).await {
+        let mut response = match self.ask(door, request).await {
             Ok(response) => response,
             Err(problem) => return own(problem),
         };

@@ -31,10 +31,10 @@ use crate::{
     greeting::Greeting,
     headers::Peer,
     log::{Log, Written},
-    proxy::{Fleet, Proxy},
+    proxy::{Doors, Fleet, Proxy},
     settings::{Server, Settings},
     tally::Tally,
-    upstream::{Pools, take_seat},
+    upstream::{Ways, take_seat},
 };
 
 /// A gateway at work. It serves until it is stopped.
@@ -53,7 +53,7 @@ impl Gateway {
         let Settings { server, upstreams, config } = settings;
         let targets = config.backends().iter().filter_map(|backend| backend.service().target());
         let needs_tls = targets.into_iter().any(|target| target.scheme() == Some(&Scheme::HTTPS));
-        let pools = Pools::new(server.workers.get(), upstreams, needs_tls)?;
+        let pools = Ways::new(server.workers.get(), upstreams, needs_tls)?.pools(None);
         let fleet = config.fleet(|backend| {
             let target = backend.service().target().unwrap_or_default();
             pools.client(&target, upstreams.h2c.iter().any(|name| *name == *backend.name()))
@@ -61,7 +61,8 @@ impl Gateway {
         let tally = Arc::new(Tally::default());
         let (log, written) = Log::start()?;
         let log = Arc::new(log);
-        let proxy = Proxy::new(&fleet, settings, Arc::clone(&tally), Arc::clone(&log))?;
+        let doors = Doors::new(&fleet, config)?;
+        let proxy = Proxy::new(doors, server, Arc::clone(&tally), Arc::clone(&log));
         let listener =
             TcpListener::bind(server.listen).map_err(|error| format!("server.listen: {}: {error}", server.listen))?;
         listener.set_nonblocking(true)?;

@@ -4,17 +4,28 @@ use std::{
     cell::Cell,
     error::Error,
     io,
+    net::SocketAddr,
     path::Path,
     sync::Arc,
     task::{Context, Poll},
     time::Duration,
 };
 
+use futures::{
+    TryFutureExt,
+    future::{Either, MapOk, Ready, ready},
+};
 use http::{HeaderValue, Request, Response, Uri, Version, header::HOST, uri::Scheme};
 use hyper::body::Incoming;
 use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
 use hyper_util::{
-    client::legacy::{self, Client, ResponseFuture, connect::HttpConnector},
+    client::legacy::{
+        self, Client, ResponseFuture,
+        connect::{
+            HttpConnector,
+            dns::{GaiAddrs, GaiFuture, GaiResolver, Name},
+        },
+    },
     rt::{TokioExecutor, TokioTimer},
 };
 use tokio_rustls::rustls::{
@@ -26,7 +37,15 @@ use tower::Service;
 
 use crate::{headers, proxy::ToBackend, settings::Upstreams};
 
-/// The clients of all workers. A connection belongs to the runtime that opened it, so each worker has its own.
+/// What clients are made of: the trusted certificates, and the limit on connecting.
+pub(crate) struct Ways {
+    tls: ClientConfig,
+    connect_timeout: Duration,
+    /// The number of runtimes.
+    seats: usize,
+}
+
+/// The clients of all runtimes: of each worker, and of the keeper. A connection belongs to the runtime that opened it.
 #[derive(Clone)]
 pub(crate) struct Pools(Arc<[Pool]>);
 
@@ -39,20 +58,20 @@ struct Pool {
     upgrades: Secure,
 }
 
-type Secure = Client<HttpsConnector<HttpConnector>, ToBackend>;
+type Secure = Client<HttpsConnector<HttpConnector<Addresses>>, ToBackend>;
 
 thread_local! {
-    static WORKER: Cell<usize> = const { Cell::new(0) };
+    static SEAT: Cell<usize> = const { Cell::new(0) };
 }
 
-/// Says which worker this thread is.
-pub(crate) fn take_seat(worker: usize) {
-    WORKER.set(worker);
+/// Sets which runtime this thread runs.
+pub(crate) fn take_seat(seat: usize) {
+    SEAT.set(seat);
 }
 
-impl Pools {
+impl Ways {
     /// The system's certificates are needed only where TLS is: there may be none.
-    pub(crate) fn new(workers: usize, settings: &Upstreams, needs_tls: bool) -> Result<Self, Box<dyn Error>> {
+    pub(crate) fn new(seats: usize, settings: &Upstreams, needs_tls: bool) -> Result<Self, Box<dyn Error>> {
         let roots = match &settings.ca {
             Some(path) => trusted(path)?,
             None if needs_tls => systems()?,
@@ -60,10 +79,16 @@ impl Pools {
         };
         let tls = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()));
         let tls = tls.with_safe_default_protocol_versions()?.with_root_certificates(roots).with_no_client_auth();
-        let pools = (0..workers).map(|_| Pool::new(&tls, settings.connect_timeout));
-        Ok(Self(pools.collect()))
+        Ok(Self { tls, connect_timeout: settings.connect_timeout, seats })
     }
 
+    /// Clients that connect to the addresses of the hosts of their requests or, if there is one, to this address.
+    pub(crate) fn pools(&self, address: Option<SocketAddr>) -> Pools {
+        Pools((0..self.seats).map(|_| Pool::new(self, address)).collect())
+    }
+}
+
+impl Pools {
     /// The service of one backend.
     pub(crate) fn client(&self, target: &Uri, h2c: bool) -> BackendClient {
         // Where HTTP/2 may be spoken the client says it in its own way.
@@ -74,12 +99,12 @@ impl Pools {
 }
 
 impl Pool {
-    fn new(tls: &ClientConfig, connect_timeout: Duration) -> Self {
-        let mut tcp = HttpConnector::new();
+    fn new(Ways { tls, connect_timeout, .. }: &Ways, address: Option<SocketAddr>) -> Self {
+        let mut tcp = HttpConnector::new_with_resolver(Addresses { address, system: GaiResolver::new() });
         tcp.enforce_http(false);
         tcp.set_nodelay(true);
         tcp.set_keepalive(Some(Duration::from_secs(60)));
-        tcp.set_connect_timeout(Some(connect_timeout));
+        tcp.set_connect_timeout(Some(*connect_timeout));
         let connector = || HttpsConnectorBuilder::new().with_tls_config(tls.clone()).https_or_http();
         let client = || {
             let mut builder = Client::builder(TokioExecutor::new());
@@ -92,6 +117,49 @@ impl Pool {
             usual: client().build(connector().enable_all_versions().wrap_connector(tcp.clone())),
             h2c: client().http2_only(true).build(connector().enable_http2().wrap_connector(tcp.clone())),
             upgrades: client().build(connector().enable_http1().wrap_connector(tcp)),
+        }
+    }
+}
+
+/// The addresses of a host: those that the system finds, or the one that DNS named for an endpoint. The name stays that
+/// of the host, for TLS and for the `Host` header.
+#[derive(Clone)]
+struct Addresses {
+    address: Option<SocketAddr>,
+    system: GaiResolver,
+}
+
+impl Service<Name> for Addresses {
+    type Response = Found;
+    type Error = io::Error;
+    type Future = Finding;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.system.poll_ready(cx)
+    }
+
+    fn call(&mut self, name: Name) -> Finding {
+        match self.address {
+            Some(address) => Either::Left(ready(Ok(Found::One(Some(address))))),
+            None => Either::Right(self.system.call(name).map_ok(Found::Several as fn(GaiAddrs) -> Found)),
+        }
+    }
+}
+
+type Finding = Either<Ready<io::Result<Found>>, MapOk<GaiFuture, fn(GaiAddrs) -> Found>>;
+
+enum Found {
+    One(Option<SocketAddr>),
+    Several(GaiAddrs),
+}
+
+impl Iterator for Found {
+    type Item = SocketAddr;
+
+    fn next(&mut self) -> Option<SocketAddr> {
+        match self {
+            Self::One(address) => address.take(),
+            Self::Several(addresses) => addresses.next(),
         }
     }
 }
@@ -137,7 +205,7 @@ impl Service<Request<ToBackend>> for BackendClient {
     }
 
     fn call(&mut self, mut request: Request<ToBackend>) -> ResponseFuture {
-        let pool = &self.pools.0[WORKER.get()];
+        let pool = &self.pools.0[SEAT.get()];
         // What the client spoke with us is no matter here.
         *request.version_mut() = Version::HTTP_11;
         if let Some(host) = &self.host {
