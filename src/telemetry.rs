@@ -12,6 +12,16 @@ pub(crate) fn discovered_backend_rejected(error: &dyn fmt::Display) {
     tracing::warn!(target: "tower_fleet", %error, "discovered backend rejected");
 }
 
+/// The fleet refused a list of backends that a source yielded.
+pub(crate) fn list_refused(error: &dyn fmt::Display) {
+    tracing::warn!(target: "tower_fleet", %error, "list of backends refused; the previous one stays");
+}
+
+/// A backend of a list has the name of a backend that another source, or the operator, has added.
+pub(crate) fn listed_name_taken(backend: &str) {
+    tracing::warn!(target: "tower_fleet", backend, "listed backend skipped; another source has one of its name");
+}
+
 /// The detection of outliers changed the traffic of a backend.
 pub(crate) fn outlier_changed(backend: &str, change: &dyn fmt::Debug) {
     tracing::info!(target: "tower_fleet", backend, ?change, "outlier changed");

@@ -7,7 +7,7 @@
 //! ```text
 //!  insert, replace, remove, set_weight ...  ─┐
 //!  set_status, drain, cool_down             ─┤                          ┌─► doors: which backends are eligible
-//!  follow (discovery), reconcile (a list)   ─┼─► one change, one lock ──┼─► Fleet::changes
+//!  follow, follow_lists, reconcile (lists)  ─┼─► one change, one lock ──┼─► Fleet::changes
 //!  circuits: opened, probed, closed         ─┤                          └─► tracing
 //!  slow start, outliers: at their steps     ─┘
 //! ```
@@ -83,6 +83,7 @@ mod feed;
 mod follow;
 mod handle;
 mod limit;
+mod lists;
 mod marks;
 mod member;
 mod published;

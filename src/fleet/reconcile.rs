@@ -8,7 +8,11 @@ use super::{
     member::{MemberInfo, Settings},
     shard::Key,
 };
-use crate::{foreign, name::BackendName, setting::InvalidSetting};
+use crate::{
+    foreign,
+    name::{BackendId, BackendName},
+    setting::InvalidSetting,
+};
 
 /// The changes made by [`Fleet::reconcile`], by the names of the backends.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -26,10 +30,34 @@ pub struct Reconciled {
     pub unchanged: usize,
 }
 
+/// The members that a wanted set may change, and the wanted names that other members have.
+#[derive(Default)]
+pub(super) struct Scope {
+    /// The members that earlier sets of the same source added. `None` for all members of the fleet.
+    owned: Option<HashSet<BackendId>>,
+    pub(super) taken: Vec<BackendName>,
+}
+
+impl Scope {
+    /// The scope of a source that shares the fleet with others.
+    pub(super) fn of_source() -> Self {
+        Self { owned: Some(HashSet::new()), taken: Vec::new() }
+    }
+
+    fn has(&self, member: &MemberInfo) -> bool {
+        self.owned.as_ref().is_none_or(|owned| owned.contains(&member.id))
+    }
+}
+
+/// A member of a wanted name, and its key.
+type Known = (Arc<MemberInfo>, Option<Key>);
+
 /// The change for one wanted backend.
 enum Step<K, S, C> {
     Keep(Arc<MemberInfo>, Settings, Backend<K>),
     Put(NewMember<S, C>),
+    /// Another source has a backend of the name.
+    Taken(BackendName, Backend<K>),
 }
 
 impl<S: Send + Sync + 'static, C: Clone + Send + Sync + 'static> Fleet<S, C> {
@@ -68,7 +96,20 @@ impl<S: Send + Sync + 'static, C: Clone + Send + Sync + 'static> Fleet<S, C> {
     pub fn reconcile<K>(
         &self,
         wanted: impl IntoIterator<Item = Backend<K>>,
+        make: impl FnMut(&Backend<K>) -> S,
+    ) -> Result<Reconciled, InvalidSetting>
+    where
+        K: PartialEq + Send + Sync + 'static,
+    {
+        self.apply(wanted, make, &mut Scope::default())
+    }
+
+    /// Changes the members in a scope to the wanted set.
+    pub(super) fn apply<K>(
+        &self,
+        wanted: impl IntoIterator<Item = Backend<K>>,
         mut make: impl FnMut(&Backend<K>) -> S,
+        scope: &mut Scope,
     ) -> Result<Reconciled, InvalidSetting>
     where
         K: PartialEq + Send + Sync + 'static,
@@ -87,13 +128,14 @@ impl<S: Send + Sync + 'static, C: Clone + Send + Sync + 'static> Fleet<S, C> {
             let registry = core.registry();
             let known = |settings: &Settings| {
                 let member = registry.by_name.get(&settings.name)?;
-                Some((Arc::clone(member), self.shared.key(member.id)?))
+                Some((Arc::clone(member), self.shared.key(member.id)))
             };
             checked.iter().map(|(_, settings)| known(settings)).collect()
         };
         // Outside of the lock: the comparison of keys and `make` are the caller's code.
-        let step = |((backend, settings), known): ((Backend<K>, Settings), Option<(_, Key)>)| match known {
-            Some((member, key)) if key.downcast_ref() == Some(backend.service()) => {
+        let step = |((backend, settings), known): ((Backend<K>, Settings), Option<Known>)| match known {
+            Some((member, _)) if !scope.has(&member) => Step::Taken(settings.name, backend),
+            Some((member, Some(key))) if key.downcast_ref() == Some(backend.service()) => {
                 Step::Keep(member, settings, backend)
             }
             _ => {
@@ -104,20 +146,21 @@ impl<S: Send + Sync + 'static, C: Clone + Send + Sync + 'static> Fleet<S, C> {
         };
         let steps: Vec<_> = checked.into_iter().zip(known).map(step).collect();
         let mut report = Reconciled::default();
-        let (removed, kept) = core.edit(|registry| {
-            let is_unwanted = |member: &&Arc<MemberInfo>| !names.contains(&member.name);
+        let (removed, kept, taken) = core.edit(|registry| {
+            let is_unwanted = |member: &&Arc<MemberInfo>| !names.contains(&member.name) && scope.has(member);
             let unwanted: Vec<_> = registry.members.iter().filter(is_unwanted).cloned().collect();
             let mut removed = Vec::new();
             for member in unwanted {
                 removed.extend(self.remove_member(registry, &member));
                 report.removed.push(member.name.clone());
             }
-            let mut kept = Vec::new();
+            let (mut kept, mut taken, mut owned) = (Vec::new(), Vec::new(), HashSet::new());
             for step in steps {
                 match step {
                     // A member that another task removed meanwhile stays removed, as if that had happened afterwards.
                     Step::Keep(member, settings, backend) => {
                         kept.push(backend);
+                        owned.insert(member.id);
                         match !member.health.is_removed()
                             && registry.update(&member, &settings, core.limit, core.clock.now())
                         {
@@ -128,16 +171,28 @@ impl<S: Send + Sync + 'static, C: Clone + Send + Sync + 'static> Fleet<S, C> {
                     Step::Put(new) => {
                         let name = new.name().clone();
                         let before = registry.by_name.get(&name).cloned();
+                        if before.as_ref().is_some_and(|before| !scope.has(before)) {
+                            scope.taken.push(name);
+                            taken.push(new);
+                            continue;
+                        }
                         removed.extend(self.put_member(registry, new, before.as_ref()));
                         if before.is_some() { &mut report.replaced } else { &mut report.inserted }.push(name);
+                        owned.insert(BackendId(registry.last_id));
+                    }
+                    Step::Taken(name, backend) => {
+                        kept.push(backend);
+                        scope.taken.push(name);
                     }
                 }
             }
-            (removed, kept)
+            scope.owned = scope.owned.take().map(|_| owned);
+            (removed, kept, taken)
         });
         // Outside of the lock: services and keys are the caller's code.
         foreign::discard(removed);
         foreign::discard(kept);
+        foreign::discard(taken);
         Ok(report)
     }
 }
