@@ -110,6 +110,9 @@
 //! | `INFO` | `circuit changed state` | `backend`, `from`, `to` |
 //! | `INFO` | `fleet changed` | `change` |
 //! | `WARN` | `discovered backend rejected` | `error` |
+//! | `INFO` | `configuration applied` | `change` |
+//! | `WARN` | `configuration applied in part` | `change`, `needs_restart` |
+//! | `WARN` | `configuration refused` | `error` |
 //! | `WARN` | `list of backends refused; the previous one stays` | `error` |
 //! | `WARN` | `listed backend skipped; another source has one of its name` | `backend` |
 //! | `ERROR` | `strategy panicked; backends are selected at random until the next change` | `fleet` |

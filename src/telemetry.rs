@@ -40,3 +40,16 @@ pub(crate) fn strategy_panicked(fleet: &str) {
         "strategy panicked; backends are selected at random until the next change"
     );
 }
+
+/// A changed configuration was applied to its fleet.
+pub(crate) fn config_applied(change: &dyn fmt::Debug, needs_restart: &[String]) {
+    match needs_restart {
+        [] => tracing::info!(target: "tower_fleet", ?change, "configuration applied"),
+        keys => tracing::warn!(target: "tower_fleet", ?change, needs_restart = ?keys, "configuration applied in part"),
+    }
+}
+
+/// A changed configuration was refused, and the fleet stays as it is.
+pub(crate) fn config_refused(error: &dyn fmt::Display) {
+    tracing::warn!(target: "tower_fleet", %error, "configuration refused");
+}

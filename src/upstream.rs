@@ -22,6 +22,7 @@
 //! change that is the same for all backends belongs in a layer around the door.
 
 use std::{
+    net::SocketAddr,
     sync::Arc,
     task::{Context, Poll},
 };
@@ -41,16 +42,17 @@ use crate::setting::InvalidSetting;
 
 /// A [`Layer`] that rewrites the requests of one backend. See [the module](self).
 ///
-/// The default changes nothing.
-#[derive(Clone, Debug, Default)]
+/// The default changes nothing. Two layers are equal if they rewrite requests in the same way.
+#[derive(Clone, Debug, Default, PartialEq)]
 #[must_use = "a layer does nothing until it is given a service"]
 pub struct UpstreamLayer {
     origin: Option<Origin>,
+    address: Option<SocketAddr>,
     headers: HeaderMap,
     removed: Vec<HeaderName>,
 }
 
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 struct Origin {
     scheme: Scheme,
     authority: Authority,
@@ -141,6 +143,21 @@ impl UpstreamLayer {
         Ok(self)
     }
 
+    /// Sets the address at which the origin is reached: that of one endpoint of several behind its name.
+    ///
+    /// A request to an `http` origin gets the address in place of the host in its URI, and the host as its `Host` header.
+    /// For `https` the URI stays, since the client verifies the certificate of the host: the client has to connect to
+    /// [this address](Self::endpoint).
+    pub fn address(mut self, address: SocketAddr) -> Self {
+        self.address = Some(address);
+        self
+    }
+
+    /// Returns the [address](Self::address) at which the origin is reached, if one is set.
+    pub fn endpoint(&self) -> Option<SocketAddr> {
+        self.address
+    }
+
     /// Returns the URI that requests are sent to: the origin with its path. `None` without an origin, if requests keep
     /// the URI of the caller.
     pub fn target(&self) -> Option<Uri> {
@@ -165,6 +182,9 @@ impl UpstreamLayer {
             let uri = origin.under(request.uri());
             *request.uri_mut() = uri;
             request.headers_mut().remove(HOST);
+            if let Some(address) = self.address.filter(|_| origin.scheme == Scheme::HTTP) {
+                origin.connect_to(address, request);
+            }
         }
         for name in &self.removed {
             request.headers_mut().remove(name);
@@ -181,6 +201,23 @@ pub(crate) fn frames_messages(name: &HeaderName) -> bool {
 }
 
 impl Origin {
+    /// Replaces the host in the URI by an address, and keeps the host as the header.
+    fn connect_to<B>(&self, address: SocketAddr, request: &mut Request<B>) {
+        let mut parts = request.uri().clone().into_parts();
+        let (Ok(authority), Ok(host)) =
+            (Authority::try_from(address.to_string()), HeaderValue::from_str(self.authority.as_str()))
+        else {
+            return;
+        };
+        // A URI without a host is one that the client must refuse.
+        if parts.authority.replace(authority).is_some()
+            && let Ok(uri) = Uri::from_parts(parts)
+        {
+            *request.uri_mut() = uri;
+            request.headers_mut().insert(HOST, host);
+        }
+    }
+
     fn under(&self, uri: &Uri) -> Uri {
         // `*` (RFC 9112, 3.2.4) addresses the server as a whole, and is not a path.
         let path = uri.path_and_query().filter(|path| *path != "*");
@@ -266,6 +303,21 @@ mod tests {
             assert_eq!(request.uri(), expected);
             assert!(request.headers().get(HOST).is_none(), "the host of the caller is removed");
         }
+    }
+
+    // C56
+    #[test]
+    fn an_endpoint_is_reached_under_the_name_of_its_origin() {
+        let at = |origin: &str| UpstreamLayer::new().origin(origin).unwrap().address("10.0.0.7:81".parse().unwrap());
+        let request = rewritten(&at("http://api.internal/v1"), "/chat?x=1");
+        assert_eq!(request.uri(), "http://10.0.0.7:81/v1/chat?x=1");
+        assert_eq!(request.headers()[HOST], "api.internal");
+        let request = rewritten(&at("http://api.internal").host("inner").unwrap(), "/");
+        assert_eq!(request.headers()[HOST], "inner");
+        let secure = at("https://api.internal");
+        assert_eq!(rewritten(&secure, "/").uri(), "https://api.internal/");
+        assert_eq!(secure.endpoint(), Some("10.0.0.7:81".parse().unwrap()));
+        assert_ne!(secure, UpstreamLayer::new().origin("https://api.internal").unwrap());
     }
 
     #[test]

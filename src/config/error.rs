@@ -28,19 +28,26 @@ pub struct ConfigError {
     pub path: String,
     /// The value, the name of its backend, and what is wrong with it.
     pub reason: String,
+    /// The file that it is in, if it was read from a [`ConfigFile`](super::ConfigFile).
+    file: Option<String>,
     source: Option<BoxError>,
 }
 
 impl ConfigError {
     /// Creates an error for a key of your own.
     pub fn new(path: impl Into<String>, reason: impl Into<String>) -> Self {
-        Self { path: path.into(), reason: reason.into(), source: None }
+        Self { path: path.into(), reason: reason.into(), file: None, source: None }
+    }
+
+    /// The same error with the path of its file, which is shown before that of the key.
+    pub(super) fn in_file(self, file: &std::path::Path) -> Self {
+        Self { file: Some(file.display().to_string().escape_debug().collect()), ..self }
     }
 
     /// An error of the format itself.
     pub(super) fn unreadable(path: &Path, error: impl Into<BoxError>) -> Self {
         let error = error.into();
-        Self { path: written(path), reason: error.to_string(), source: Some(error) }
+        Self { path: written(path), reason: error.to_string(), file: None, source: Some(error) }
     }
 
     /// An error of a value. `name` returns the name of the backend with an index.
@@ -89,7 +96,10 @@ pub(super) fn safe(text: &str) -> String {
 
 impl fmt::Display for ConfigError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { path, reason, .. } = self;
+        let Self { path, reason, file, .. } = self;
+        if let Some(file) = file {
+            write!(f, "{file}: ")?;
+        }
         if path.is_empty() { f.write_str(reason) } else { write!(f, "{path}: {reason}") }
     }
 }
@@ -143,7 +153,7 @@ impl ValueError {
             (None, Some(backend)) => format!("{reason} (backend `{backend}`)"),
             (None, None) => reason,
         };
-        ConfigError { path: path.into(), reason, source: self.source }
+        ConfigError { path: path.into(), reason, file: None, source: self.source }
     }
 }
 

@@ -1,16 +1,22 @@
 //! The root of a file, and the [`Config`] that is made of it.
 
-use std::sync::Arc;
+use std::{
+    collections::{BTreeSet, HashMap},
+    fmt,
+    sync::Arc,
+};
 
 use serde::{Deserialize, Deserializer};
 use serde_path_to_error::Track;
 use tower::BoxError;
 use tower_layer::Layer;
 
-use super::{ConfigError, ValueError, backend, breaker, failover, hash, limit, node::Node, share, units::Share};
+use super::{
+    Applied, ConfigError, ValueError, backend, breaker, failover, hash, limit, node::Node, share, units::Share,
+};
 use crate::{
     failover::FailoverLayer,
-    fleet::{Backend, Fleet, FleetBuilder, WhenFull},
+    fleet::{Backend, Fleet, FleetBuilder, Reconciled, WhenFull},
     health::{CircuitPolicy, Limit, Outliers, SlowStart},
     name::BackendName,
     outcome::HttpClassifier,
@@ -19,7 +25,8 @@ use crate::{
     upstream::{Upstream, UpstreamLayer},
 };
 
-/// A whole fleet from a configuration file, with all values validated. See [the module](super) for the keys.
+/// A whole fleet from a configuration file, with all values validated. See [the module](super) for the keys, and
+/// [`ConfigFollower`](super::ConfigFollower) for a fleet that follows its file.
 ///
 /// ```
 /// # use tower_fleet::Config;
@@ -45,7 +52,22 @@ pub struct Config {
     failover: FailoverLayer,
     policy: CircuitPolicy,
     classifier: HttpClassifier,
+    source: Source,
 }
+
+/// The values of the file, to be compared with those of its next version.
+#[derive(Clone)]
+struct Source(Arc<Node>);
+
+/// Shows no values.
+impl fmt::Debug for Source {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_set().entries(self.0.keys()).finish()
+    }
+}
+
+/// The keys of a file that a running fleet and its doors can follow.
+const FOLLOWED: [&str; 5] = ["backend", "failover", "hash", "preset", "strategy"];
 
 /// The root of a file, before its values are validated.
 #[derive(Deserialize)]
@@ -112,10 +134,10 @@ impl Config {
         let file = File::deserialize(serde_path_to_error::Deserializer::new(&node, &mut track));
         let name = |index| node.get("backend")?.at(index)?.get("name")?.text();
         let file = file.map_err(|error| ConfigError::invalid(&track.path(), error, name))?;
-        Self::build(file, &secret)
+        Self::build(file, Source(Arc::new(node)), &secret)
     }
 
-    fn build(file: File, lookup: backend::Lookup<'_>) -> Result<Self, ConfigError> {
+    fn build(file: File, source: Source, lookup: backend::Lookup<'_>) -> Result<Self, ConfigError> {
         let count = file.backend.len();
         if let (Some(Preset::Llxprt), 0 | 1) = (&file.preset, count) {
             let reason = "must be at least two for the preset llxprt, which sends failed requests to the next backend";
@@ -151,6 +173,7 @@ impl Config {
             failover: file.failover.layer(root)?,
             policy,
             classifier,
+            source,
             backends: backend::backends(file.backend, lookup)?,
         };
         // Validates the values that only the fleet knows: `max_ejected`, `panic_below`, `limit` and `when_full`.
@@ -174,20 +197,50 @@ impl Config {
     /// No error is expected, since all values are already validated.
     pub fn fleet<S>(
         &self,
-        mut client: impl FnMut(&Backend<UpstreamLayer>) -> S,
+        client: impl FnMut(&Backend<UpstreamLayer>) -> S,
     ) -> Result<Fleet<Upstream<S>>, InvalidSetting>
     where
         S: Send + Sync + 'static,
     {
-        let backends = self.backends.iter().map(|backend| {
-            let client = client(backend);
-            backend.clone().map(|upstream| upstream.layer(client))
-        });
-        self.settings(Fleet::builder())
-            .backends(backends)
-            .classify(self.classifier)
-            .circuit_breaker(self.circuit_policy())
-            .build()
+        let fleet = self.settings(Fleet::builder());
+        let fleet = fleet.classify(self.classifier).circuit_breaker(self.circuit_policy()).build()?;
+        self.reconcile(&fleet, client)?;
+        Ok(fleet)
+    }
+
+    /// Changes a fleet to the backends of this file, as [`Fleet::reconcile`] does: a backend keeps its service as long as
+    /// its origin, headers and secrets stay the same.
+    fn reconcile<S: Send + Sync + 'static>(
+        &self,
+        fleet: &Fleet<Upstream<S>>,
+        mut client: impl FnMut(&Backend<UpstreamLayer>) -> S,
+    ) -> Result<Reconciled, InvalidSetting> {
+        fleet.reconcile(self.backends.iter().cloned(), |backend| backend.service().layer(client(backend)))
+    }
+
+    /// Changes a fleet of the earlier version `before` to this one.
+    ///
+    /// # Errors
+    ///
+    /// No error is expected, since all values are already validated. The fleet is unchanged then.
+    pub(super) fn apply<S: Send + Sync + 'static>(
+        &self,
+        before: &Self,
+        fleet: &Fleet<Upstream<S>>,
+        client: impl FnMut(&Backend<UpstreamLayer>) -> S,
+    ) -> Result<Applied, InvalidSetting> {
+        let backends = self.reconcile(fleet, client)?;
+        // A status of the file is the operator's word of that time: it counts when it changes, and not again.
+        let earlier: HashMap<_, _> = before.backends.iter().map(|backend| (backend.name(), backend.status)).collect();
+        for backend in &self.backends {
+            if earlier.get(backend.name()).is_some_and(|status| *status != backend.status) {
+                fleet.set_status(backend.name(), backend.status);
+            }
+        }
+        let (Source(root), Source(earlier)) = (&self.source, &before.source);
+        let keys: BTreeSet<_> = root.keys().chain(earlier.keys()).filter(|key| !FOLLOWED.contains(key)).collect();
+        let needs_restart = keys.into_iter().filter(|key| root.get(key) != earlier.get(key));
+        Ok(Applied { backends, needs_restart: needs_restart.map(str::to_owned).collect() })
     }
 
     /// Returns the backends in the order of the file, to build the fleet by hand.

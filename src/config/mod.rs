@@ -53,6 +53,8 @@
 //! `config.failover().into_builder()` continues from the settings of the file. Without a file, use those builders
 //! directly.
 //!
+//! A fleet may follow its file while it serves: see [`ConfigFollower`].
+//!
 //! # The keys
 //!
 //! Required are at least one `[[backend]]`, and a `name` in each. An unknown key is an error.
@@ -222,11 +224,13 @@
 //! A file contains no secret, but the name of an environment variable, which is read once. No error and no `Debug`
 //! output shows a secret. Only a syntax error of the format itself may quote the line of the file that it is about.
 
+mod applied;
 mod backend;
 mod breaker;
 mod error;
 mod failover;
 mod file;
+mod follow;
 mod hash;
 mod hedge;
 mod limit;
@@ -234,10 +238,17 @@ mod node;
 mod share;
 mod units;
 mod vocabulary;
+mod watch;
 mod weight;
 
 use self::error::ValueError;
-pub use self::{error::ConfigError, file::Config};
+pub use self::{
+    applied::Applied,
+    error::ConfigError,
+    file::Config,
+    follow::{ConfigFollower, Followed},
+    watch::{ConfigFile, Reload},
+};
 
 #[cfg(test)]
 mod tests;

@@ -19,6 +19,7 @@ use tower::BoxError;
 use super::{ConfigError, ValueError};
 
 /// A value of the source.
+#[derive(PartialEq)]
 pub(super) enum Node {
     Null,
     Bool(bool),
@@ -58,6 +59,12 @@ impl Node {
     pub(super) fn get(&self, key: &str) -> Option<&Self> {
         let Self::Table(entries) = self else { return None };
         entries.iter().find(|(name, _)| name == key).map(|(_, node)| node)
+    }
+
+    /// Returns the keys of a table.
+    pub(super) fn keys(&self) -> impl Iterator<Item = &str> {
+        let entries = if let Self::Table(entries) = self { entries.as_slice() } else { &[] };
+        entries.iter().map(|(key, _)| key.as_str())
     }
 
     pub(super) fn at(&self, index: usize) -> Option<&Self> {

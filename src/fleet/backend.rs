@@ -30,7 +30,7 @@ pub struct Backend<S> {
     pub(super) priority: i32,
     pub(super) timeout: Option<Duration>,
     pub(super) limit: Option<Limit>,
-    pub(super) status: AdminStatus,
+    pub(crate) status: AdminStatus,
     pub(super) service: S,
 }
 

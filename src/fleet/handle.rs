@@ -250,6 +250,11 @@ impl<S: Send + Sync + 'static, C: Clone + Send + Sync + 'static> Fleet<S, C> {
         &self.shared
     }
 
+    /// Returns a handle of the same fleet.
+    pub(crate) fn of(shared: Arc<FleetInner<S, C>>) -> Self {
+        Self { shared }
+    }
+
     #[cfg(test)]
     pub(super) fn listeners(&self) -> usize {
         self.shared.core.listeners()
