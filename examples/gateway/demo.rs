@@ -23,7 +23,7 @@ pub(crate) fn run(time: Option<Duration>, json: bool) -> Result<ExitCode, Box<dy
     tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(async {
         let backends =
             [Backend::start("steady").await?, Backend::start("flaky").await?, Backend::start("moody").await?];
-        let gateway = Gateway::start(&Settings::read(&settings(&backends))?)?;
+        let gateway = Gateway::start(read(&backends)?, None)?;
         println!("listening on http://{}, with three backends of which two have faults", gateway.address);
         let outcomes = Outcomes::new();
         let mut signals = Signals::listen()?;
@@ -53,6 +53,10 @@ fn settings(backends: &[Arc<Backend>]) -> String {
         text.push_str(&format!("[[backend]]\nname = \"{}\"\norigin = \"http://{}\"\n", backend.name, backend.address));
     }
     text
+}
+
+fn read(backends: &[Arc<Backend>]) -> Result<Settings, Box<dyn Error>> {
+    Settings::read(&settings(backends)).map_err(|error| -> Box<dyn Error> { error })
 }
 
 fn is_calm(backends: &[Arc<Backend>]) -> bool {

@@ -12,6 +12,7 @@ mod args;
 mod demo;
 mod greeting;
 mod headers;
+mod keeper;
 mod log;
 mod patience;
 mod problem;
@@ -26,17 +27,13 @@ use std::{
     io::{self, Write},
     path::Path,
     process::ExitCode,
-    sync::Arc,
 };
 
-use tokio::{
-    signal::unix::{Signal, SignalKind, signal},
-    task::JoinHandle,
-};
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tower_fleet::config::ConfigFile;
 
 use crate::{
     args::{Args, Task},
-    log::Log,
     server::Gateway,
     settings::Settings,
 };
@@ -59,31 +56,27 @@ fn main() -> ExitCode {
 
 fn serve(path: &Path) -> Result<ExitCode, Box<dyn Error>> {
     let named = |error| format!("{}: {error}", path.display());
-    let gateway = Gateway::start(&Settings::load(path)?).map_err(named)?;
+    let mut file = ConfigFile::new(path, Settings::read);
+    let gateway = Gateway::start(file.read()?, Some(file)).map_err(named)?;
     tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(async {
         // Before the address is printed: a process that waits for it may send a signal at once.
         let mut signals = Signals::listen()?;
-        let hangups = ignore_hangups(Arc::clone(&gateway.log))?;
+        let mut hangups = signal(SignalKind::hangup())?;
         // The other end of the pipe may be closed.
         let _ = writeln!(io::stdout(), "listening on http://{}", gateway.address);
-        signals.next().await;
-        hangups.abort();
+        loop {
+            tokio::select! {
+                () = signals.next() => break,
+                // Service managers send it to have a file read again, and terminals when they are closed.
+                _ = hangups.recv() => gateway.keeper.reload(),
+            }
+        }
         // At a second signal it ends at once.
         tokio::select! {
             done = tokio::task::spawn_blocking(|| gateway.stop()) => Ok(done.map(|()| ExitCode::SUCCESS)?),
             () = signals.next() => std::process::exit(1),
         }
     })
-}
-
-/// Service managers send SIGHUP to have a file read again, and terminals when they are closed. Neither ends the gateway.
-fn ignore_hangups(log: Arc<Log>) -> io::Result<JoinHandle<()>> {
-    let mut hangups = signal(SignalKind::hangup())?;
-    Ok(tokio::spawn(async move {
-        while hangups.recv().await.is_some() {
-            log.line("SIGHUP is ignored: restart the gateway to apply changes of its file");
-        }
-    }))
 }
 
 /// Ctrl-C, and the signal by which service managers stop a process.

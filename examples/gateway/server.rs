@@ -14,7 +14,7 @@ use std::{
     time::Duration,
 };
 
-use http::{HeaderValue, uri::Scheme};
+use http::HeaderValue;
 use hyper::service::service_fn;
 use hyper_util::{
     rt::{TokioExecutor, TokioIo, TokioTimer},
@@ -25,16 +25,17 @@ use tokio::{
     sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot, watch},
     time::timeout,
 };
-use tower_fleet::pick;
+use tower_fleet::{config::ConfigFile, pick};
 
 use crate::{
     greeting::Greeting,
     headers::Peer,
+    keeper::Keeper,
     log::{Log, Written},
     proxy::{Doors, Fleet, Proxy},
     settings::{Server, Settings},
     tally::Tally,
-    upstream::{Ways, take_seat},
+    upstream::{Clients, take_seat},
 };
 
 /// A gateway at work. It serves until it is stopped.
@@ -46,18 +47,16 @@ pub(crate) struct Gateway {
     written: Written,
     stop: oneshot::Sender<()>,
     threads: Vec<JoinHandle<()>>,
+    pub(crate) keeper: Keeper,
 }
 
 impl Gateway {
-    pub(crate) fn start(settings: &Settings) -> Result<Self, Box<dyn Error>> {
-        let Settings { server, upstreams, config } = settings;
-        let targets = config.backends().iter().filter_map(|backend| backend.service().target());
-        let needs_tls = targets.into_iter().any(|target| target.scheme() == Some(&Scheme::HTTPS));
-        let pools = Ways::new(server.workers.get(), upstreams, needs_tls)?.pools(None);
-        let fleet = config.fleet(|backend| {
-            let target = backend.service().target().unwrap_or_default();
-            pools.client(&target, upstreams.h2c.iter().any(|name| *name == *backend.name()))
-        })?;
+    /// Follows the file, if there is one.
+    pub(crate) fn start(settings: Settings, file: Option<ConfigFile<Settings>>) -> Result<Self, Box<dyn Error>> {
+        let Settings { server, config, .. } = &settings;
+        let workers = server.workers.get();
+        let clients = Clients::new(workers, &settings)?;
+        let fleet = config.fleet(|backend| clients.of(backend))?;
         let tally = Arc::new(Tally::default());
         let (log, written) = Log::start()?;
         let log = Arc::new(log);
@@ -68,14 +67,14 @@ impl Gateway {
         listener.set_nonblocking(true)?;
         let address = listener.local_addr()?;
 
-        let mut threads = Vec::new();
-        let mut desks = Vec::new();
-        for index in 0..server.workers.get() {
+        let (mut threads, mut desks, mut doors) = (Vec::new(), Vec::new(), Vec::new());
+        for index in 0..workers {
             let (sockets, arrivals) = mpsc::unbounded_channel();
             let live = Arc::new(AtomicUsize::new(0));
             desks.push(Desk { sockets, live });
             let (alive, running) = watch::channel(());
             let (proxy, server, runtime) = (Arc::new(proxy.at_work(running)), server.clone(), runtime()?);
+            doors.push(proxy.current());
             threads.push(thread::Builder::new().name(format!("worker-{index}")).spawn(move || {
                 take_seat(index);
                 runtime.block_on(work(arrivals, proxy, alive, &server));
@@ -83,11 +82,12 @@ impl Gateway {
             })?);
         }
         let (stop, stopped) = oneshot::channel();
-        let (runtime, most) = (runtime()?, server.max_connections.get());
+        let (acceptor, most) = (runtime()?, server.max_connections.get());
         threads.push(thread::Builder::new().name("acceptor".to_owned()).spawn(move || {
-            runtime.block_on(accept(listener, desks, most, stopped));
+            acceptor.block_on(accept(listener, desks, most, stopped));
         })?);
-        Ok(Self { address, fleet, tally, log, written, stop, threads })
+        let keeper = Keeper::start(settings, file, &fleet, clients, doors, Arc::clone(&log))?;
+        Ok(Self { address, fleet, tally, log, written, stop, threads, keeper })
     }
 
     /// Takes no more connections, lets what runs finish, and returns when it has, or when the time for that is up.
@@ -97,12 +97,13 @@ impl Gateway {
         for thread in self.threads {
             let _ = thread.join();
         }
+        self.keeper.stop();
         drop(self.log);
         self.written.wait();
     }
 }
 
-fn runtime() -> io::Result<Runtime> {
+pub(crate) fn runtime() -> io::Result<Runtime> {
     runtime::Builder::new_current_thread().enable_all().build()
 }
 

@@ -1,12 +1,11 @@
 //! The gateway's file: `[server]` and `[upstreams]` are its own, the rest is the fleet.
 
 use std::{
-    error::Error,
-    fs, io,
+    io,
     net::{IpAddr, SocketAddr, ToSocketAddrs},
     num::NonZeroUsize,
     ops::RangeInclusive,
-    path::{Path, PathBuf},
+    path::PathBuf,
     thread,
     time::Duration,
 };
@@ -16,9 +15,11 @@ use serde::{
     de::{self, DeserializeOwned, Error as _},
 };
 use toml::Table;
+use tower::BoxError;
 use tower_fleet::Config;
 
-/// Everything that is set before the gateway starts.
+/// Everything that the file sets.
+#[derive(Clone)]
 pub(crate) struct Settings {
     pub(crate) server: Server,
     pub(crate) upstreams: Upstreams,
@@ -26,7 +27,7 @@ pub(crate) struct Settings {
 }
 
 /// The side of the clients.
-#[derive(Clone, Deserialize)]
+#[derive(Clone, Deserialize, PartialEq)]
 #[serde(default, deny_unknown_fields)]
 pub(crate) struct Server {
     #[serde(deserialize_with = "address")]
@@ -83,7 +84,7 @@ impl Server {
 }
 
 /// The side of the backends.
-#[derive(Clone, Deserialize)]
+#[derive(Clone, Deserialize, PartialEq)]
 #[serde(default, deny_unknown_fields)]
 pub(crate) struct Upstreams {
     #[serde(deserialize_with = "duration")]
@@ -101,14 +102,8 @@ impl Default for Upstreams {
 }
 
 impl Settings {
-    /// Every error names the file, the place in it and the value.
-    pub(crate) fn load(path: &Path) -> Result<Self, Box<dyn Error>> {
-        let named = |error: Box<dyn Error>| format!("{}: {error}", path.display());
-        let text = fs::read_to_string(path).map_err(|error| named(error.into()))?;
-        Self::read(&text).map_err(|error| named(error).into())
-    }
-
-    pub(crate) fn read(text: &str) -> Result<Self, Box<dyn Error>> {
+    /// Every error names the place in the file and the value.
+    pub(crate) fn read(text: &str) -> Result<Self, BoxError> {
         let mut file: Table = text.parse()?;
         let server = section(&mut file, "server")?;
         let upstreams: Upstreams = section(&mut file, "upstreams")?;
@@ -127,6 +122,12 @@ impl Settings {
                 .map_err(|error| wrong(format!("has a host that cannot be resolved: `{host}`: {error}")))?;
         }
         Ok(Self { server, upstreams, config })
+    }
+}
+
+impl AsRef<Config> for Settings {
+    fn as_ref(&self) -> &Config {
+        &self.config
     }
 }
 

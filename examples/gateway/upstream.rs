@@ -34,11 +34,50 @@ use tokio_rustls::rustls::{
     pki_types::{CertificateDer, pem::PemObject},
 };
 use tower::Service;
+use tower_fleet::{Backend, UpstreamLayer};
 
-use crate::{headers, proxy::ToBackend, settings::Upstreams};
+use crate::{
+    headers,
+    proxy::ToBackend,
+    settings::{Settings, Upstreams},
+};
+
+/// Makes the clients of backends.
+#[derive(Clone)]
+pub(crate) struct Clients {
+    ways: Arc<Ways>,
+    /// Those of all backends that are reached under the name of their host.
+    pools: Pools,
+    h2c: Arc<[String]>,
+}
+
+impl Clients {
+    /// For this many workers, and for the keeper.
+    pub(crate) fn new(workers: usize, settings: &Settings) -> Result<Self, Box<dyn Error>> {
+        let Settings { upstreams, config, .. } = settings;
+        let targets = config.backends().iter().filter_map(|backend| backend.service().target());
+        let needs_tls = targets.into_iter().any(|target| target.scheme() == Some(&Scheme::HTTPS));
+        let ways = Ways::new(workers + 1, upstreams, needs_tls)?;
+        Ok(Self { pools: ways.pools(None), ways: Arc::new(ways), h2c: upstreams.h2c.clone().into() })
+    }
+
+    /// Makes the client of a backend.
+    pub(crate) fn of(&self, backend: &Backend<UpstreamLayer>) -> BackendClient {
+        let layer = backend.service();
+        let target = layer.target().unwrap_or_default();
+        // An endpoint has the name of its backend before its address.
+        let name = backend.name().split_once('/').map_or(backend.name(), |(name, _)| name);
+        let h2c = self.h2c.iter().any(|known| known == name || known == backend.name());
+        match layer.endpoint().filter(|_| target.scheme() == Some(&Scheme::HTTPS)) {
+            // The certificate is that of the host, and the connection to one of its addresses.
+            Some(address) => self.ways.pools(Some(address)).client(&target, h2c),
+            None => self.pools.client(&target, h2c),
+        }
+    }
+}
 
 /// What clients are made of: the trusted certificates, and the limit on connecting.
-pub(crate) struct Ways {
+struct Ways {
     tls: ClientConfig,
     connect_timeout: Duration,
     /// The number of runtimes.
@@ -47,7 +86,7 @@ pub(crate) struct Ways {
 
 /// The clients of all runtimes: of each worker, and of the keeper. A connection belongs to the runtime that opened it.
 #[derive(Clone)]
-pub(crate) struct Pools(Arc<[Pool]>);
+struct Pools(Arc<[Pool]>);
 
 struct Pool {
     /// HTTP/2 where TLS agrees on it, HTTP/1.1 elsewhere.
@@ -71,11 +110,12 @@ pub(crate) fn take_seat(seat: usize) {
 
 impl Ways {
     /// The system's certificates are needed only where TLS is: there may be none.
-    pub(crate) fn new(seats: usize, settings: &Upstreams, needs_tls: bool) -> Result<Self, Box<dyn Error>> {
+    fn new(seats: usize, settings: &Upstreams, needs_tls: bool) -> Result<Self, Box<dyn Error>> {
         let roots = match &settings.ca {
             Some(path) => trusted(path)?,
             None if needs_tls => systems()?,
-            None => RootCertStore::empty(),
+            // A later version of the file may need them.
+            None => systems().unwrap_or_else(|_| RootCertStore::empty()),
         };
         let tls = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()));
         let tls = tls.with_safe_default_protocol_versions()?.with_root_certificates(roots).with_no_client_auth();
@@ -83,14 +123,14 @@ impl Ways {
     }
 
     /// Clients that connect to the addresses of the hosts of their requests or, if there is one, to this address.
-    pub(crate) fn pools(&self, address: Option<SocketAddr>) -> Pools {
+    fn pools(&self, address: Option<SocketAddr>) -> Pools {
         Pools((0..self.seats).map(|_| Pool::new(self, address)).collect())
     }
 }
 
 impl Pools {
     /// The service of one backend.
-    pub(crate) fn client(&self, target: &Uri, h2c: bool) -> BackendClient {
+    fn client(&self, target: &Uri, h2c: bool) -> BackendClient {
         // Where HTTP/2 may be spoken the client says it in its own way.
         let host = target.authority().filter(|_| !h2c && target.scheme() == Some(&Scheme::HTTP));
         let host = host.and_then(|host| HeaderValue::from_str(host.as_str()).ok());

@@ -21,6 +21,7 @@ mod limits;
 mod log;
 mod problems;
 mod process;
+mod reload;
 mod shutdown;
 mod streams;
 mod tls;

@@ -132,7 +132,7 @@ pub(crate) struct Gateway {
     child: Child,
     said: Arc<Mutex<String>>,
     reading: JoinHandle<()>,
-    _file: TempFile,
+    file: TempFile,
 }
 
 impl Gateway {
@@ -155,11 +155,16 @@ impl Gateway {
                 tokio::join!(listen(lines.into_inner(), &said), listen(complaint, &said));
             }
         });
-        Self { address, child, said, reading, _file: file }
+        Self { address, child, said, reading, file }
     }
 
     pub(crate) fn url(&self, path: &str) -> String {
         format!("http://{}{path}", self.address)
+    }
+
+    /// Writes its file anew.
+    pub(crate) fn rewrite(&self, setup: &Setup) {
+        fs::write(self.file.path(), setup.text()).unwrap();
     }
 
     /// The polite signal.

@@ -103,22 +103,6 @@ async fn idle_connections_do_not_delay_the_end() {
 }
 
 #[tokio::test]
-async fn sighup_is_logged_and_changes_nothing() {
-    let red = Server::start("red", |_| async { Ok(Response::new(text("well"))) }).await;
-    let mut gateway = Setup::new().backend(&red).start().await;
-    for times in 1..=2 {
-        gateway.signal("HUP");
-        until("the log line", || gateway.said().matches("SIGHUP is ignored").count() == times).await;
-        assert_eq!(Client::new(VERSIONS[0]).get(&gateway, "/").await.body(), "well");
-    }
-    assert!(gateway.is_running());
-    gateway.terminate();
-    let (status, said) = gateway.end().await;
-    assert!(status.success(), "{status} {said}");
-    assert_eq!(said.lines().count(), 2, "{said}");
-}
-
-#[tokio::test]
 async fn what_never_ends_is_ended_when_the_time_for_it_is_up() {
     for version in VERSIONS {
         let (begun, left) = (Arc::<AtomicUsize>::default(), Arc::<AtomicUsize>::default());
