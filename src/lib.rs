@@ -94,6 +94,7 @@
 //! | [`body`] | request bodies that several attempts may read |
 //! | `upstream` (`http`) | origin, headers and credentials per backend |
 //! | `config` (`serde`) | a whole fleet from a file |
+//! | `state` (`file-state`) | what is known of the backends, across restarts |
 //! | [`guide`] | choosing, strategies, migrating, compile errors, performance |
 //!
 //! # Cancellation
@@ -115,6 +116,10 @@
 //! | `WARN` | `configuration refused` | `error` |
 //! | `WARN` | `list of backends refused; the previous one stays` | `error` |
 //! | `WARN` | `listed backend skipped; another source has one of its name` | `backend` |
+//! | `INFO` | `state restored` | `fleet`, `store`, `backends` |
+//! | `WARN` | `state not restored` | `fleet`, `store`, `reason` |
+//! | `WARN` | `state not saved` | `fleet`, `store`, `error` |
+//! | `INFO` | `state saved again` | `fleet`, `store` |
 //! | `ERROR` | `strategy panicked; backends are selected at random until the next change` | `fleet` |
 //!
 //! The same as streams: [`Fleet::changes`], [`Switch::transitions`](fleet::Switch::transitions).
@@ -125,7 +130,7 @@
 //! |---|---|
 //! | `http` (default) | statuses, gRPC, `Retry-After`, bodies that are watched and replayed, `upstream` |
 //! | `dns` | backends from DNS |
-//! | `file-state` | the state of a fleet in a file, for the next start |
+//! | `file-state` | `state`: what is known of the backends, in a file for the next start |
 //! | `valkey` | what replicas know of their backends, through Valkey or Redis |
 //! | `serde` (with `http`) | `config`: a whole fleet from TOML, JSON or any other format of serde |
 //!
@@ -156,6 +161,8 @@ pub mod pick;
 mod rng;
 mod setting;
 mod shard;
+#[cfg(feature = "file-state")]
+pub mod state;
 mod telemetry;
 mod time;
 #[cfg(feature = "http")]

@@ -53,3 +53,27 @@ pub(crate) fn config_applied(change: &dyn fmt::Debug, needs_restart: &[String]) 
 pub(crate) fn config_refused(error: &dyn fmt::Display) {
     tracing::warn!(target: "tower_fleet", %error, "configuration refused");
 }
+
+/// A fleet continues from a saved state, with what is known of so many backends.
+#[cfg(feature = "file-state")]
+pub(crate) fn state_restored(fleet: &str, store: &str, backends: usize) {
+    tracing::info!(target: "tower_fleet", fleet, store, backends, "state restored");
+}
+
+/// The state of a fleet, or a part of it, was not restored.
+#[cfg(feature = "file-state")]
+pub(crate) fn state_not_restored(fleet: &str, store: &str, reason: &str) {
+    tracing::warn!(target: "tower_fleet", fleet, store, reason, "state not restored");
+}
+
+/// The state of a fleet cannot be saved. Reported once until it is saved again.
+#[cfg(feature = "file-state")]
+pub(crate) fn state_not_saved(fleet: &str, store: &str, error: &dyn fmt::Display) {
+    tracing::warn!(target: "tower_fleet", fleet, store, %error, "state not saved");
+}
+
+/// The state of a fleet was saved after it could not be.
+#[cfg(feature = "file-state")]
+pub(crate) fn state_saved_again(fleet: &str, store: &str) {
+    tracing::info!(target: "tower_fleet", fleet, store, "state saved again");
+}

@@ -52,7 +52,8 @@ pub(crate) struct FleetCore {
     spare_turns: SpareTurns,
     /// Whether a task that waits may have to wait for a permit: a probe is due or running.
     has_probes: AtomicBool,
-    registry: Mutex<Registry>,
+    /// In an `Arc`, so that it may be saved when the fleet ends.
+    pub(super) registry: Arc<Mutex<Registry>>,
     waiters: Waiters,
 }
 
@@ -87,7 +88,7 @@ impl FleetCore {
             next_due: AtomicU64::new(Moment::NEVER.as_nanos()),
             spare_turns: SpareTurns::default(),
             has_probes: AtomicBool::new(false),
-            registry: Mutex::new(Registry::new(limits, shares)),
+            registry: Arc::new(Mutex::new(Registry::new(limits, shares))),
             waiters: Waiters::default(),
         }
     }
@@ -167,7 +168,7 @@ impl FleetCore {
         self.edit(|registry| self.write(registry, member, signal))
     }
 
-    fn write(&self, registry: &mut Registry, member: &Arc<MemberInfo>, signal: Signal) -> bool {
+    pub(super) fn write(&self, registry: &mut Registry, member: &Arc<MemberInfo>, signal: Signal) -> bool {
         let cooled_until = member.health.until(Timed::Cooling).unwrap_or(Moment::EPOCH);
         let is_changed = member.health.apply(signal);
         if is_changed {

@@ -14,7 +14,7 @@ use super::{
 };
 use crate::{
     foreign,
-    health::{AdminStatus, Limit, Signal},
+    health::{AdminStatus, Limit},
     name::{BackendId, BackendName},
     outcome::HttpClassifier,
     setting::InvalidSetting,
@@ -223,7 +223,7 @@ impl<S: Send + Sync + 'static, C: Clone + Send + Sync + 'static> Fleet<S, C> {
         let info = MemberInfo::new(id, settings, core.policy.as_ref(), lines, core.clock, &core.metering, Some(links));
         let info = info.watched(core.schedule.as_ref());
         info.set_limit(limit, core.limit, now);
-        info.health.apply(Signal::Status(status));
+        info.begin_with(status);
         let Some(before) = before else {
             let info = Arc::new(info);
             registry.announce(Change::Inserted(name));

@@ -13,7 +13,7 @@ pub(super) struct Marks {
     pub(super) opening: AtomicU64,
     /// The serial number of its ejection as an outlier or by a hint; 0 while neither ejects it.
     pub(super) suspicion: AtomicU64,
-    /// [`PROBE_DUE`], [`HALF_OPEN`], [`COUNTED`] and [`ELIGIBLE`].
+    /// [`PROBE_DUE`] and the others.
     pub(super) flags: AtomicU32,
 }
 
@@ -25,6 +25,11 @@ pub(super) const HALF_OPEN: u32 = 2;
 pub(super) const COUNTED: u32 = 4;
 /// The member was eligible when the registry last noted its health.
 pub(super) const ELIGIBLE: u32 = 8;
+
+/// The settings of the backend say that it is degraded.
+pub(super) const BUILT_DEGRADED: u32 = 16;
+/// The settings of the backend say that it is draining.
+pub(super) const BUILT_DRAINING: u32 = 32;
 
 impl Marks {
     pub(super) fn has(&self, flag: u32) -> bool {

@@ -91,6 +91,8 @@ mod publisher;
 mod reconcile;
 mod record;
 mod registry;
+#[cfg(feature = "file-state")]
+mod saved;
 mod service;
 mod services;
 mod shard;
@@ -124,6 +126,11 @@ pub(crate) use self::{
     shard::{Member, Shard},
     slots::{Granted, Place, Progress},
     view::{FleetInner, Selection},
+};
+#[cfg(feature = "file-state")]
+pub(crate) use self::{
+    saved::{SavedBackend, SavedFleet, Savings},
+    shares::SavedShare,
 };
 pub use crate::{
     health::{OutlierChange, OutlierReason, Outliers, SlowStart},

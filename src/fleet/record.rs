@@ -7,6 +7,7 @@ use std::{
 
 use super::{
     feed::Wakeup,
+    marks::{BUILT_DEGRADED, BUILT_DRAINING},
     member::MemberInfo,
     watch::{Schedule, Watch},
     watchers::Watchers,
@@ -14,8 +15,8 @@ use super::{
 use crate::{
     foreign,
     health::{
-        Admission, CallResult, Circuit, CircuitState, Counts, LatencySettings, LatencyWindow, Measures, Sample, Signal,
-        Ticket, Transition,
+        AdminStatus, Admission, CallResult, Circuit, CircuitState, Counts, LatencySettings, LatencyWindow, Measures,
+        Sample, Signal, Ticket, Transition,
     },
     outcome::{Event, Meter, Outcome, Timing},
     shard::slot,
@@ -28,6 +29,13 @@ impl MemberInfo {
     pub(super) fn watched(mut self, schedule: Option<&Arc<Schedule>>) -> Self {
         self.watch = schedule.map(|schedule| Box::new(Watch::new(Arc::clone(schedule))));
         self
+    }
+
+    /// Sets the status that the backend has by its settings. An operator may set another one later.
+    pub(super) fn begin_with(&self, status: AdminStatus) {
+        self.marks.set(BUILT_DEGRADED, status == AdminStatus::Degraded);
+        self.marks.set(BUILT_DRAINING, status == AdminStatus::Draining);
+        self.health.apply(Signal::Status(status));
     }
 
     /// Begins to measure these quantities. Under the fleet's lock.

@@ -45,7 +45,7 @@ pub(crate) struct Registry {
     half_open: usize,
     pub(super) ejection: Ejection,
     pub(super) shares: Shares,
-    listeners: Vec<Listener>,
+    pub(super) listeners: Vec<Listener>,
     unpublished: Vec<Change>,
     /// The transitions of circuits that the edit caused, to be published after it.
     pub(super) transitions: Vec<(Arc<MemberInfo>, Transition)>,

@@ -1,10 +1,15 @@
 //! The shares of the traffic that are less than 1: of backends that start slowly, and of outliers.
 
+#[cfg(feature = "file-state")]
+mod saved;
+
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
+#[cfg(feature = "file-state")]
+pub(crate) use self::saved::SavedShare;
 use super::member::MemberInfo;
 use crate::{
-    health::{FULL_SHARE, OutlierChange, OutlierReason, Outliers, SlowStart, Standing, Verdict},
+    health::{FULL_SHARE, OutlierChange, OutlierReason, Outliers, SlowStart, Standing, Start, Verdict},
     name::BackendId,
     time::Moment,
 };
@@ -30,7 +35,7 @@ pub(super) struct Shares {
 struct Moving {
     member: Arc<MemberInfo>,
     /// When it started; `None` if that was longer ago than the window.
-    started: Option<Moment>,
+    started: Option<Start>,
     standing: Standing,
 }
 
@@ -71,7 +76,8 @@ impl Shares {
 
     /// Begins the slow start of a member. Returns whether its share changed.
     pub(super) fn start(&mut self, member: &Arc<MemberInfo>, now: Moment) -> bool {
-        self.slow_start.is_some() && self.update(member, now, |moving, _| moving.started = Some(now)).0
+        let start = Start { at: now, ahead: Duration::ZERO };
+        self.slow_start.is_some() && self.update(member, now, |moving, _| moving.started = Some(start)).0
     }
 
     /// Applies the result of an interval to a member. Returns what that changed.

@@ -1,10 +1,14 @@
 //! The circuit: admits calls, records their results, and moves between its states.
 
 mod outcomes;
+#[cfg(feature = "file-state")]
+mod saved;
 mod transitions;
 
 use std::sync::Arc;
 
+#[cfg(feature = "file-state")]
+pub(crate) use self::saved::SavedCircuit;
 use super::{
     admission::{Admission, CallResult, Ticket},
     counters::Counters,

@@ -27,8 +27,10 @@ pub(super) struct Counters {
     /// Successful probes since the circuit became half-open.
     probe_successes: u32,
     /// The openings that still lengthen the next one.
-    openings: u32,
-    closed_at: Moment,
+    pub(super) openings: u32,
+    pub(super) closed_at: Moment,
+    /// For how long it was closed before, in an earlier process.
+    pub(super) closed_before: Duration,
 }
 
 impl Counters {
@@ -42,6 +44,7 @@ impl Counters {
             probe_successes: 0,
             openings: 0,
             closed_at: Moment::EPOCH,
+            closed_before: Duration::ZERO,
         }
     }
 
@@ -83,13 +86,24 @@ impl Counters {
             window.clear();
         }
         self.closed_at = now;
+        self.closed_before = Duration::ZERO;
     }
 
     /// Halves the openings for each `quiet` that the circuit was closed. Called when it opens.
     pub(super) fn decay_openings(&mut self, now: Moment, quiet: Duration) {
-        let times = now.since(self.closed_at).as_nanos() / quiet.as_nanos().max(1);
+        self.openings = self.decayed_openings(now, quiet);
+    }
+
+    /// Returns what remains of the openings while the circuit is closed.
+    pub(super) fn decayed_openings(&self, now: Moment, quiet: Duration) -> u32 {
+        let times = self.closed_for(now).as_nanos() / quiet.as_nanos().max(1);
         let times = u32::try_from(times).unwrap_or(u32::MAX);
-        self.openings = self.openings.checked_shr(times).unwrap_or(0);
+        self.openings.checked_shr(times).unwrap_or(0)
+    }
+
+    /// Returns for how long the circuit was closed, if it is.
+    pub(super) fn closed_for(&self, now: Moment) -> Duration {
+        now.since(self.closed_at).saturating_add(self.closed_before)
     }
 
     pub(super) fn reset_openings(&mut self) {

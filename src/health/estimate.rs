@@ -1,10 +1,15 @@
 //! An estimate of a latency that follows its samples, and that decays while there are none.
 
+#[cfg(feature = "file-state")]
+mod saved;
+
 use std::{
     f32::consts::{LN_2, LOG2_E},
     time::Duration,
 };
 
+#[cfg(feature = "file-state")]
+pub(crate) use self::saved::SavedEstimate;
 use super::sync::{AtomicU64, Ordering};
 use crate::time::Moment;
 

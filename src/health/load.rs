@@ -1,7 +1,12 @@
 //! The load of a backend: its calls in flight and its latencies, as far as a strategy or a limit needs them.
 
+#[cfg(feature = "file-state")]
+mod saved;
+
 use std::{sync::OnceLock, time::Duration};
 
+#[cfg(feature = "file-state")]
+pub(crate) use self::saved::SavedLoad;
 use super::{
     estimate::{Decay, Estimate},
     latency::{LatencySettings, LatencyWindow},

@@ -78,8 +78,10 @@ pub(crate) use self::{
     load::{Load, Measures, Metering, Sample, Smoothing},
     opinions::{Health, Signal, Timed},
     outliers::{Counts, Host, Standing, Tally, Verdict, judge},
-    share::FULL_SHARE,
+    share::{FULL_SHARE, Start},
 };
+#[cfg(feature = "file-state")]
+pub(crate) use self::{circuit::SavedCircuit, estimate::SavedEstimate, load::SavedLoad, outliers::SavedStanding};
 pub use self::{
     limit::{AdaptiveLimit, Limit},
     outliers::{OutlierChange, OutlierReason, Outliers},

@@ -53,6 +53,14 @@ pub struct SlowStart {
     steps: u32,
 }
 
+/// When a backend started.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Start {
+    pub(crate) at: Moment,
+    /// How far it was already, before the start of this process.
+    pub(crate) ahead: Duration,
+}
+
 impl SlowStart {
     /// Creates a slow start over a window: linear from a share of 0.1, in 10 steps.
     pub const fn new(window: Duration) -> Self {
@@ -99,9 +107,9 @@ impl SlowStart {
     }
 
     /// Returns the share of a backend that started then: that of the last step.
-    pub(crate) fn share_at(&self, started: Moment, now: Moment) -> u32 {
+    pub(crate) fn share_at(&self, Start { at, ahead }: Start, now: Moment) -> u32 {
         let width = self.width();
-        self.share(Moment::from_nanos(now.as_nanos() / width * width).since(started))
+        self.share(Moment::from_nanos(now.as_nanos() / width * width).since(at).saturating_add(ahead))
     }
 
     /// Returns the share this long after the start.
@@ -162,7 +170,8 @@ mod tests {
             assert_eq!(slow_start.next_step(at(now)), at(30_000), "{now}");
         }
         // Whenever that is noticed.
-        let share = |now| (slow_start.share_at(at(5_000), at(now)) * 100 + FULL_SHARE / 2) / FULL_SHARE;
+        let started = Start { at: at(5_000), ahead: Duration::ZERO };
+        let share = |now| (slow_start.share_at(started, at(now)) * 100 + FULL_SHARE / 2) / FULL_SHARE;
         assert_eq!([5_000, 9_999, 30_000, 39_999, 40_000, 109_999, 110_000].map(share), [10, 10, 25, 25, 35, 95, 100]);
     }
 

@@ -16,5 +16,8 @@ pub use self::{
     settings::Outliers,
 };
 
+#[cfg(feature = "file-state")]
+pub(crate) use self::standing::SavedStanding;
+
 #[cfg(all(test, not(fleet_loom)))]
 mod tests;

@@ -1,7 +1,12 @@
 //! How far the traffic of an outlier is reduced: down with each interval in which it is one, and back.
 
+#[cfg(feature = "file-state")]
+mod saved;
+
 use std::time::Duration;
 
+#[cfg(feature = "file-state")]
+pub(crate) use self::saved::SavedStanding;
 use super::{
     super::share::FULL_SHARE,
     judge::Verdict,
