@@ -92,6 +92,7 @@
 //! | [`pick`] | strategies: which of the eligible backends is the next |
 //! | [`outcome`] | what a call came to: success, failure, neutral |
 //! | [`body`] | request bodies that several attempts may read |
+//! | [`replicas`] | what replicas tell each other of their backends |
 //! | `upstream` (`http`) | origin, headers and credentials per backend |
 //! | `config` (`serde`) | a whole fleet from a file |
 //! | `state` (`file-state`) | what is known of the backends, across restarts |
@@ -120,6 +121,9 @@
 //! | `WARN` | `state not restored` | `fleet`, `store`, `reason` |
 //! | `WARN` | `state not saved` | `fleet`, `store`, `error` |
 //! | `INFO` | `state saved again` | `fleet`, `store` |
+//! | `WARN` | `sharing interrupted; this replica decides alone` | `fleet`, `error` |
+//! | `INFO` | `sharing resumed` | `fleet`, `after` |
+//! | `WARN` | `garbled report of a replica ignored; further ones are ignored silently` | `fleet` |
 //! | `ERROR` | `strategy panicked; backends are selected at random until the next change` | `fleet` |
 //!
 //! The same as streams: [`Fleet::changes`], [`Switch::transitions`](fleet::Switch::transitions).
@@ -158,6 +162,7 @@ mod key;
 mod name;
 pub mod outcome;
 pub mod pick;
+pub mod replicas;
 mod rng;
 mod setting;
 mod shard;

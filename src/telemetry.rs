@@ -1,6 +1,6 @@
 //! The `tracing` events of the crate, one function per event.
 
-use std::fmt;
+use std::{fmt, time::Duration};
 
 /// The backends of a fleet, or the settings of one, changed.
 pub(crate) fn fleet_changed(change: &dyn fmt::Debug) {
@@ -25,6 +25,21 @@ pub(crate) fn listed_name_taken(backend: &str) {
 /// The detection of outliers changed the traffic of a backend.
 pub(crate) fn outlier_changed(backend: &str, change: &dyn fmt::Debug) {
     tracing::info!(target: "tower_fleet", backend, ?change, "outlier changed");
+}
+
+/// The exchange of the replicas is lost. Once per outage.
+pub(crate) fn sharing_interrupted(fleet: &str, error: &dyn fmt::Display) {
+    tracing::warn!(target: "tower_fleet", fleet, %error, "sharing interrupted; this replica decides alone");
+}
+
+/// The exchange of the replicas is back.
+pub(crate) fn sharing_resumed(fleet: &str, after: Duration) {
+    tracing::info!(target: "tower_fleet", fleet, ?after, "sharing resumed");
+}
+
+/// The exchange of the replicas delivered something else than a report. Once.
+pub(crate) fn report_garbled(fleet: &str) {
+    tracing::warn!(target: "tower_fleet", fleet, "garbled report of a replica ignored; further ones are ignored silently");
 }
 
 /// A circuit changed its state.

@@ -272,6 +272,11 @@ impl FleetCore {
         self.registry().members.clone()
     }
 
+    /// Returns the number of members.
+    pub(crate) fn len(&self) -> usize {
+        self.registry().members.len()
+    }
+
     pub(crate) fn snapshot(&self) -> Vec<Snapshot> {
         // So that shares are those of now, even if there are no requests.
         self.process_due();

@@ -170,7 +170,7 @@ impl<S: Send + Sync + 'static, C: Clone + Send + Sync + 'static> Fleet<S, C> {
 
     /// Returns the number of backends, eligible or not.
     pub fn len(&self) -> usize {
-        self.shared.core.registry().members.len()
+        self.shared.core.len()
     }
 
     /// Returns whether the fleet has no backend.

@@ -80,6 +80,16 @@ impl FleetCore {
         });
     }
 
+    /// Ends the hint of a member, since this replica found that the backend has recovered.
+    pub(crate) fn refute_hint(&self, member: &Arc<MemberInfo>) {
+        self.edit(|registry| registry.drop_hint(member, self.clock.now()));
+    }
+
+    /// Returns whether the limits allow that a hint keeps a member out.
+    pub(crate) fn may_hint(&self, member: &MemberInfo) -> bool {
+        self.registry().ejection.may_hint(member)
+    }
+
     /// Delays the probe of an open circuit, since another replica probes the backend.
     pub(crate) fn defer_probe(&self, member: &Arc<MemberInfo>, time: Duration) {
         let now = self.clock.now();

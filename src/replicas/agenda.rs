@@ -1,0 +1,70 @@
+//! The permits to probe backends, which are asked for ahead of need.
+
+use std::time::Duration;
+
+use super::book::Book;
+use crate::{
+    fleet::FleetCore,
+    health::{CircuitState, Timed},
+    name::BackendName,
+    time::Moment,
+};
+
+impl Book {
+    /// Returns when the next permits are to be asked for.
+    pub(super) fn next_ask(&self) -> Option<Moment> {
+        self.agenda.first().map(|(at, _)| *at)
+    }
+
+    /// Takes up to so many backends whose permit is to be asked for now.
+    pub(super) fn take_due(&mut self, core: &FleetCore, most: usize, now: Moment) -> Vec<BackendName> {
+        let mut due = Vec::new();
+        while due.len() < most
+            && let Some((at, name)) = self.agenda.pop_first()
+        {
+            if at > now {
+                self.agenda.insert((at, name));
+                break;
+            }
+            let Some(entry) = self.entries.get_mut(&name).filter(|entry| entry.asks_at == Some(at)) else { continue };
+            entry.asks_at = None;
+            entry.permit = None;
+            if needs_probe(core, &name) {
+                due.push(name);
+            }
+        }
+        due
+    }
+
+    /// Notes that this replica may probe a backend, for the time of the lease.
+    pub(super) fn note_permit(&mut self, core: &FleetCore, name: &BackendName, now: Moment) {
+        let until = now.after(self.settings.lease);
+        if core.find(name).is_some() {
+            self.entry(name).permit = Some(until);
+            // Unless the probe ends before. Then a replica with more requests may be the next.
+            self.ask_at(name, until);
+        }
+    }
+
+    /// Notes that another replica may probe a backend, for this time.
+    pub(super) fn note_denial(&mut self, core: &FleetCore, name: &BackendName, time: Duration, now: Moment) {
+        let time = time.min(self.settings.lease.saturating_mul(2));
+        self.defer(core, name, time, now);
+        if self.entries.contains_key(name) {
+            self.ask_at(name, now.after(time));
+        }
+    }
+
+    /// Takes up to so many permits to be returned.
+    pub(super) fn take_returned(&mut self, most: usize) -> Vec<BackendName> {
+        std::iter::from_fn(|| self.returned.pop_first()).take(most).collect()
+    }
+}
+
+/// Returns whether a backend will be probed: by its own circuit, or when its hint ends.
+fn needs_probe(core: &FleetCore, name: &BackendName) -> bool {
+    let Some(member) = core.find(name) else { return false };
+    let state = member.circuit().map_or(CircuitState::Closed, |circuit| circuit.state(Moment::EPOCH));
+    let is_open = matches!(state, CircuitState::Open | CircuitState::HalfOpen);
+    is_open || (member.health.until(Timed::Hinted).is_some() && member.health.is_probed_after_hint())
+}

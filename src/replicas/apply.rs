@@ -1,0 +1,128 @@
+//! What other replicas report, applied to the fleet.
+
+use std::{sync::Arc, time::Duration};
+
+use super::{
+    book::{Book, LEAD, override_of},
+    report::{Override, Report},
+};
+use crate::{
+    fleet::{FleetCore, MemberInfo, Switch},
+    health::{CircuitState, Signal, Timed},
+    name::BackendName,
+    time::Moment,
+};
+
+impl Book {
+    /// Applies a report to the fleet, as far as the fleet allows. Unknown backends are ignored.
+    pub(super) fn apply(&mut self, core: &FleetCore, report: &Report, now: Moment) {
+        let (Some(member), Some(clock)) = (core.find(&report.backend), self.clock) else { return };
+        let report = report.clone().clamped(clock.at(now));
+        let entry = self.entry(&report.backend);
+        let before = entry.known.epoch;
+        if report.epoch > before && !entry.is_read {
+            // What this replica found is of the epoch that it hears of only now.
+            entry.known.epoch = report.epoch;
+            if entry.opening.is_active(now) {
+                self.unreported.insert(report.backend.clone());
+            }
+        }
+        let entry = self.entry(&report.backend);
+        let is_new = entry.known.merge(&report);
+        if entry.is_read && entry.known.epoch > before {
+            entry.begin_epoch();
+            self.refused.remove(&report.backend);
+            core.end_hint(&member);
+        } else if report.epoch < before {
+            // The exchange has lost the epoch.
+            self.unreported.insert(report.backend.clone());
+        }
+        self.entry(&report.backend).is_read = true;
+        if is_new {
+            self.hint(core, &member, now);
+        }
+        self.apply_override(core, &member);
+    }
+
+    /// Keeps a backend out as long as other replicas report it, if the fleet allows that.
+    fn hint(&mut self, core: &FleetCore, member: &Arc<MemberInfo>, now: Moment) {
+        let max = self.settings.max_hint;
+        let (Some(entry), Some(clock)) = (self.entries.get_mut(&member.name), self.clock) else { return };
+        let (until, is_opening) = entry.reported();
+        let time = until.since(clock.at(now));
+        let allowed = if time.is_zero() { None } else { entry.hint_time(now, max) };
+        let Some(allowed) = allowed else {
+            self.refused.remove(&member.name);
+            return;
+        };
+        let time = time.min(allowed);
+        if !core.hint(member, time, is_opening) {
+            self.refused.insert(member.name.clone());
+            return;
+        }
+        self.refused.remove(&member.name);
+        if is_opening {
+            self.ask_before(&member.name, now.after(time), now);
+        }
+    }
+
+    /// Tries again what the fleet refused before.
+    pub(super) fn retry(&mut self, core: &FleetCore, now: Moment) {
+        for name in std::mem::take(&mut self.refused) {
+            if let Some(member) = core.find(&name) {
+                self.hint(core, &member, now);
+            }
+        }
+    }
+
+    /// Keeps a backend out for longer, since another replica probes it.
+    pub(super) fn defer(&mut self, core: &FleetCore, name: &BackendName, time: Duration, now: Moment) {
+        let (Some(member), max) = (core.find(name), self.settings.max_hint) else { return };
+        // Until this replica has asked again.
+        let later = time.saturating_add(LEAD);
+        core.defer_probe(&member, later);
+        if member.health.until(Timed::Hinted).is_some_and(|until| until > now) && member.health.is_probed_after_hint() {
+            if let Some(allowed) = self.entry(name).hint_time(now, max) {
+                core.hint(&member, later.min(allowed), true);
+            }
+        }
+    }
+
+    /// Applies what an operator set at another replica, if that is the latest.
+    fn apply_override(&mut self, core: &FleetCore, member: &Arc<MemberInfo>) {
+        let Some(entry) = self.entries.get(&member.name).filter(|_| self.settings.overrides) else { return };
+        let latest = entry.known.operator;
+        if latest.at() <= entry.applied.at() {
+            return;
+        }
+        let is_same = latest.is_same_as(override_of(member, latest));
+        if !is_same && !latest.is_none() && !entry.is_foreign && !self.may_override(core) {
+            return;
+        }
+        let entry = self.entry(&member.name);
+        entry.applied = latest;
+        entry.is_foreign = !latest.is_none() && (entry.is_foreign || !is_same);
+        if !is_same {
+            set(core, member, latest);
+        }
+    }
+
+    /// Returns whether another backend may have the override of another replica: at most half of them.
+    fn may_override(&self, core: &FleetCore) -> bool {
+        let foreign = self.entries.values().filter(|entry| entry.is_foreign).count();
+        foreign < core.len() / 2
+    }
+}
+
+/// Sets for a member what an operator set at another replica.
+fn set(core: &FleetCore, member: &Arc<MemberInfo>, to: Override) {
+    core.signal(member, Signal::Status(to.status()));
+    let Some(switch) = Switch::new(Arc::clone(member)) else { return };
+    match to.forced() {
+        Some(CircuitState::ForcedOpen) => switch.force_open(),
+        Some(_) => switch.force_closed(),
+        // What the rules found is no operator's, so it stays.
+        None if switch.state().is_forced() => switch.reset(),
+        None => {}
+    }
+}
