@@ -23,11 +23,11 @@ use http_body::{Body, Frame};
 use http_body_util::{BodyExt, Empty, StreamBody};
 use tower::{Layer, Service};
 use tower_fleet::{
-    Backend, Balance, BalanceLayer, CircuitBreakerLayer, CircuitPolicy, FailoverLayer, Fleet, Mode,
+    AdminStatus, Backend, Balance, BalanceLayer, CircuitBreakerLayer, CircuitPolicy, FailoverLayer, Fleet, Mode,
     body::{ReplayBody, ReplayMemory},
     failover::{CommitPoint, Decision},
     outcome::ErrorsOnly,
-    pick::{RoundRobin, Strategy, Weighted},
+    pick::{Hash, RoundRobin, Strategy, Weighted},
 };
 
 /// A figure of a row: what it is, its value and its unit.
@@ -43,6 +43,9 @@ const ROWS: &[Row] = &[
     ("herd: the open time of a breaker ends, 10,000 wait", open_time_herd),
     ("openings: 10,000 under traffic, 16 doors, round robin", || openings(RoundRobin)),
     ("openings: 10,000 under traffic, 16 doors, weighted", || openings(Weighted)),
+    ("members: one of 10,000 changes, round robin", || members(RoundRobin)),
+    ("members: one of 10,000 changes, weighted", || members(Weighted)),
+    ("members: one of 10,000 changes, hash", || members(Hash::by_classifier())),
     ("failing: a race over 10,000 backends", || failing(Mode::Race, 1)),
     ("failing: a sequence over 10,000 backends", || failing(Mode::Sequential, 1)),
     ("failing: a race over one and 9,999 spare backends", || failing(Mode::Race, 2)),
@@ -275,6 +278,70 @@ fn openings<P: Strategy>(strategy: P) -> Vec<Figure> {
         ("requests served meanwhile", traffic.served as f64, ""),
         ("requests lost", traffic.lost as f64, ""),
     ]
+}
+
+/// One backend of many changes, and a request follows. The first time is that of the change, most of which is under the
+/// fleet's lock; the second one that of the request, which selects from the new set.
+fn members<P: Strategy>(strategy: P) -> Vec<Figure> {
+    // Weights that differ, and two tiers.
+    let backend = |index: usize, weight: u32| {
+        let backend = Backend::new(index.to_string(), index);
+        backend.weight(1 + index as u32 % 7 + weight).priority(i32::from(index < MANY - 10))
+    };
+    let wanted = |weight| (0..MANY).map(move |index| backend(index, if index == MANY / 2 { weight } else { 0 }));
+    let fleet = Fleet::plain().circuit_breaker(policy()).build().expect("a valid fleet");
+    let make = |_: &Backend<usize>| Site::default();
+    fleet.reconcile(wanted(0), make).expect("a valid set");
+    let mut door = BalanceLayer::new(strategy).layer(fleet.clone());
+    assert!(call(&mut door));
+    let middle = (MANY / 2).to_string();
+    let site = |weight| Backend::new(middle.clone(), Site::default()).weight(weight).priority(1);
+    let changes: [(Figure, Figure, &dyn Fn(u32)); 7] = [
+        (("inserted", 0.0, "µs"), ("… the next request", 0.0, "µs"), &|turn| {
+            let added = Backend::new(format!("new-{turn}"), Site::default()).priority(1);
+            fleet.insert(added).expect("a valid backend");
+        }),
+        (("removed", 0.0, "µs"), ("… the next request", 0.0, "µs"), &|turn| {
+            assert!(fleet.remove(&format!("new-{turn}")));
+        }),
+        (("replaced", 0.0, "µs"), ("… the next request", 0.0, "µs"), &|turn| {
+            fleet.replace(site(1 + turn)).expect("a valid backend");
+        }),
+        (("another weight", 0.0, "µs"), ("… the next request", 0.0, "µs"), &|turn| {
+            fleet.set_weight(&middle, 100 + turn).expect("a valid weight");
+        }),
+        (("another tier", 0.0, "µs"), ("… the next request", 0.0, "µs"), &|turn| {
+            fleet.set_priority(&middle, (turn % 2) as i32);
+        }),
+        (("drained, and back", 0.0, "µs"), ("… the next request", 0.0, "µs"), &|turn| {
+            let status = if turn % 2 == 0 { AdminStatus::Draining } else { AdminStatus::Healthy };
+            fleet.set_status(&middle, status);
+        }),
+        (("reconciled with one difference", 0.0, "µs"), ("… the next request", 0.0, "µs"), &|turn| {
+            let changed = fleet.reconcile(wanted(1 + turn), make).expect("a valid set");
+            assert!(changed.updated.len() + changed.replaced.len() == 1 || turn == 0, "{changed:?}");
+        }),
+    ];
+    let mut figures = Vec::new();
+    for (mut edit, mut next, change) in changes {
+        let (mut edits, mut requests) = (Vec::new(), Vec::new());
+        for turn in 0..20 {
+            let start = Instant::now();
+            change(turn);
+            edits.push(start.elapsed());
+            assert!(call(&mut door));
+            requests.push(start.elapsed() - edits[turn as usize]);
+        }
+        (edit.1, next.1) = (median(edits), median(requests));
+        figures.extend([edit, next]);
+    }
+    figures
+}
+
+/// The median, in microseconds.
+fn median(mut times: Vec<Duration>) -> f64 {
+    times.sort();
+    times[times.len() / 2].as_secs_f64() * 1e6
 }
 
 /// One request, all of whose attempts fail. In one tier, or with a first backend above all others.

@@ -33,7 +33,7 @@ struct Queue {
     waiting: BTreeMap<u64, Waker>,
     /// The places of the tasks that [`Waiters::wake_first`] has woken and that have not searched since, each with what
     /// it was woken for.
-    woken: BTreeMap<u64, u32>,
+    woken: BTreeMap<u64, u64>,
 }
 
 /// The place of one task among the [`Waiters`], which it keeps until it is dropped.
@@ -68,7 +68,7 @@ impl Waiters {
     }
 
     /// Wakes the first tasks, at most this many, and tells them what for.
-    pub(crate) fn wake_first_for(&self, count: usize, hint: u32) {
+    pub(crate) fn wake_first_for(&self, count: usize, hint: u64) {
         let mut queue = self.lock();
         let first: Vec<_> = (0..count).map_while(|_| queue.take_first(hint)).collect();
         drop(queue);
@@ -92,10 +92,10 @@ impl Waiters {
 }
 
 /// Woken for nothing in particular.
-const NO_HINT: u32 = u32::MAX;
+const NO_HINT: u64 = u64::MAX;
 
 impl Queue {
-    fn take_first(&mut self, hint: u32) -> Option<Waker> {
+    fn take_first(&mut self, hint: u64) -> Option<Waker> {
         let (place, waker) = self.waiting.pop_first()?;
         self.woken.insert(place, hint);
         Some(waker)
@@ -129,7 +129,7 @@ impl Waiter {
     }
 
     /// Returns what the task was woken for, if it was woken and did not use that yet.
-    pub(crate) fn hint(&self) -> Option<u32> {
+    pub(crate) fn hint(&self) -> Option<u64> {
         self.waiters.lock().woken.get(&self.place).copied()
     }
 

@@ -173,7 +173,7 @@ where
         cx: &mut Context<'_>,
         local: &Local<S, C, P, X>,
         wanted: &Wanted<'_>,
-        row: u32,
+        position: u64,
         granted: Option<BackendId>,
     ) -> Option<Ready<S, C>>
     where
@@ -182,8 +182,7 @@ where
         P: Strategy,
         X: Clone,
     {
-        // The row may be that of another version, and so of another backend.
-        local.selection.serving_rows().binary_search(&row).ok()?;
+        let row = local.selection.serving_row(position)?;
         let id = local.selection.info(row).id;
         let is_full = |full: &BackendId| *full == id;
         if let Some(index) = self.full.iter().position(is_full) {

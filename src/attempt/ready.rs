@@ -83,6 +83,7 @@ pub(crate) struct Admitted<S: Send + Sync, C: Send + Sync> {
 pub(crate) struct Refusal {
     pub(crate) at: Moment,
     pub(crate) id: BackendId,
+    pub(crate) position: u64,
     pub(crate) name: BackendName,
     /// `None` if it panicked.
     pub(crate) error: Option<BoxError>,
@@ -91,7 +92,8 @@ pub(crate) struct Refusal {
 impl Refusal {
     pub(super) fn new<S, C>(shard: &Shard<S, C>, error: Option<BoxError>) -> Self {
         let info = shard.info();
-        Self { at: info.clock.now(), id: info.id, name: shard.name.clone(), error }
+        let (id, position) = (info.id, info.position());
+        Self { at: info.clock.now(), id, position, name: shard.name.clone(), error }
     }
 }
 

@@ -21,8 +21,8 @@ pub(crate) struct Wanted<'a> {
     pub(crate) prefix: &'a mut Prefix,
     /// These only if no other backend is ready.
     pub(crate) avoid: Option<&'a Skip>,
-    /// This one first.
-    pub(crate) prefer: Option<BackendId>,
+    /// This one first, by its id and position.
+    pub(crate) prefer: Option<(BackendId, u64)>,
     pub(crate) sends: Sends,
     /// How long all of them may be pending.
     pub(crate) within: Option<Duration>,
@@ -189,8 +189,9 @@ impl Scan {
                 Stage::Pending { rest: 0 } => (None, Stage::Preferred),
                 Stage::Pending { rest } => (Some(Visit::Pending), Stage::Pending { rest: rest - 1 }),
                 Stage::Preferred => {
-                    let may_poll = |id: &BackendId| !wanted.spent.contains(*id) && !polled.contains(*id);
-                    let row = wanted.prefer.filter(may_poll).and_then(|id| selection.eligible_row(id));
+                    let may_poll = |(id, _): &(BackendId, u64)| !wanted.spent.contains(*id) && !polled.contains(*id);
+                    let preferred = wanted.prefer.filter(may_poll);
+                    let row = preferred.and_then(|(id, position)| selection.eligible_row(id, position));
                     let next = match wanted.scope {
                         Scope::ServingTier => Stage::Probes { next: 0, may_leave: None },
                         Scope::AllTiers => Stage::Picks { made: 0 },

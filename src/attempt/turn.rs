@@ -38,7 +38,7 @@ where
     match turn.take().map(|turn| *turn) {
         None => Ok(None),
         Some(Turn::Waiter(mut waiter)) => {
-            let found = waiter.hint().and_then(|row| state.poll_freed(cx, local, wanted, row, None));
+            let found = waiter.hint().and_then(|position| state.poll_freed(cx, local, wanted, position, None));
             if found.is_none() && state.is_pending() {
                 // Another task may have an instance that is ready.
                 waiter.pass_on();
@@ -53,8 +53,8 @@ where
                 Ok(None)
             }
             Progress::Served(granted) => {
-                let member = granted.member().map(|member| (member.row(), member.id));
-                let found = member.and_then(|(row, id)| state.poll_freed(cx, local, wanted, row, Some(id)));
+                let member = granted.member().map(|member| (member.position(), member.id));
+                let found = member.and_then(|(position, id)| state.poll_freed(cx, local, wanted, position, Some(id)));
                 *turn = Some(Box::new(keep(granted, place, state, found.is_some())));
                 Ok(found)
             }

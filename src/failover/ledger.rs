@@ -75,6 +75,8 @@ pub struct Attempted {
     pub took: Duration,
     /// The identity of the backend, since a name may be used again after a removal.
     pub(super) id: BackendId,
+    /// The position of the backend in the fleet, by which its row is found.
+    pub(super) position: u64,
 }
 
 /// How an attempt ended.

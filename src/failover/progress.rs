@@ -113,7 +113,8 @@ where
     /// Starts an attempt at a ready backend; `None` if the request cannot be sent.
     #[inline]
     pub(super) fn start(&mut self, ready: Ready<S, C>, pass: Pass, now: Moment) -> Option<Running<S, H, C, Req>> {
-        let (name, id) = (ready.shard().name.clone(), ready.shard().info().id);
+        let (name, info) = (ready.shard().name.clone(), ready.shard().info());
+        let (id, position) = (info.id, info.position());
         let follow_up = self.follow_up(id);
         let own = ready.shard().info().timeout().map(|time| (time, TimeLimit::Backend));
         let timeout = own.or(self.settings().timeout.map(|time| (time, TimeLimit::Attempt)));
@@ -131,7 +132,7 @@ where
         let delay = self.hedge_delay(measured.as_ref().map(|shard| &**shard.info()), now);
         let limit = self.plan.limit(self.settings(), timeout, now, follow_up != FollowUp::Now, may_hedge);
         let (ending, took) = (Ending::Dropped, Duration::ZERO);
-        self.ledger.entries.push(Attempted { backend: name, ending, took, id });
+        self.ledger.entries.push(Attempted { backend: name, ending, took, id, position });
         self.plan.started(now, delay.filter(|_| may_hedge).map(|(delay, _)| delay));
         if is_spare && entry == 0 && self.kept.is_some() && self.may_hedge() {
             self.plan.start_at(now.after(SPARE_PATIENCE));

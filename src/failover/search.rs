@@ -27,7 +27,7 @@ where
     /// an attempt comes before one that had an attempt; a hedge takes no other.
     pub(super) fn poll_backend(&mut self, cx: &mut Context<'_>, is_hedge: bool) -> Poll<Option<Ready<S, C>>> {
         self.count();
-        let last = self.ledger.attempts().last().map(|last| last.id);
+        let last = self.ledger.attempts().last().map(|last| (last.id, last.position));
         let prefers_new = !self.plan.is_racing && last.is_some() && self.settings().attempts_per_backend > 1;
         // The first attempt waits like `poll_ready`. Those after it wait for no slot.
         let is_first = !self.has_called();
@@ -65,10 +65,10 @@ where
 
     /// Adds the backends that failed to become ready to the ledger.
     fn record_refusals(&mut self, refusals: Vec<Refusal>) {
-        for Refusal { id, name: backend, error, .. } in refusals {
+        for Refusal { id, position, name: backend, error, .. } in refusals {
             let outcome = error.as_ref().map_or(FailureKind::Panic.into(), |error| inspect(&**error));
             let (ending, took) = (Ending::NotReady { outcome }, Duration::ZERO);
-            self.ledger.entries.push(Attempted { backend, ending, took, id });
+            self.ledger.entries.push(Attempted { backend, ending, took, id, position });
             self.last = self.last.take().or(error.map(LastFailure::Error));
         }
     }

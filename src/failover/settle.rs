@@ -128,13 +128,13 @@ where
         let (can_send, may_repeat) = (self.kept.is_some(), self.may_repeat());
         let (mut has_same, mut has_new) = (false, false);
         if self.settings().mode == Mode::Sequential {
-            let last = self.ledger.attempts().last().map(|last| last.id);
+            let last = self.ledger.attempts().last().map(|last| (last.id, last.position));
             self.count();
             let counts = self.counts.as_deref().expect("the attempts were counted");
-            has_same = last.is_some_and(|last| {
-                !counts.spent.contains(last) && self.search.local().selection.eligible_row(last).is_some()
+            has_same = last.is_some_and(|(id, position)| {
+                !counts.spent.contains(id) && self.search.local().selection.eligible_row(id, position).is_some()
             });
-            has_new = self.search.local().has_another(&counts.attempted, last);
+            has_new = self.search.local().has_another(&counts.attempted, last.map(|(id, _)| id));
         }
         let trip = Trip { outcome, now, can_send, may_repeat, has_same, has_new };
         let stopped = self.plan.tripped(&self.search.local().extra.settings, &trip, &mut self.rng);

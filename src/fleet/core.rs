@@ -115,7 +115,7 @@ impl FleetCore {
         let (published, wakes) = self.publish(&mut registry);
         let transitions = std::mem::take(&mut registry.transitions);
         // There may be other backends, or more slots. They are given to the requests in line in their order.
-        let offers = if wakes.all && self.slots.has_line() { registry.members.clone() } else { Vec::new() };
+        let offers = if wakes.all && self.slots.has_line() { registry.members() } else { Vec::new() };
         drop(registry);
         offers.iter().filter(|member| member.is_limited()).for_each(|member| self.slots.freed(member, 0));
         self.wake(wakes);
@@ -159,7 +159,7 @@ impl FleetCore {
         let registry = self.registry();
         smooth(&self.metering);
         if self.metering.add(measures) {
-            registry.members.iter().for_each(|member| member.measure(self.metering.measures()));
+            registry.members.values().for_each(|member| member.measure(self.metering.measures()));
         }
     }
 
@@ -269,7 +269,7 @@ impl FleetCore {
 
     /// Returns all members, in the order in which they were added.
     pub(crate) fn members(&self) -> Vec<Arc<MemberInfo>> {
-        self.registry().members.clone()
+        self.registry().members()
     }
 
     /// Returns the number of members.
@@ -282,7 +282,7 @@ impl FleetCore {
         self.process_due();
         let (registry, now) = (self.registry(), self.clock.now());
         let snapshot = |member| Snapshot::new(member, registry.shares.reason(member), now);
-        registry.members.iter().map(snapshot).collect()
+        registry.members.values().map(snapshot).collect()
     }
 
     pub(super) fn switch(&self, name: &str) -> Option<Switch> {

@@ -1,8 +1,8 @@
 //! The changes of single settings that an operator makes.
 
-use std::{num::NonZeroU32, time::Duration};
+use std::{num::NonZeroU32, sync::Arc, time::Duration};
 
-use super::{changes::Change, core::FleetCore, member::MemberInfo, registry::Registry};
+use super::{changes::Change, core::FleetCore, member::MemberInfo, registry::Registry, rows::RowKey};
 use crate::{
     health::{AdminStatus, Limit, Signal, Timed},
     setting::InvalidSetting,
@@ -13,10 +13,7 @@ impl FleetCore {
     pub(super) fn set_weight(&self, name: &str, weight: NonZeroU32) -> Result<(), InvalidSetting> {
         self.edit(|registry| {
             let member = registry.member(name)?;
-            if member.set_weight(weight) {
-                registry.membership += 1;
-                registry.announce(Change::Reweighted(member.name.clone(), weight.get()));
-            }
+            registry.set_weight(&member, weight);
             Ok(())
         })
     }
@@ -24,9 +21,7 @@ impl FleetCore {
     pub(super) fn set_priority(&self, name: &str, priority: i32) -> bool {
         self.edit(|registry| {
             let Some(member) = registry.by_name.get(name).cloned() else { return false };
-            if member.set_priority(priority) {
-                registry.note_move(&member);
-            }
+            registry.set_priority(&member, priority);
             true
         })
     }
@@ -60,6 +55,29 @@ impl FleetCore {
 }
 
 impl Registry {
+    /// Sets the weight of a member. Returns whether it changed.
+    pub(super) fn set_weight(&mut self, member: &MemberInfo, weight: NonZeroU32) -> bool {
+        let is_changed = member.set_weight(weight);
+        if is_changed {
+            self.note_share();
+            self.announce(Change::Reweighted(member.name.clone(), weight.get()));
+        }
+        is_changed
+    }
+
+    /// Sets the priority of a member, and so moves it to another tier. Returns whether it changed.
+    pub(super) fn set_priority(&mut self, member: &Arc<MemberInfo>, priority: i32) -> bool {
+        let before = RowKey::of(member);
+        let is_changed = member.set_priority(priority);
+        if is_changed {
+            self.patch.remove(before);
+            self.patch.insert(member);
+            self.wakes.all = true;
+            self.announce(Change::Moved(member.name.clone(), priority));
+        }
+        is_changed
+    }
+
     /// Sets the limit of a member: its `own`, or else the `common` one of the fleet. Returns whether it changed. The tasks
     /// that wait for a slot search again then.
     pub(super) fn set_limit(

@@ -228,14 +228,14 @@ impl<S: Send + Sync + 'static, C: Clone + Send + Sync + 'static> Fleet<S, C> {
             let info = Arc::new(info);
             registry.announce(Change::Inserted(name));
             self.shared.insert_service(Arc::clone(&info), parts, key, lines);
-            registry.add(info, None, now);
+            registry.add(info, now);
             return None;
         };
         let info = Arc::new(info.at(before.position()));
         registry.announce(Change::Replaced(name));
-        let index = registry.remove(before, now);
+        registry.remove(before, now);
         self.shared.insert_service(Arc::clone(&info), parts, key, lines);
-        registry.add(info, index, now);
+        registry.add(info, now);
         self.shared.remove_service(before)
     }
 

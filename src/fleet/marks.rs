@@ -5,8 +5,6 @@ use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 /// What the registry of the fleet notes about a member. Written under the fleet's lock.
 #[derive(Debug)]
 pub(super) struct Marks {
-    /// Its row in the current view.
-    pub(super) row: AtomicU32,
     /// Its deadline in the queue, in nanoseconds; [`Moment::NEVER`] if it is not queued.
     pub(super) queued: AtomicU64,
     /// The serial number of its last ejection by its circuit or by probes; 0 while neither ejects it.

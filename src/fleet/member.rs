@@ -127,7 +127,6 @@ impl MemberInfo {
             priority: AtomicI32::new(priority),
             timeout: AtomicU64::new(nanos(timeout)),
             marks: Marks {
-                row: AtomicU32::new(u32::MAX),
                 queued: AtomicU64::new(Moment::NEVER.as_nanos()),
                 opening: AtomicU64::new(0),
                 suspicion: AtomicU64::new(0),

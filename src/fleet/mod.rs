@@ -93,6 +93,7 @@ mod record;
 mod registry;
 #[cfg(feature = "file-state")]
 mod saved;
+mod rows;
 mod service;
 mod services;
 mod shard;

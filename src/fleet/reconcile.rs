@@ -148,7 +148,7 @@ impl<S: Send + Sync + 'static, C: Clone + Send + Sync + 'static> Fleet<S, C> {
         let mut report = Reconciled::default();
         let (removed, kept, taken) = core.edit(|registry| {
             let is_unwanted = |member: &&Arc<MemberInfo>| !names.contains(&member.name) && scope.has(member);
-            let unwanted: Vec<_> = registry.members.iter().filter(is_unwanted).cloned().collect();
+            let unwanted: Vec<_> = registry.members.values().filter(is_unwanted).cloned().collect();
             let mut removed = Vec::new();
             for member in unwanted {
                 removed.extend(self.remove_member(registry, &member));

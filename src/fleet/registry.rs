@@ -12,6 +12,7 @@ use super::{
     marks::{ELIGIBLE, HALF_OPEN, PROBE_DUE},
     member::{MemberInfo, Settings},
     published::{Published, Wakes},
+    rows::{Patch, RowKey},
     shares::Shares,
 };
 use crate::{
@@ -23,16 +24,18 @@ use crate::{
 
 /// The state of a fleet that changes under its lock.
 pub(crate) struct Registry {
-    /// In the order in which they were added.
-    pub(super) members: Vec<Arc<MemberInfo>>,
+    /// By position: in the order in which they were added.
+    pub(super) members: BTreeMap<u64, Arc<MemberInfo>>,
     pub(super) by_name: HashMap<BackendName, Arc<MemberInfo>>,
-    /// Rises when a member is added, removed, or gets another weight or priority.
+    /// Rises when a member is added or removed.
     pub(super) membership: u64,
+    /// The rows that changed since the doors' tables were last derived.
+    pub(super) patch: Patch,
     /// The members that changed since the doors' tables were last derived.
     pub(super) changed: Vec<Arc<MemberInfo>>,
     /// More than `MAX_CHANGED` members changed since then, so `changed` is incomplete.
     pub(super) all_changed: bool,
-    /// A share changed since then.
+    /// A share or a weight changed since then.
     pub(super) shares_changed: bool,
     pub(super) last_id: u64,
     /// The number of members that the fleet was built with.
@@ -57,9 +60,10 @@ pub(crate) struct Registry {
 impl Registry {
     pub(super) fn new(limits: EjectionLimits, shares: Shares) -> Self {
         Self {
-            members: Vec::new(),
+            members: BTreeMap::new(),
             by_name: HashMap::new(),
             membership: 1,
+            patch: Patch::default(),
             changed: Vec::new(),
             all_changed: false,
             shares_changed: false,
@@ -156,6 +160,11 @@ impl Registry {
         self.listeners.len()
     }
 
+    /// Returns all members, in the order in which they were added.
+    pub(super) fn members(&self) -> Vec<Arc<MemberInfo>> {
+        self.members.values().cloned().collect()
+    }
+
     /// Returns the member of this name.
     ///
     /// # Errors
@@ -165,55 +174,47 @@ impl Registry {
         self.by_name.get(name).cloned().ok_or_else(|| InvalidSetting::of_name(name, "is not in this fleet"))
     }
 
-    /// Adds a member at an index of the order, or as the last one.
-    pub(super) fn add(&mut self, member: Arc<MemberInfo>, index: Option<usize>, now: Moment) {
+    /// Adds a member, at its position.
+    pub(super) fn add(&mut self, member: Arc<MemberInfo>, now: Moment) {
         self.membership += 1;
+        self.patch.insert(&member);
         self.by_name.insert(member.name.clone(), Arc::clone(&member));
         self.refresh(&member, false, now);
         if self.shares.is_serving(now) {
             self.start_slowly(&member, now);
         }
-        match index {
-            Some(index) => self.members.insert(index, member),
-            None => self.members.push(member),
-        }
+        self.members.insert(member.position(), member);
     }
 
-    /// Removes a member, so that no new request is sent to it. Returns its index in the order.
-    pub(super) fn remove(&mut self, member: &Arc<MemberInfo>, now: Moment) -> Option<usize> {
-        let index = self.members.iter().position(|other| other.id == member.id)?;
+    /// Removes a member, so that no new request is sent to it.
+    pub(super) fn remove(&mut self, member: &Arc<MemberInfo>, now: Moment) {
+        if self.members.get(&member.position()).is_none_or(|other| other.id != member.id) {
+            return;
+        }
         member.health.apply(Signal::Removed);
-        self.members.remove(index);
+        self.members.remove(&member.position());
+        self.patch.remove(RowKey::of(member));
         self.by_name.remove(&member.name);
         self.shares.forget(member);
         self.membership += 1;
         self.refresh(member, false, now);
-        Some(index)
     }
 
     /// Changes the settings of a member. `limit` is that of the fleet. Returns whether any of them differed.
     pub(super) fn update(
         &mut self,
-        member: &MemberInfo,
+        member: &Arc<MemberInfo>,
         settings: &Settings,
         limit: Option<Limit>,
         now: Moment,
     ) -> bool {
-        let is_reweighted = member.set_weight(settings.weight);
-        let is_moved = member.set_priority(settings.priority);
-        if is_reweighted {
-            self.announce(Change::Reweighted(member.name.clone(), settings.weight.get()));
-        }
-        if is_moved {
-            self.announce(Change::Moved(member.name.clone(), settings.priority));
-        }
-        self.membership += u64::from(is_reweighted || is_moved);
-        self.wakes.all |= is_moved;
+        let is_reweighted = self.set_weight(member, settings.weight);
+        let is_moved = self.set_priority(member, settings.priority);
         let is_limited = self.set_limit(member, settings.limit, limit, now);
         member.set_timeout(settings.timeout) || is_reweighted || is_moved || is_limited
     }
 
-    /// Notes that a share changed, so that the doors make their picks anew.
+    /// Notes that a share or a weight changed, so that the doors make their picks anew.
     pub(super) fn note_share(&mut self) {
         self.shares_changed = true;
         self.is_changed = true;
@@ -223,13 +224,6 @@ impl Registry {
     pub(super) fn announce(&mut self, change: Change) {
         self.is_changed = true;
         self.unpublished.push(change);
-    }
-
-    /// Notes that a member is in another tier.
-    pub(super) fn note_move(&mut self, member: &MemberInfo) {
-        self.membership += 1;
-        self.wakes.all = true;
-        self.announce(Change::Moved(member.name.clone(), member.priority()));
     }
 
     /// Updates the registry after a transition of a member's circuit, or after one of its permits was taken or

@@ -35,11 +35,6 @@ impl MemberInfo {
         self.health.is_plain() || (self.health.is_eligible() && !self.is_full())
     }
 
-    /// Its row in the current view.
-    pub(crate) fn row(&self) -> u32 {
-        self.marks.row.load(Ordering::Relaxed)
-    }
-
     /// Returns whether all slots are taken.
     #[inline(always)]
     pub(crate) fn is_full(&self) -> bool {

@@ -143,7 +143,7 @@ impl Waiting for Slots {
             return;
         }
         if self.waiters.has_waiter() {
-            self.waiters.wake_first_for(slots as usize, member.row());
+            self.waiters.wake_first_for(slots as usize, member.position());
         }
         if !self.has_line() {
             return;

@@ -40,7 +40,7 @@ impl Registry {
     pub(super) fn evaluate(&mut self, is_stale: bool, now: Moment) {
         let Some(settings) = self.shares.outliers() else { return };
         let members = std::mem::take(&mut self.members);
-        let mut tiers: Vec<&Arc<MemberInfo>> = members.iter().collect();
+        let mut tiers: Vec<&Arc<MemberInfo>> = members.values().collect();
         tiers.sort_by_key(|member| Reverse(member.priority()));
         for tier in tiers.chunk_by(|a, b| a.priority() == b.priority()) {
             let counts: Vec<_> = tier.iter().map(|member| member.take_counts()).collect();

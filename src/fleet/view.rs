@@ -1,11 +1,10 @@
 //! The view of a fleet that doors read: the members in order, and which of them are eligible.
 
 use std::{
-    cmp::Reverse,
-    collections::HashMap,
+    collections::{BTreeMap, HashMap},
     num::NonZeroU32,
     ops::Range,
-    sync::{Arc, Mutex, PoisonError, Weak, atomic::Ordering},
+    sync::{Arc, Mutex, PoisonError, Weak},
 };
 
 use super::{
@@ -14,7 +13,8 @@ use super::{
     marks::PROBE_DUE,
     member::{Links, MemberInfo, Waiting},
     registry::Registry,
-    shard::{MemberRef, OwnedMember, Shard},
+    rows::{Row, RowKey, Splice, View, moved},
+    shard::{OwnedMember, Shard},
 };
 use crate::{name::BackendId, shard};
 
@@ -27,15 +27,6 @@ pub(crate) struct FleetInner<S, C> {
     pub(super) services: Mutex<HashMap<BackendId, OwnedMember<S, C>>>,
     /// Derived from the registry by the first door that reads a new version, once for all doors.
     selection: Mutex<Arc<Selection<S, C>>>,
-}
-
-/// The members in the order of their tiers, highest first. Valid for one version of the membership.
-struct View<S, C> {
-    membership: u64,
-    rows: Box<[MemberRef<S, C>]>,
-    candidates: Box<[Candidate]>,
-    /// The end of each tier, as a row.
-    ends: Box<[u32]>,
 }
 
 /// The eligible members of one version of the fleet. A member is identified by its row in the view.
@@ -62,10 +53,9 @@ const MAX_SHARDED: usize = 256;
 
 impl<S: Send + Sync + 'static, C: Clone + Send + Sync + 'static> FleetInner<S, C> {
     pub(super) fn new(core: FleetCore, classifier: C) -> Self {
-        let view = View { membership: 0, rows: Box::default(), candidates: Box::default(), ends: Box::default() };
         let selection = Selection {
             version: 0,
-            view: Arc::new(view),
+            view: Arc::new(View::empty()),
             eligible: Box::default(),
             serving: 0,
             tier: 0..0,
@@ -107,26 +97,42 @@ impl<S: Send + Sync + 'static, C: Clone + Send + Sync + 'static> FleetInner<S, C
         let changed = std::mem::take(&mut registry.changed);
         let all_changed = std::mem::take(&mut registry.all_changed);
         let shares_changed = std::mem::take(&mut registry.shares_changed);
-        let is_same_view = registry.membership == before.view.membership;
-        let view = if is_same_view { Arc::clone(&before.view) } else { Arc::new(self.view(&registry)) };
+        let (whole, splices) = match registry.patch.take() {
+            Some(rows) => (None, before.view.differences(self.with_services(rows).into_iter())),
+            None => (Some(self.view(&registry)), Vec::new()),
+        };
+        // Under the lock, since that is when the priorities are those of the view.
+        let changed: Vec<_> = changed.into_iter().map(|member| (RowKey::of(&member), member)).collect();
         let Registry { members, shares, .. } = &mut *registry;
-        shares.serve(members.iter().map(|member| member.health.is_eligible()), || self.core.clock.now());
+        shares.serve(members.values().map(|member| member.health.is_eligible()), || self.core.clock.now());
         drop(registry);
-        let (eligible, probes_due): (Vec<u32>, Vec<u32>) = if is_same_view && !all_changed {
-            let (mut eligible, mut probes_due) = (before.eligible.to_vec(), before.probes_due.to_vec());
-            for member in &changed {
-                let row = member.marks.row.load(Ordering::Relaxed);
-                set_row(&mut eligible, row, member.health.is_eligible());
-                set_row(&mut probes_due, row, member.marks.has(PROBE_DUE));
-            }
-            (eligible, probes_due)
-        } else {
+        let all_changed = all_changed || whole.is_some();
+        let view = match whole {
+            Some(view) => Arc::new(view),
+            None if splices.is_empty() => Arc::clone(&before.view),
+            None => Arc::new(before.view.patched(&splices)),
+        };
+        let is_same_view = Arc::ptr_eq(&view, &before.view);
+        let (eligible, probes_due): (Vec<u32>, Vec<u32>) = if all_changed {
             let rows = || (0..).zip(&view.candidates);
             let eligible = rows().filter(|(_, Candidate(info))| info.health.is_eligible()).map(|(row, _)| row);
             let probes_due = rows().filter(|(_, Candidate(info))| info.marks.has(PROBE_DUE)).map(|(row, _)| row);
             (eligible.collect(), probes_due.collect())
+        } else {
+            let (mut eligible, mut probes_due) =
+                (moved(&before.eligible, &splices), moved(&before.probes_due, &splices));
+            let changed = changed.iter().map(|(key, member)| (*key, member));
+            for (key, member) in changed.chain(splices.iter().filter_map(Splice::inserted)) {
+                // A member that was removed meanwhile has no row, or it is that of its replacement.
+                let row = view.row(key).ok().filter(|row| view.candidates[*row as usize].id() == member.id);
+                if let Some(row) = row {
+                    set_row(&mut eligible, row, member.health.is_eligible());
+                    set_row(&mut probes_due, row, member.marks.has(PROBE_DUE));
+                }
+            }
+            (eligible, probes_due)
         };
-        let tier = eligible.first().map_or(0..0, |row| view.start_of(*row)..view.end_of(*row));
+        let tier = eligible.first().map_or(0..0, |row| view.tier_of(*row));
         let serving = eligible.partition_point(|row| *row < tier.end);
         if let Some(row) = eligible.first() {
             self.core.slots.set_tier(view.candidates[*row as usize].0.priority());
@@ -142,29 +148,18 @@ impl<S: Send + Sync + 'static, C: Clone + Send + Sync + 'static> FleetInner<S, C
         Selection { version, view, eligible, serving, tier, probes_due, tier_version, largest_share }
     }
 
-    /// Makes the view of the current members, and notes their rows.
+    /// Makes the view of the current members.
     fn view(&self, registry: &Registry) -> View<S, C> {
-        let mut members: Vec<_> = registry.members.iter().collect();
-        // A stable sort: members of equal priority stay in the order of the fleet.
-        members.sort_by_key(|member| Reverse(member.priority()));
         let services = self.services();
-        let mut view = View {
-            membership: registry.membership,
-            rows: members.iter().map(|member| services[&member.id].weak.clone()).collect(),
-            candidates: members.iter().map(|member| Candidate(Arc::clone(member))).collect(),
-            ends: Box::default(),
-        };
-        drop(services);
-        for (row, member) in (0..).zip(&members) {
-            member.marks.row.store(row, Ordering::Relaxed);
-        }
-        let tiers = members.chunk_by(|a, b| a.priority() == b.priority());
-        let ends = tiers.scan(0, |end, tier| {
-            *end += tier.len() as u32;
-            Some(*end)
-        });
-        view.ends = ends.collect();
-        view
+        let row = |member: &Arc<MemberInfo>| (Arc::clone(member), services[&member.id].weak.clone());
+        View::new(registry.members.values().map(row))
+    }
+
+    /// Adds the references to the services of members that are in the registry.
+    fn with_services(&self, rows: BTreeMap<RowKey, Option<Arc<MemberInfo>>>) -> Vec<(RowKey, Option<Row<S, C>>)> {
+        let services = self.services();
+        let row = |member: Arc<MemberInfo>| services.get(&member.id).map(|owned| (member, owned.weak.clone()));
+        rows.into_iter().map(|(key, member)| (key, member.and_then(row))).collect()
     }
 }
 
@@ -183,25 +178,10 @@ fn set_row(rows: &mut Vec<u32>, row: u32, is_present: bool) {
     }
 }
 
-impl<S, C> View<S, C> {
-    /// Returns the end of a row's tier.
-    fn end_of(&self, row: u32) -> u32 {
-        self.ends[self.ends.partition_point(|end| *end <= row)]
-    }
-
-    /// Returns the first row of a row's tier.
-    fn start_of(&self, row: u32) -> u32 {
-        match self.ends.partition_point(|end| *end <= row) {
-            0 => 0,
-            tier => self.ends[tier - 1],
-        }
-    }
-}
-
 impl<S, C> Selection<S, C> {
     /// Returns the number of backends, eligible or not.
     pub(crate) fn backends(&self) -> usize {
-        self.view.rows.len()
+        self.view.refs.len()
     }
 
     /// Returns the eligible members of the serving tier.
@@ -227,8 +207,8 @@ impl<S, C> Selection<S, C> {
     /// Returns the references of a slot to the eligible members of the serving tier. Empty for a fleet of more than
     /// `MAX_SHARDED` backends, since it would be long.
     pub(crate) fn serving_shards(&self, slot: usize) -> Box<[Weak<Shard<S, C>>]> {
-        let reference = |row: &u32| Weak::clone(self.view.rows[*row as usize].at(slot));
-        match self.view.rows.len() {
+        let reference = |row: &u32| Weak::clone(self.view.refs[*row as usize].at(slot));
+        match self.view.refs.len() {
             ..=MAX_SHARDED => self.serving_rows().iter().map(reference).collect(),
             _ => Box::default(),
         }
@@ -269,11 +249,44 @@ impl<S, C> Selection<S, C> {
     /// Returns the reference of a slot to the member in a row. `None` if the member was removed meanwhile.
     #[inline(always)]
     pub(crate) fn shard(&self, row: u32, slot: usize) -> Option<Arc<Shard<S, C>>> {
-        self.view.rows[row as usize].at(slot).upgrade()
+        self.view.refs[row as usize].at(slot).upgrade()
     }
 
-    /// Returns the row of a member. `None` if it is not eligible.
-    pub(crate) fn eligible_row(&self, id: BackendId) -> Option<u32> {
-        self.eligible.iter().copied().find(|row| self.info(*row).id == id)
+    /// Returns the row of the member with this id and position. `None` if it is not eligible. Searches the tiers one
+    /// after the other, not their rows.
+    pub(crate) fn eligible_row(&self, id: BackendId, position: u64) -> Option<u32> {
+        let row = self.view.row_at(position).filter(|row| self.info(*row).id == id)?;
+        self.eligible.binary_search(&row).is_ok().then_some(row)
+    }
+
+    /// Returns the row of the eligible member with this position in the serving tier.
+    pub(crate) fn serving_row(&self, position: u64) -> Option<u32> {
+        let Range { start, end } = self.tier;
+        let tier = &self.view.candidates[start as usize..end as usize];
+        let row = start + tier.binary_search_by_key(&position, Candidate::position).ok()? as u32;
+        self.serving_rows().binary_search(&row).is_ok().then_some(row)
+    }
+}
+
+#[cfg(test)]
+impl<S: Send + Sync + 'static, C: Clone + Send + Sync + 'static> FleetInner<S, C> {
+    /// Checks that the selection is the one made of all members.
+    pub(super) fn assert_derived(&self) {
+        let selection = self.selection();
+        let view = self.view(&self.core.registry());
+        assert!(selection.view.is_same(&view), "the view");
+        let rows = |is_in: &dyn Fn(&MemberInfo) -> bool| -> Vec<u32> {
+            (0..).zip(&view.candidates).filter(|(_, Candidate(info))| is_in(info)).map(|(row, _)| row).collect()
+        };
+        assert_eq!(*selection.eligible, rows(&|info| info.health.is_eligible()), "the eligible rows");
+        assert_eq!(*selection.probes_due, rows(&|info| info.marks.has(PROBE_DUE)), "the probes that are due");
+    }
+}
+
+#[cfg(test)]
+impl<S, C> Selection<S, C> {
+    /// Returns whether both share one view.
+    pub(super) fn has_view_of(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.view, &other.view)
     }
 }

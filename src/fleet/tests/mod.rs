@@ -2,6 +2,7 @@
 
 mod discovery;
 mod rejections;
+mod rows;
 mod shares;
 mod suspicions;
 
