@@ -96,6 +96,7 @@
 //! | `upstream` (`http`) | origin, headers and credentials per backend |
 //! | `config` (`serde`) | a whole fleet from a file |
 //! | `state` (`file-state`) | what is known of the backends, across restarts |
+//! | `dns` (`dns`) | backends from DNS: hosts and services |
 //! | [`guide`] | choosing, strategies, migrating, compile errors, performance |
 //!
 //! # Cancellation
@@ -124,6 +125,9 @@
 //! | `WARN` | `sharing interrupted; this replica decides alone` | `fleet`, `error` |
 //! | `INFO` | `sharing resumed` | `fleet`, `after` |
 //! | `WARN` | `garbled report of a replica ignored; further ones are ignored silently` | `fleet` |
+//! | `WARN` | `DNS lookup failed; the last good endpoints stay` | `source`, `error`, `cause`, `endpoints` |
+//! | `INFO` | `DNS lookup succeeded again` | `source`, `failures` |
+//! | `WARN` | `too many endpoints in DNS; the surplus is left out` | `source`, `found`, `kept` |
 //! | `ERROR` | `strategy panicked; backends are selected at random until the next change` | `fleet` |
 //!
 //! The same as streams: [`Fleet::changes`], [`Switch::transitions`](fleet::Switch::transitions).
@@ -154,6 +158,8 @@ mod boxed;
 pub mod breaker;
 #[cfg(feature = "serde")]
 pub mod config;
+#[cfg(feature = "dns")]
+pub mod dns;
 pub mod failover;
 pub mod fleet;
 mod foreign;

@@ -55,7 +55,7 @@ impl InvalidSetting {
     }
 
     /// An invalid setting whose value is not shown, since it may be a secret.
-    #[cfg(feature = "http")]
+    #[cfg(any(feature = "http", feature = "dns"))]
     pub(crate) fn without_value(part: &'static str, field: &'static str, reason: &'static str) -> Self {
         Self::of(part, field, "", reason)
     }

@@ -22,6 +22,32 @@ pub(crate) fn listed_name_taken(backend: &str) {
     tracing::warn!(target: "tower_fleet", backend, "listed backend skipped; another source has one of its name");
 }
 
+/// A lookup of a source failed, wholly or in part; the one before did not.
+#[cfg(feature = "dns")]
+pub(crate) fn dns_failed(source: &str, error: &(dyn std::error::Error + 'static), endpoints: usize) {
+    let cause = error.source().map(tracing::field::display);
+    tracing::warn!(
+        target: "tower_fleet",
+        source,
+        %error,
+        cause,
+        endpoints,
+        "DNS lookup failed; the last good endpoints stay"
+    );
+}
+
+/// A lookup of a source succeeded after failures.
+#[cfg(feature = "dns")]
+pub(crate) fn dns_recovered(source: &str, failures: u32) {
+    tracing::info!(target: "tower_fleet", source, failures, "DNS lookup succeeded again");
+}
+
+/// A source has more endpoints than are allowed.
+#[cfg(feature = "dns")]
+pub(crate) fn dns_answer_cut(source: &str, found: usize, kept: usize) {
+    tracing::warn!(target: "tower_fleet", source, found, kept, "too many endpoints in DNS; the surplus is left out");
+}
+
 /// The detection of outliers changed the traffic of a backend.
 pub(crate) fn outlier_changed(backend: &str, change: &dyn fmt::Debug) {
     tracing::info!(target: "tower_fleet", backend, ?change, "outlier changed");

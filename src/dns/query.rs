@@ -1,0 +1,103 @@
+//! Queries to name servers.
+
+use std::{net::SocketAddr, time::Duration};
+
+use hickory_resolver::{
+    TokioResolver,
+    config::{ConnectionConfig, NameServerConfig, ResolveHosts, ResolverConfig, ResolverOpts},
+    net::{NetError, runtime::TokioRuntimeProvider},
+    proto::rr::{Name, Record, RecordType},
+    system_conf::read_system_conf,
+};
+
+use super::error::{Failure, ResolveErrorKind};
+
+/// Which name servers are queried. `None` for those of the system.
+pub(super) type NameServers = Option<Vec<SocketAddr>>;
+
+/// The most name servers of the system that are queried, as in glibc.
+const MAX_SYSTEM_SERVERS: usize = 3;
+
+/// What the queries of one lookup use: a resolver for each name server, and the search domains.
+///
+/// It is made anew for each lookup, so changes of the system's settings and of its hosts file are seen, and no socket or
+/// task exists between lookups. It has no cache: the times between lookups are those of the TTLs already, and a second
+/// cache would hide changes.
+pub(super) struct Client {
+    /// One for each name server, so that an error of one is followed by a query to the next. A resolver of several would
+    /// return it.
+    resolvers: Vec<TokioResolver>,
+    pub(super) search: Vec<Name>,
+    pub(super) ndots: usize,
+}
+
+/// The records of an answer, and the time for which they are valid.
+pub(super) struct Records {
+    pub(super) answers: Vec<Record>,
+    pub(super) additionals: Vec<Record>,
+    pub(super) ttl: Duration,
+}
+
+impl Client {
+    /// Makes the resolvers. The queries about one name and type take at most this time.
+    pub(super) fn new(servers: &NameServers, time: Duration) -> Result<Self, Failure> {
+        let invalid = |error: NetError| Failure::with_cause(ResolveErrorKind::InvalidSystemSettings, error);
+        let (search, ndots, servers, mut options) = match servers {
+            Some(servers) => {
+                let servers = servers.iter().copied().map(name_server).collect();
+                let mut options = ResolverOpts::default();
+                options.use_hosts_file = ResolveHosts::Never;
+                (Vec::new(), 1, servers, options)
+            }
+            None => {
+                // A few small files, once per lookup.
+                let (config, options) = read_system_conf().map_err(invalid)?;
+                let (domain, mut search, mut servers) = config.into_parts();
+                search.extend(domain.filter(|_| search.is_empty()));
+                servers.truncate(MAX_SYSTEM_SERVERS);
+                (search, options.ndots, servers, options)
+            }
+        };
+        options.cache_size = 0;
+        // Within the time, hickory repeats an unanswered query by itself.
+        options.attempts = 0;
+        options.timeout = time / u32::try_from(servers.len().max(1)).unwrap_or(1);
+        let resolver = |server| {
+            let config = ResolverConfig::from_name_servers(vec![server]);
+            let builder = TokioResolver::builder_with_config(config, TokioRuntimeProvider::default());
+            builder.with_options(options.clone()).build()
+        };
+        let resolvers = servers.into_iter().map(resolver).collect::<Result<_, _>>().map_err(invalid)?;
+        Ok(Self { resolvers, search, ndots })
+    }
+
+    /// Returns the records of a name. Queries the next name server after a failure, but not after a negative answer.
+    pub(super) async fn records(&self, name: &Name, kind: RecordType) -> Result<Records, Failure> {
+        let mut failure = Failure::new(ResolveErrorKind::InvalidSystemSettings);
+        for resolver in &self.resolvers {
+            match resolver.lookup(name.clone(), kind).await {
+                Ok(lookup) => {
+                    let message = lookup.message();
+                    let of_kind = |record: &&Record| [kind, RecordType::CNAME].contains(&record.record_type());
+                    let ttl = message.answers.iter().filter(of_kind).map(|record| record.ttl).min().unwrap_or(0);
+                    let (answers, additionals) = (message.answers.clone(), message.additionals.clone());
+                    return Ok(Records { answers, additionals, ttl: Duration::from_secs(ttl.into()) });
+                }
+                Err(error) => failure = Failure::of_query(error),
+            }
+            if failure.is_definite {
+                break;
+            }
+        }
+        Err(failure)
+    }
+}
+
+/// A name server over UDP, and over TCP for long answers.
+fn name_server(address: SocketAddr) -> NameServerConfig {
+    let connections = [ConnectionConfig::udp(), ConnectionConfig::tcp()].map(|mut connection| {
+        connection.port = address.port();
+        connection
+    });
+    NameServerConfig::new(address.ip(), true, connections.into())
+}
