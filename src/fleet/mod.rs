@@ -91,9 +91,9 @@ mod publisher;
 mod reconcile;
 mod record;
 mod registry;
+mod rows;
 #[cfg(feature = "file-state")]
 mod saved;
-mod rows;
 mod service;
 mod services;
 mod shard;

@@ -84,7 +84,10 @@ impl Savings {
     pub(crate) fn read(&self, now: Moment) -> SavedFleet {
         let (members, shares) = {
             let registry = self.registry.lock().unwrap_or_else(PoisonError::into_inner);
-            (registry.members.clone(), registry.shares.saved(now).collect::<HashMap<_, _>>())
+            (
+                registry.members.values().cloned().collect::<Vec<_>>(),
+                registry.shares.saved(now).collect::<HashMap<_, _>>(),
+            )
         };
         let saved = |member: Arc<MemberInfo>| {
             let saved = SavedBackend {
@@ -108,9 +111,9 @@ impl Savings {
         let Some(core) = self.core.upgrade().filter(|_| !saved.is_empty()) else { return };
         core.edit(|registry| {
             // By the order of the members, not by name, if the limits on ejections do not allow all of them.
-            let members = registry.members.clone();
+            let members = registry.members.values().cloned();
             let known: Vec<_> =
-                members.into_iter().filter_map(|member| saved.remove(&member.name).map(|it| (member, it))).collect();
+                members.filter_map(|member| saved.remove(&member.name).map(|it| (member, it))).collect();
             for (member, saved) in &known {
                 core.restore(registry, member, saved, now);
             }
@@ -143,7 +146,7 @@ impl Registry {
         // The numbers of backends that count and of those that are out, by tier.
         let mut tiers = BTreeMap::<i32, (usize, usize)>::new();
         if known.iter().any(|(_, saved)| self.shares.was_ejected(&saved.share)) {
-            for member in self.members.iter().filter(|member| member.health.is_counted()) {
+            for member in self.members.values().filter(|member| member.health.is_counted()) {
                 let (counted, out) = tiers.entry(member.priority()).or_default();
                 *counted += 1;
                 *out += usize::from(!member.health.is_eligible());
