@@ -9,7 +9,7 @@ use std::{
 };
 
 use super::{
-    changes::{Change, Changes, Listener},
+    changes::Change,
     ejection::EjectionLimits,
     feed::Wakeup,
     member::{MemberInfo, Waiting},
@@ -17,9 +17,7 @@ use super::{
     registry::Registry,
     shares::Shares,
     slots::{Slots, WhenFull},
-    snapshot::Snapshot,
     spare_turns::SpareTurns,
-    switch::Switch,
     watch::Schedule,
 };
 use crate::{
@@ -260,44 +258,6 @@ impl FleetCore {
     pub(crate) fn checks_after(&self, waiter: &Waiter) -> Option<Duration> {
         let due = self.next_due().map(|due| due.since(self.clock.now()));
         waiter.checks_after(due, self.has_probes.load(Ordering::Relaxed))
-    }
-
-    /// Returns the member of this name.
-    pub(crate) fn find(&self, name: &str) -> Option<Arc<MemberInfo>> {
-        self.registry().by_name.get(name).cloned()
-    }
-
-    /// Returns all members, in the order in which they were added.
-    pub(crate) fn members(&self) -> Vec<Arc<MemberInfo>> {
-        self.registry().members()
-    }
-
-    /// Returns the number of members.
-    pub(crate) fn len(&self) -> usize {
-        self.registry().members.len()
-    }
-
-    pub(crate) fn snapshot(&self) -> Vec<Snapshot> {
-        // So that shares are those of now, even if there are no requests.
-        self.process_due();
-        let (registry, now) = (self.registry(), self.clock.now());
-        let snapshot = |member| Snapshot::new(member, registry.shares.reason(member), now);
-        registry.members.values().map(snapshot).collect()
-    }
-
-    pub(super) fn switch(&self, name: &str) -> Option<Switch> {
-        self.find(name).and_then(Switch::new)
-    }
-
-    pub(crate) fn changes(&self) -> Changes {
-        let (listener, changes) = Listener::pair();
-        self.registry().listen(listener);
-        changes
-    }
-
-    #[cfg(test)]
-    pub(super) fn listeners(&self) -> usize {
-        self.registry().listeners()
     }
 }
 

@@ -82,6 +82,7 @@ mod ejection;
 mod feed;
 mod follow;
 mod handle;
+mod inspect;
 mod limit;
 mod lists;
 mod marks;
