@@ -87,7 +87,7 @@ impl Setup {
         };
         let fleet = config.fleet(make()).unwrap();
         let make: Make = Box::new(make());
-        let follower = ConfigFollower::new(&fleet, config, file, make);
+        let follower = ConfigFollower::new(&fleet, config, make).file(file);
         made.lock().unwrap().clear();
         Self { folder, fleet, follower, reload, made }
     }

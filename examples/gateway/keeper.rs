@@ -79,7 +79,7 @@ impl Work {
         let Some(file) = file else { return std::future::pending().await };
         let started = settings.clone();
         let client = |backend: &_| self.clients.of(backend);
-        let mut follower = ConfigFollower::new(&self.fleet, settings, file, client);
+        let mut follower = ConfigFollower::new(&self.fleet, settings, client).file(file);
         while let Some(followed) = follower.next().await {
             match followed {
                 Followed::Refused(error) => {

@@ -22,6 +22,8 @@ use crate::{fleet::Backend, health::AdminStatus, setting::InvalidSetting, upstre
 pub(super) struct Section {
     name: String,
     origin: Option<String>,
+    #[cfg(feature = "dns")]
+    dns: Option<super::lookup::Section>,
     #[serde(default)]
     weight: Weight,
     #[serde(default)]
@@ -43,12 +45,32 @@ pub(super) struct Section {
 /// Returns the secret with this name.
 pub(super) type Lookup<'a> = &'a dyn Fn(&str) -> Option<String>;
 
-/// Makes the backends of a fleet. The service of each is the layer that rewrites its requests.
-pub(super) fn backends(entries: Vec<Section>, lookup: Lookup<'_>) -> Result<Vec<Backend<UpstreamLayer>>, ConfigError> {
+/// The backends of a file. The service of each is the layer that rewrites its requests.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Backends {
+    /// Those with one address.
+    pub(super) fixed: Vec<Backend<UpstreamLayer>>,
+    /// Those that stand for the endpoints of a lookup.
+    #[cfg(feature = "dns")]
+    pub(super) templates: Vec<Template>,
+}
+
+/// A backend that stands for the endpoints of a lookup.
+#[cfg(feature = "dns")]
+#[derive(Clone, Debug)]
+pub(super) struct Template {
+    pub(super) backend: Backend<UpstreamLayer>,
+    pub(super) dns: crate::dns::Dns,
+}
+
+/// Makes the backends of a fleet.
+pub(super) fn backends(entries: Vec<Section>, lookup: Lookup<'_>) -> Result<Backends, ConfigError> {
     let weights: Vec<_> = entries.iter().map(|entry| entry.weight).collect();
     let mut names = HashMap::new();
-    let mut backends = Vec::new();
+    let mut backends = Backends::default();
     for ((index, entry), weight) in entries.into_iter().enumerate().zip(weight::whole(&weights)) {
+        #[cfg(feature = "dns")]
+        let (dns, entry) = (entry.dns, Section { dns: None, ..entry });
         let backend = entry.backend(index, weight, lookup)?;
         if let Some(first) = names.insert(backend.name().to_owned(), index) {
             let error = ValueError::new(
@@ -57,7 +79,12 @@ pub(super) fn backends(entries: Vec<Section>, lookup: Lookup<'_>) -> Result<Vec<
             );
             return Err(error.at(format!("backend[{index}].name"), None));
         }
-        backends.push(backend);
+        #[cfg(feature = "dns")]
+        if let Some(dns) = dns {
+            backends.templates.push(Template { dns: dns.lookup(index, &backend)?, backend });
+            continue;
+        }
+        backends.fixed.push(backend);
     }
     Ok(backends)
 }

@@ -1,19 +1,13 @@
 //! The root of a file, and the [`Config`] that is made of it.
 
-use std::{
-    collections::{BTreeSet, HashMap},
-    fmt,
-    sync::Arc,
-};
+use std::{collections::BTreeSet, fmt, sync::Arc};
 
 use serde::{Deserialize, Deserializer};
 use serde_path_to_error::Track;
 use tower::BoxError;
 use tower_layer::Layer;
 
-use super::{
-    Applied, ConfigError, ValueError, backend, breaker, failover, hash, limit, node::Node, share, units::Share,
-};
+use super::{ConfigError, ValueError, backend, breaker, failover, hash, limit, node::Node, share, units::Share};
 use crate::{
     failover::FailoverLayer,
     fleet::{Backend, Fleet, FleetBuilder, Reconciled, WhenFull},
@@ -48,7 +42,7 @@ pub struct Config {
     when_full: WhenFull,
     slow_start: Option<SlowStart>,
     outliers: Option<Outliers>,
-    backends: Vec<Backend<UpstreamLayer>>,
+    backends: backend::Backends,
     failover: FailoverLayer,
     policy: CircuitPolicy,
     classifier: HttpClassifier,
@@ -204,48 +198,32 @@ impl Config {
     {
         let fleet = self.settings(Fleet::builder());
         let fleet = fleet.classify(self.classifier).circuit_breaker(self.circuit_policy()).build()?;
-        self.reconcile(&fleet, client)?;
+        reconcile(&fleet, self.backends().iter().cloned(), client)?;
         Ok(fleet)
     }
 
-    /// Changes a fleet to the backends of this file, as [`Fleet::reconcile`] does: a backend keeps its service as long as
-    /// its origin, headers and secrets stay the same.
-    fn reconcile<S: Send + Sync + 'static>(
-        &self,
-        fleet: &Fleet<Upstream<S>>,
-        mut client: impl FnMut(&Backend<UpstreamLayer>) -> S,
-    ) -> Result<Reconciled, InvalidSetting> {
-        fleet.reconcile(self.backends.iter().cloned(), |backend| backend.service().layer(client(backend)))
-    }
-
-    /// Changes a fleet of the earlier version `before` to this one.
-    ///
-    /// # Errors
-    ///
-    /// No error is expected, since all values are already validated. The fleet is unchanged then.
-    pub(super) fn apply<S: Send + Sync + 'static>(
-        &self,
-        before: &Self,
-        fleet: &Fleet<Upstream<S>>,
-        client: impl FnMut(&Backend<UpstreamLayer>) -> S,
-    ) -> Result<Applied, InvalidSetting> {
-        let backends = self.reconcile(fleet, client)?;
-        // A status of the file is the operator's word of that time: it counts when it changes, and not again.
-        let earlier: HashMap<_, _> = before.backends.iter().map(|backend| (backend.name(), backend.status)).collect();
-        for backend in &self.backends {
-            if earlier.get(backend.name()).is_some_and(|status| *status != backend.status) {
-                fleet.set_status(backend.name(), backend.status);
-            }
-        }
+    /// Returns the keys at the root that differ from those of another version, and that a running fleet cannot follow.
+    pub(super) fn needs_restart(&self, before: &Self) -> Vec<String> {
         let (Source(root), Source(earlier)) = (&self.source, &before.source);
         let keys: BTreeSet<_> = root.keys().chain(earlier.keys()).filter(|key| !FOLLOWED.contains(key)).collect();
-        let needs_restart = keys.into_iter().filter(|key| root.get(key) != earlier.get(key));
-        Ok(Applied { backends, needs_restart: needs_restart.map(str::to_owned).collect() })
+        keys.into_iter().filter(|key| root.get(key) != earlier.get(key)).map(str::to_owned).collect()
     }
 
-    /// Returns the backends in the order of the file, to build the fleet by hand.
+    /// Returns the backends in the order of the file, to build the fleet by hand. Without those that `dns` stands for,
+    /// which a [`ConfigFollower`](super::ConfigFollower) adds.
     pub fn backends(&self) -> &[Backend<UpstreamLayer>] {
-        &self.backends
+        &self.backends.fixed
+    }
+
+    /// Returns the backends that stand for the endpoints of a lookup, in the order of the file.
+    #[cfg(feature = "dns")]
+    pub fn discovered(&self) -> impl ExactSizeIterator<Item = &Backend<UpstreamLayer>> {
+        self.templates().iter().map(|template| &template.backend)
+    }
+
+    #[cfg(feature = "dns")]
+    pub(super) fn templates(&self) -> &[backend::Template] {
+        &self.backends.templates
     }
 
     /// Returns the failover of the file: its `strategy` and its section `[failover]`.
@@ -273,4 +251,14 @@ impl Config {
             None => builder,
         }
     }
+}
+
+/// Changes a fleet to these backends, as [`Fleet::reconcile`] does: a backend keeps its service as long as its origin,
+/// headers and secrets stay the same.
+pub(super) fn reconcile<S: Send + Sync + 'static>(
+    fleet: &Fleet<Upstream<S>>,
+    backends: impl IntoIterator<Item = Backend<UpstreamLayer>>,
+    mut client: impl FnMut(&Backend<UpstreamLayer>) -> S,
+) -> Result<Reconciled, InvalidSetting> {
+    fleet.reconcile(backends, |backend| backend.service().layer(client(backend)))
 }

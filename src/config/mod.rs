@@ -208,6 +208,7 @@
 //! |---|---|---|
 //! | `name` | a unique name | required |
 //! | `origin` | the URI that requests are sent to | the URI of the request |
+//! | `dns` (feature `dns`) | `"host:port"`, or as below: the backend stands for all endpoints that are found | none |
 //! | `host` | the `Host` header | that of the origin |
 //! | `weight` | a number over 0; if any weight is a fraction, all are scaled to whole numbers | 1 |
 //! | `priority` | a whole number; the highest tier with an eligible backend is used | 0 |
@@ -218,6 +219,22 @@
 //! | `secrets` | headers with secret values: `{ api-key = "env:NAME" }` | none |
 //! | `headers` | headers with other values: `{ x-tenant = "a" }` | none |
 //! | `without` | a list of headers of the caller that this backend does not get | none |
+//!
+//! With `dns`, the endpoints become backends with the settings of the entry, and are named after it and their address, such
+//! as `api/10.0.0.1:8080`. A [`ConfigFollower`] looks them up. The `origin` must have no port; its default is
+//! `http://` and the host that was looked up. Weights of SRV records multiply the `weight`, and their priorities lower the
+//! `priority`. The keys of a [`Dns`](crate::dns::Dns):
+//!
+//! | key | value | default |
+//! |---|---|---|
+//! | `host` or `srv` | `"api.internal:8080"` or `"_grpc._tcp.api.internal"` | one of them is required |
+//! | `servers` | a list of name servers, such as `["127.0.0.1:53"]` | those of the system |
+//! | `family` | `"prefer_v4"`, `"prefer_v6"`, `"v4"`, `"v6"` or `"both"` | `"prefer_v4"` |
+//! | `min_ttl`, `max_ttl` | the shortest and the longest time until the next lookup | 5 s, 5 min |
+//! | `max_backoff` | the longest time between lookups that fail | 1 min |
+//! | `timeout` | duration of one lookup | 5 s |
+//! | `max_endpoints` | number of endpoints | 1,000 |
+//! | `allow_empty` | with `true`, an answer without records removes all endpoints | `false` |
 //!
 //! # Secrets
 //!
@@ -234,6 +251,10 @@ mod follow;
 mod hash;
 mod hedge;
 mod limit;
+#[cfg(feature = "dns")]
+mod lookup;
+#[cfg(feature = "dns")]
+mod lookups;
 mod node;
 mod share;
 mod units;
@@ -249,6 +270,28 @@ pub use self::{
     follow::{ConfigFollower, Followed},
     watch::{ConfigFile, Reload},
 };
+
+/// Without the feature `dns`, there are no lookups.
+#[cfg(not(feature = "dns"))]
+mod lookups {
+    use super::Config;
+    use crate::{fleet::Backend, upstream::UpstreamLayer};
+
+    #[derive(Default)]
+    pub(super) struct Lookups;
+
+    impl Lookups {
+        pub(super) fn update(&mut self, _: &Config) {}
+
+        pub(super) async fn changed(&mut self) {
+            std::future::pending().await
+        }
+
+        pub(super) fn backends(&self, _: &Config) -> impl Iterator<Item = Backend<UpstreamLayer>> + use<> {
+            std::iter::empty()
+        }
+    }
+}
 
 #[cfg(test)]
 mod tests;

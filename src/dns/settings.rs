@@ -23,7 +23,7 @@ use crate::{name::BackendName, setting::InvalidSetting};
 /// assert!(Dns::new("api.internal").endpoints().is_err(), "the port is missing");
 /// # Ok::<_, tower_fleet::InvalidSetting>(())
 /// ```
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 #[must_use = "nothing is looked up until the endpoints are polled"]
 pub struct Dns {
     /// Parsed at once, since a refused URL may hold a password.

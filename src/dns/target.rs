@@ -7,7 +7,7 @@ use hickory_resolver::proto::rr::Name;
 use crate::setting::InvalidSetting;
 
 /// What is looked up.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub(super) enum Target {
     /// Not looked up.
     Literal(SocketAddr),
@@ -16,7 +16,7 @@ pub(super) enum Target {
 }
 
 /// A name of at most 253 ASCII letters, digits, `-`, `_` and `.`.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub(super) struct HostName {
     /// In lower case, without a final dot.
     pub(super) text: String,

@@ -106,6 +106,21 @@ impl<S> Backend<S> {
         Backend { name, weight, priority, timeout, limit, status, service: change(service) }
     }
 
+    /// Returns the backend of one of several endpoints that this one stands for. `priority` is added to its own, and
+    /// `weight` multiplies it.
+    #[cfg(feature = "dns")]
+    pub(crate) fn endpoint(&self, name: Arc<str>, weight: u32, priority: i32, service: S) -> Self {
+        Self {
+            name,
+            weight: self.weight.saturating_mul(weight),
+            priority: self.priority.saturating_add(priority),
+            service,
+            timeout: self.timeout,
+            limit: self.limit,
+            status: self.status,
+        }
+    }
+
     /// Returns the name, which is not checked yet.
     pub fn name(&self) -> &str {
         &self.name
