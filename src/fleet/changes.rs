@@ -2,6 +2,10 @@
 
 use std::{
     pin::Pin,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
     task::{Context, Poll},
     time::Duration,
 };
@@ -55,20 +59,31 @@ pub enum Change {
 /// Its reader is woken when no lock is held, so a waker may read and change the fleet.
 #[derive(Debug)]
 #[must_use = "streams do nothing unless polled"]
-pub struct Changes(Reader<Change>);
+pub struct Changes {
+    reader: Reader<Change>,
+    missed: Arc<AtomicU64>,
+}
 
 impl Stream for Changes {
     type Item = Change;
 
     fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Change>> {
-        Pin::new(&mut self.0).poll_next(cx)
+        match Pin::new(&mut self.reader).poll_next(cx) {
+            Poll::Ready(Some(change)) => Poll::Ready(Some(change)),
+            // Also if no further change follows. A change that is missed after this look wakes the reader.
+            end => match self.missed.swap(0, Ordering::Relaxed) {
+                0 => end,
+                missed => Poll::Ready(Some(Change::Missed(missed))),
+            },
+        }
     }
 }
 
 /// The sending end of [`Changes`]. Never waits for a slow reader, but counts the changes that the reader misses.
 pub(super) struct Listener {
     feed: Feed<Change>,
-    missed: u64,
+    /// Shared with the reader, which learns of them once it has read all that was delivered.
+    missed: Arc<AtomicU64>,
 }
 
 impl Listener {
@@ -77,7 +92,8 @@ impl Listener {
 
     pub(super) fn pair() -> (Self, Changes) {
         let (feed, reader) = feed(Self::BACKLOG);
-        (Self { feed, missed: 0 }, Changes(reader))
+        let missed = Arc::<AtomicU64>::default();
+        (Self { feed, missed: Arc::clone(&missed) }, Changes { reader, missed })
     }
 
     pub(super) fn is_connected(&self) -> bool {
@@ -86,13 +102,15 @@ impl Listener {
 
     /// Sends a change, without waking the reader. Returns false once the stream was dropped.
     pub(super) fn announce(&mut self, change: &Change) -> bool {
-        if self.missed > 0 && self.feed.send(Change::Missed(self.missed)).is_ok() {
-            self.missed = 0;
+        // In its place: after the changes before, and before the next one.
+        let missed = self.missed.swap(0, Ordering::Relaxed);
+        if missed > 0 && self.feed.send(Change::Missed(missed)).is_err() {
+            self.missed.fetch_add(missed, Ordering::Relaxed);
         }
         match self.feed.send(change.clone()) {
             Ok(()) => true,
             Err(SendError::Full) => {
-                self.missed += 1;
+                self.missed.fetch_add(1, Ordering::Relaxed);
                 true
             }
             Err(SendError::Closed) => false,
@@ -117,13 +135,38 @@ mod tests {
         for _ in 0..2_000 {
             assert!(listener.announce(&Change::Missed(0)));
         }
-        let mut read = 0;
-        while changes.next().now_or_never().is_some() {
+        // C41: in its place, if the reader is as slow as that.
+        assert_eq!(changes.next().now_or_never(), Some(Some(Change::Missed(0))));
+        assert_eq!(changes.next().now_or_never(), Some(Some(Change::Missed(0))));
+        assert!(listener.announce(&Change::Missed(0)));
+        let mut read = 2;
+        while changes.next().now_or_never() == Some(Some(Change::Missed(0))) {
             read += 1;
         }
-        assert!(listener.announce(&Change::Missed(0)));
-        assert_eq!(changes.next().now_or_never(), Some(Some(Change::Missed(2_000 - read))));
+        assert_eq!(read, 1024);
+        assert_eq!(changes.next().now_or_never(), Some(Some(Change::Missed(0))));
+        assert_eq!(changes.next().now_or_never(), None);
         drop(changes);
         assert!(!listener.announce(&Change::Missed(0)));
+    }
+    // C41
+    #[test]
+    fn missed_changes_are_reported_although_no_other_change_follows() {
+        let (mut listener, mut changes) = Listener::pair();
+        for _ in 0..2_000 {
+            assert!(listener.announce(&Change::Missed(0)));
+        }
+        for _ in 0..1024 {
+            assert_eq!(changes.next().now_or_never(), Some(Some(Change::Missed(0))));
+        }
+        assert_eq!(changes.next().now_or_never(), Some(Some(Change::Missed(2_000 - 1024))));
+        assert_eq!(changes.next().now_or_never(), None);
+        for _ in 0..1025 {
+            assert!(listener.announce(&Change::Missed(0)));
+        }
+        drop(listener);
+        assert_eq!(changes.by_ref().take(1024).collect::<Vec<_>>().now_or_never().map(|read| read.len()), Some(1024));
+        assert_eq!(changes.next().now_or_never(), Some(Some(Change::Missed(1))));
+        assert_eq!(changes.next().now_or_never(), Some(None));
     }
 }
