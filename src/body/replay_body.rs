@@ -71,6 +71,8 @@ pub struct ReplayBody<B> {
 enum Inner<B> {
     /// A body without frames, which can always be copied.
     Empty,
+    /// A body that is in memory, and has a byte at least.
+    Whole(Bytes),
     /// A handle on a source that other handles may read too.
     Shared(Reader<B>),
     /// The only reader of the source: frames pass through.
@@ -123,6 +125,7 @@ impl<B> ReplayBody<B> {
     pub fn again(&self) -> Result<Self, Unreplayable> {
         let inner = match &self.inner {
             Inner::Empty => Inner::Empty,
+            Inner::Whole(bytes) => Inner::Whole(bytes.clone()),
             Inner::Shared(reader) => Inner::Shared(reader.again()?),
             Inner::PassThrough { reason, .. } | Inner::Ended { reason, .. } => return Err(*reason),
         };
@@ -132,7 +135,7 @@ impl<B> ReplayBody<B> {
     /// Returns the error that [`again`](Self::again) would return; `None` if it would succeed.
     pub fn unreplayable(&self) -> Option<Unreplayable> {
         match &self.inner {
-            Inner::Empty => None,
+            Inner::Empty | Inner::Whole(_) => None,
             Inner::Shared(reader) => reader.unreplayable(),
             Inner::PassThrough { reason, .. } | Inner::Ended { reason, .. } => Some(*reason),
         }
@@ -144,9 +147,9 @@ impl<B> ReplayBody<B> {
         self
     }
 
-    /// Returns the upload of the attempt that will read this handle; `None` for an empty body.
+    /// Returns the upload of the attempt that will read this handle; `None` for a body that no caller sends.
     pub(super) fn track(&mut self, idle_timeout: Option<Duration>) -> Option<&Upload> {
-        if matches!(self.inner, Inner::Empty) {
+        if matches!(self.inner, Inner::Empty | Inner::Whole(_)) {
             return None;
         }
         Some(self.uploading.get_or_insert_with(|| Uploading::new(idle_timeout)).upload())
@@ -179,6 +182,11 @@ impl<B: Body + Unpin> ReplayBody<B> {
                     }
                 }
             }
+        }
+        if let Inner::Whole(bytes) = &mut self.inner {
+            let bytes = std::mem::take(bytes);
+            self.end(true);
+            return Poll::Ready(Some(Ok(Frame::data(bytes))));
         }
         let Inner::PassThrough { source, .. } = &mut self.inner else {
             return Poll::Ready(None);
@@ -237,6 +245,7 @@ impl<B: Body + Unpin> Body for ReplayBody<B> {
         self.owed == 0
             && match &self.inner {
                 Inner::Empty => true,
+                Inner::Whole(_) => false,
                 Inner::Shared(reader) => reader.is_end_stream(),
                 Inner::PassThrough { source, .. } => source.is_end_stream(),
                 // Not after an error, which must not look like a clean end.
@@ -247,6 +256,7 @@ impl<B: Body + Unpin> Body for ReplayBody<B> {
     fn size_hint(&self) -> SizeHint {
         match &self.inner {
             Inner::Empty | Inner::Ended { is_whole: true, .. } => SizeHint::with_exact(0),
+            Inner::Whole(bytes) => SizeHint::with_exact(bytes.len() as u64),
             Inner::Shared(reader) => reader.size_hint(),
             Inner::PassThrough { source, .. } => source.size_hint(),
             Inner::Ended { is_whole: false, .. } => SizeHint::default(),
@@ -261,11 +271,24 @@ impl<B> Default for ReplayBody<B> {
     }
 }
 
+/// A body of these bytes, which stay in memory: for requests that have no caller, such as [probes](crate::probe).
+///
+/// They are not charged to any [`ReplayMemory`].
+impl<B> From<Bytes> for ReplayBody<B> {
+    fn from(bytes: Bytes) -> Self {
+        match bytes.len() {
+            0 => Self::default(),
+            length => Self { inner: Inner::Whole(bytes), owed: length as u64, uploading: None },
+        }
+    }
+}
+
 // Shows no data, which may be secret.
 impl<B> fmt::Debug for ReplayBody<B> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let state = match &self.inner {
             Inner::Empty => "empty",
+            Inner::Whole(_) => "whole",
             Inner::Shared(_) => "shared",
             Inner::PassThrough { .. } => "pass-through",
             Inner::Ended { .. } => "ended",

@@ -54,6 +54,19 @@ async fn common_bodies_can_be_read_twice() {
     }
 }
 
+// C33
+#[tokio::test]
+async fn a_body_in_memory_needs_no_source() {
+    let whole = ReplayBody::<TestBody>::from(Bytes::from_static(b"hello"));
+    assert_eq!((whole.size_hint().exact(), whole.is_end_stream()), (Some(5), false));
+    assert_eq!(whole.again().unwrap().again().unwrap().collect().await.unwrap().to_bytes(), "hello");
+    let mut whole = whole;
+    assert_eq!(data(&mut whole), "hello");
+    assert!(whole.is_end_stream());
+    assert_eq!(whole.unreplayable(), Some(Unreplayable::Begun));
+    assert!(ReplayBody::<TestBody>::from(Bytes::new()).is_end_stream());
+}
+
 #[test]
 fn data_that_is_not_bytes_is_converted() {
     use bytes::Buf;
