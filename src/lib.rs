@@ -91,6 +91,7 @@
 //! | [`fleet`] | the backends, their health, and every change of them |
 //! | [`pick`] | strategies: which of the eligible backends is the next |
 //! | [`outcome`] | what a call came to: success, failure, neutral |
+//! | [`probe`] | active checks, which need no traffic |
 //! | [`body`] | request bodies that several attempts may read |
 //! | [`replicas`] | what replicas tell each other of their backends |
 //! | `upstream` (`http`) | origin, headers and credentials per backend |
@@ -112,6 +113,8 @@
 //! |---|---|---|
 //! | `INFO` | `circuit changed state` | `backend`, `from`, `to` |
 //! | `INFO` | `fleet changed` | `change` |
+//! | `WARN` | `probes fail` | `backend`, `reason` |
+//! | `INFO` | `probes succeed` | `backend` |
 //! | `WARN` | `discovered backend rejected` | `error` |
 //! | `INFO` | `configuration applied` | `change` |
 //! | `WARN` | `configuration applied in part` | `change`, `needs_restart` |
@@ -168,6 +171,7 @@ mod key;
 mod name;
 pub mod outcome;
 pub mod pick;
+pub mod probe;
 pub mod replicas;
 mod rng;
 mod setting;

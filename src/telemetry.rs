@@ -68,6 +68,16 @@ pub(crate) fn report_garbled(fleet: &str) {
     tracing::warn!(target: "tower_fleet", fleet, "garbled report of a replica ignored; further ones are ignored silently");
 }
 
+/// So many probes of a backend in a row failed that it is down.
+pub(crate) fn probes_fail(backend: &str, reason: &dyn fmt::Display) {
+    tracing::warn!(target: "tower_fleet", backend, %reason, "probes fail");
+}
+
+/// So many probes of a backend in a row succeeded that it is up.
+pub(crate) fn probes_succeed(backend: &str) {
+    tracing::info!(target: "tower_fleet", backend, "probes succeed");
+}
+
 /// A circuit changed its state.
 pub(crate) fn circuit_changed(backend: &str, from: &dyn fmt::Debug, to: &dyn fmt::Debug) {
     tracing::info!(target: "tower_fleet", backend, ?from, ?to, "circuit changed state");

@@ -23,6 +23,8 @@ pub(super) fn report(change: &Change) {
     match change {
         Change::Circuit(name, transition) => telemetry::circuit_changed(name, &transition.from, &transition.to),
         Change::Outlier(name, change) => telemetry::outlier_changed(name, change),
+        // The prober reports it, with the reason.
+        Change::Probe(..) => {}
         change => telemetry::fleet_changed(change),
     }
 }

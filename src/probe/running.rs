@@ -1,0 +1,88 @@
+//! One probe that runs: within its time, and without its panics.
+
+use std::{
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll},
+    time::Duration,
+};
+
+use futures::future::{BoxFuture, FutureExt};
+use tokio::time::timeout;
+
+use super::{error::ProbeError, gate::AnyGate};
+use crate::{
+    foreign,
+    name::{BackendId, BackendName},
+};
+
+/// How a probe ended.
+pub(super) enum End {
+    Done(Result<(), ProbeError>),
+    /// Another replica probes the backend. Ask again after this time.
+    Deferred(Duration),
+    /// The backend was removed before the probe was sent.
+    Gone,
+}
+
+/// Probes a backend. `None` if it was removed before.
+pub(super) type Send = Arc<dyn Fn(BackendId, BackendName) -> Sent + std::marker::Send + Sync>;
+
+pub(super) type Sent = BoxFuture<'static, Option<Result<(), ProbeError>>>;
+
+/// Asks the gate, and sends one probe. Each may take `limit`.
+pub(super) async fn run(
+    id: BackendId,
+    name: BackendName,
+    gate: Option<Arc<dyn AnyGate>>,
+    send: Send,
+    limit: Duration,
+) -> End {
+    if let Some(gate) = gate {
+        let name = name.clone();
+        let answer = timeout(limit, Guarded::new(async move { gate.ask(&name).await })).await;
+        if let Ok(Some(Err(wait))) = answer {
+            return End::Deferred(wait);
+        }
+    }
+    // The call of the user's probe can panic too, hence within the future.
+    match timeout(limit, Guarded::new(async move { send(id, name).await })).await {
+        Ok(Some(Some(result))) => End::Done(result),
+        Ok(Some(None)) => End::Gone,
+        Ok(None) => End::Done(Err(ProbeError::panicked())),
+        Err(_) => End::Done(Err(ProbeError::timed_out(limit))),
+    }
+}
+
+/// A future of a user, whose panics end here: while it is polled, and while it is dropped. After one, its output is
+/// `None`.
+struct Guarded<T>(Option<BoxFuture<'static, T>>);
+
+impl<T> Guarded<T> {
+    fn new(future: impl Future<Output = T> + std::marker::Send + 'static) -> Self {
+        Self(Some(future.boxed()))
+    }
+}
+
+impl<T> Future for Guarded<T> {
+    type Output = Option<T>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<T>> {
+        let Some(future) = &mut self.0 else { return Poll::Pending };
+        let mut polled = None;
+        foreign::run(|| polled = Some(future.as_mut().poll(cx)));
+        let output = match polled {
+            Some(Poll::Pending) => return Poll::Pending,
+            Some(Poll::Ready(output)) => Some(output),
+            None => None,
+        };
+        foreign::discard(self.0.take());
+        Poll::Ready(output)
+    }
+}
+
+impl<T> Drop for Guarded<T> {
+    fn drop(&mut self) {
+        foreign::discard(self.0.take());
+    }
+}
