@@ -7,7 +7,17 @@ use serde_path_to_error::Track;
 use tower::BoxError;
 use tower_layer::Layer;
 
-use super::{ConfigError, ValueError, backend, breaker, failover, hash, limit, node::Node, share, units::Share};
+#[cfg(feature = "valkey")]
+use super::neighbours;
+#[cfg(feature = "file-state")]
+use super::saved;
+use super::{
+    ConfigError, ValueError, backend, breaker, failover, hash, limit, node::Node, probe, secret::Lookup, share, units,
+};
+#[cfg(feature = "valkey")]
+use crate::replicas::{Share, ValkeyStore};
+#[cfg(feature = "file-state")]
+use crate::state::FileStore;
 use crate::{
     failover::FailoverLayer,
     fleet::{Backend, Fleet, FleetBuilder, Reconciled, WhenFull},
@@ -38,14 +48,20 @@ pub struct Config {
     name: Option<Arc<str>>,
     max_ejected: f64,
     panic_below: f64,
+    max_hinted: Option<f64>,
     limit: Option<Limit>,
     when_full: WhenFull,
     slow_start: Option<SlowStart>,
     outliers: Option<Outliers>,
-    backends: backend::Backends,
-    failover: FailoverLayer,
-    policy: CircuitPolicy,
-    classifier: HttpClassifier,
+    pub(super) backends: backend::Backends,
+    pub(super) failover: FailoverLayer,
+    pub(super) policy: CircuitPolicy,
+    pub(super) classifier: HttpClassifier,
+    pub(super) probe: Option<probe::Section>,
+    #[cfg(feature = "file-state")]
+    pub(super) store: Option<FileStore>,
+    #[cfg(feature = "valkey")]
+    pub(super) share: Option<Share<ValkeyStore>>,
     source: Source,
 }
 
@@ -70,8 +86,9 @@ struct File {
     name: Option<String>,
     strategy: Option<StrategyName>,
     preset: Option<Preset>,
-    max_ejected: Option<Share>,
-    panic_below: Option<Share>,
+    max_ejected: Option<units::Share>,
+    panic_below: Option<units::Share>,
+    max_hinted: Option<units::Share>,
     limit: Option<limit::Calls>,
     when_full: Option<limit::AtLimit>,
     hash: Option<hash::Section>,
@@ -81,6 +98,11 @@ struct File {
     breaker: breaker::Section,
     slow_start: Option<share::SlowStartSection>,
     outliers: Option<share::OutliersSection>,
+    probe: Option<probe::Section>,
+    #[cfg(feature = "file-state")]
+    state: Option<saved::Section>,
+    #[cfg(feature = "valkey")]
+    share: Option<neighbours::Section>,
     #[serde(default)]
     backend: Vec<backend::Section>,
 }
@@ -131,7 +153,7 @@ impl Config {
         Self::build(file, Source(Arc::new(node)), &secret)
     }
 
-    fn build(file: File, source: Source, lookup: backend::Lookup<'_>) -> Result<Self, ConfigError> {
+    fn build(file: File, source: Source, lookup: Lookup<'_>) -> Result<Self, ConfigError> {
         let count = file.backend.len();
         if let (Some(Preset::Llxprt), 0 | 1) = (&file.preset, count) {
             let reason = "must be at least two for the preset llxprt, which sends failed requests to the next backend";
@@ -158,8 +180,9 @@ impl Config {
         let config = Self {
             name,
             // The defaults of `FleetBuilder`, which explains them.
-            max_ejected: file.max_ejected.map_or(1.0, |Share(share)| share),
-            panic_below: file.panic_below.map_or(0.0, |Share(share)| share),
+            max_ejected: file.max_ejected.map_or(1.0, |units::Share(share)| share),
+            panic_below: file.panic_below.map_or(0.0, |units::Share(share)| share),
+            max_hinted: file.max_hinted.map(|units::Share(share)| share),
             limit: file.limit.map(|limit::Calls(limit)| limit),
             when_full: file.when_full.map_or_else(WhenFull::default, WhenFull::from),
             slow_start: file.slow_start.map(share::SlowStartSection::settings).transpose()?,
@@ -167,6 +190,11 @@ impl Config {
             failover: file.failover.layer(root)?,
             policy,
             classifier,
+            probe: file.probe.map(probe::Section::checked).transpose()?,
+            #[cfg(feature = "file-state")]
+            store: file.state.map(saved::Section::store).transpose()?,
+            #[cfg(feature = "valkey")]
+            share: file.share.map(|section| section.share(lookup)).transpose()?,
             source,
             backends: backend::backends(file.backend, lookup)?,
         };
@@ -209,40 +237,9 @@ impl Config {
         keys.into_iter().filter(|key| root.get(key) != earlier.get(key)).map(str::to_owned).collect()
     }
 
-    /// Returns the backends in the order of the file, to build the fleet by hand. Without those that `dns` stands for,
-    /// which a [`ConfigFollower`](super::ConfigFollower) adds.
-    pub fn backends(&self) -> &[Backend<UpstreamLayer>] {
-        &self.backends.fixed
-    }
-
-    /// Returns the backends that stand for the endpoints of a lookup, in the order of the file.
-    #[cfg(feature = "dns")]
-    pub fn discovered(&self) -> impl ExactSizeIterator<Item = &Backend<UpstreamLayer>> {
-        self.templates().iter().map(|template| &template.backend)
-    }
-
-    #[cfg(feature = "dns")]
-    pub(super) fn templates(&self) -> &[backend::Template] {
-        &self.backends.templates
-    }
-
-    /// Returns the failover of the file: its `strategy` and its section `[failover]`.
-    pub fn failover(&self) -> FailoverLayer {
-        self.failover.clone()
-    }
-
-    /// Returns the settings of the circuits: the section `[breaker]`.
-    pub fn circuit_policy(&self) -> CircuitPolicy {
-        self.policy.clone()
-    }
-
-    /// Returns the classifier of the fleet: `statuses` and `success_at_end` of the section `[breaker]`.
-    pub fn classifier(&self) -> HttpClassifier {
-        self.classifier
-    }
-
     fn settings<S>(&self, builder: FleetBuilder<S>) -> FleetBuilder<S> {
         let builder = builder.max_ejected(self.max_ejected).panic_below(self.panic_below).when_full(self.when_full);
+        let builder = self.max_hinted.into_iter().fold(builder, FleetBuilder::max_hinted);
         let builder = self.limit.into_iter().fold(builder, FleetBuilder::limit);
         let builder = self.slow_start.into_iter().fold(builder, FleetBuilder::slow_start);
         let builder = self.outliers.into_iter().fold(builder, FleetBuilder::outliers);

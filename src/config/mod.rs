@@ -71,6 +71,7 @@
 //! | `preset` | `"llxprt"`: sequential, in the order of the file; needs two backends | none |
 //! | `max_ejected` | the [share of backends](crate::fleet::FleetBuilder::max_ejected) that circuits may eject | 1 |
 //! | `panic_below` | the [share of backends](crate::fleet::FleetBuilder::panic_below) below which none is ejected | 0 |
+//! | `max_hinted` | the [share of backends](crate::fleet::FleetBuilder::max_hinted) that may be out by reports of other replicas | 0.5 |
 //! | `limit` | [the most calls in flight](crate::fleet::FleetBuilder::limit) at each backend: a number, or a section `[limit]` | none |
 //! | `when_full` | [`"wait"`, `"refuse"` or `{ queue = 100 }`](crate::WhenFull): what happens while all backends are at their limits; a queue is from 1 to 1,000,000 | `"wait"` |
 //!
@@ -200,6 +201,46 @@
 //! | `eject_for` | duration | 30 s |
 //! | `max_eject_for` | duration | 5 min |
 //!
+//! ## `[probe]`
+//!
+//! Active [probes](crate::probe) of the backends, sent with the origin and the headers of each. Without the section there
+//! are none. [`Config::probes`] returns them.
+//!
+//! | key | value | default |
+//! |---|---|---|
+//! | `http` or `grpc` | the path of a request, such as `"/health"`, or the name of a service of gRPC's health protocol, `""` for the whole server | one of them is required |
+//! | `method`, `statuses` | for `http`: `"GET"` or `"HEAD"`, and the statuses of a good response | `"GET"`, `"200-299"` |
+//! | `interval`, `jitter` | duration from 10 ms, and share up to 0.5 | 10 s, 0.2 |
+//! | `timeout` | duration of one probe | 1 s |
+//! | `scope` | `"out"`: backends that are out and that a probe can bring back; or `"all"` | `"out"` |
+//! | `unhealthy_after`, `healthy_after` | numbers of probes in a row, the first for `scope = "all"` | 3, 1 |
+//! | `on_success` | what an open circuit becomes: `"half_open"` or `"close"` | `"half_open"` |
+//! | `max_concurrent` | number of probes | 256 |
+//!
+//! ## `[state]` (feature `file-state`)
+//!
+//! The [state](crate::state) of the fleet in a file, for the next start: [`Config::store`].
+//!
+//! | key | value | default |
+//! |---|---|---|
+//! | `path` | the path of the file | required |
+//!
+//! ## `[share]` (feature `valkey`)
+//!
+//! What [replicas](crate::replicas) tell each other, through a server of Valkey or Redis: [`Config::share`]. The `name` of
+//! the fleet is that of the group.
+//!
+//! | key | value | default |
+//! |---|---|---|
+//! | `url` | `"env:NAME"`, or a URL without a user such as `"redis://cache:6379"` | required |
+//! | `max_hint` | the longest time for which others keep a backend out, from 1 s to 1 h | 5 min |
+//! | `lease` | for how long one replica may probe, from 100 ms to 1 min | 5 s |
+//! | `resync_every` | duration from 100 ms to 10 min | 15 s |
+//! | `timeout` | duration of one request to the server, from 10 ms to 30 s | 1 s |
+//! | `overrides` | whether statuses and forced circuits are shared | `true` |
+//!
+//! The share of backends that hints may keep out is `max_hinted`, at the root.
+//!
 //! ## `[[backend]]`
 //!
 //! The settings of a [`Backend`](crate::Backend) and of its [`UpstreamLayer`](crate::UpstreamLayer):
@@ -255,7 +296,14 @@ mod limit;
 mod lookup;
 #[cfg(feature = "dns")]
 mod lookups;
+#[cfg(feature = "valkey")]
+mod neighbours;
 mod node;
+mod parts;
+mod probe;
+#[cfg(feature = "file-state")]
+mod saved;
+mod secret;
 mod share;
 mod units;
 mod vocabulary;
@@ -268,6 +316,7 @@ pub use self::{
     error::ConfigError,
     file::Config,
     follow::{ConfigFollower, Followed},
+    probe::FileProbe,
     watch::{ConfigFile, Reload},
 };
 

@@ -10,7 +10,7 @@ use serde::{
 use super::error::safe;
 
 /// A duration with units, such as `30s`, `5min` or `1h 30min`, or the number 0.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, Debug)]
 pub(super) struct Span(pub(super) Duration);
 
 impl<'de> Deserialize<'de> for Span {
@@ -86,7 +86,7 @@ impl Visitor<'_> for SizeVisitor {
 }
 
 /// A share, such as `0.2` or `"20%"`.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, Debug)]
 pub(super) struct Share(pub(super) f64);
 
 impl<'de> Deserialize<'de> for Share {

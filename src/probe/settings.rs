@@ -148,6 +148,14 @@ impl<P> Probes<P> {
     }
 }
 
+#[cfg(feature = "serde")]
+impl<P> Probes<P> {
+    /// Checks the settings, as [`Fleet::probe`](crate::Fleet::probe) does.
+    pub(crate) fn check(&self) -> Result<(), InvalidSetting> {
+        self.rules.clone().checked().map(drop)
+    }
+}
+
 impl Rules {
     /// Returns the settings if all of them make sense, else an error for the first that does not.
     pub(super) fn checked(self) -> Result<Self, InvalidSetting> {

@@ -82,6 +82,14 @@ impl<E> Share<E> {
     }
 }
 
+#[cfg(all(feature = "serde", feature = "valkey"))]
+impl<E> Share<E> {
+    /// Checks the settings, as [`Fleet::share`](crate::Fleet::share) does.
+    pub(crate) fn check(&self) -> Result<(), InvalidSetting> {
+        self.settings.checked().map(drop)
+    }
+}
+
 impl Settings {
     pub(super) fn checked(self) -> Result<Self, InvalidSetting> {
         let (ms, s) = (Duration::from_millis, Duration::from_secs);
