@@ -72,7 +72,7 @@ pub(crate) struct Proxy {
 
 impl Doors {
     pub(crate) fn new(fleet: &Fleet, config: &Config) -> Result<Self, InvalidSetting> {
-        let targets = config.backends().iter().filter_map(|backend| backend.service().target());
+        let targets = config.backends().iter().chain(config.discovered()).filter_map(|it| it.service().target());
         let prefix = targets.map(|target| target.path().len()).max().unwrap_or(0);
         Ok(Self {
             longest: usize::from(u16::MAX - 1).saturating_sub(prefix),

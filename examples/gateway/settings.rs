@@ -109,7 +109,7 @@ impl Settings {
         let upstreams: Upstreams = section(&mut file, "upstreams")?;
         let config = Config::read(file)?;
         for (index, name) in upstreams.h2c.iter().enumerate() {
-            if !config.backends().iter().any(|backend| *name == *backend.name()) {
+            if !config.backends().iter().chain(config.discovered()).any(|backend| *name == *backend.name()) {
                 return Err(format!("upstreams.h2c[{index}]: `{name}` names no backend").into());
             }
         }

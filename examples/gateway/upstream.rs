@@ -55,7 +55,7 @@ impl Clients {
     /// For this many workers, and for the keeper.
     pub(crate) fn new(workers: usize, settings: &Settings) -> Result<Self, Box<dyn Error>> {
         let Settings { upstreams, config, .. } = settings;
-        let targets = config.backends().iter().filter_map(|backend| backend.service().target());
+        let targets = config.backends().iter().chain(config.discovered()).filter_map(|it| it.service().target());
         let needs_tls = targets.into_iter().any(|target| target.scheme() == Some(&Scheme::HTTPS));
         let ways = Ways::new(workers + 1, upstreams, needs_tls)?;
         Ok(Self { pools: ways.pools(None), ways: Arc::new(ways), h2c: upstreams.h2c.clone().into() })
