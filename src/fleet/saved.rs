@@ -110,10 +110,11 @@ impl Savings {
     pub(crate) fn restore(&self, saved: &mut SavedFleet, now: Moment) {
         let Some(core) = self.core.upgrade().filter(|_| !saved.is_empty()) else { return };
         core.edit(|registry| {
-            // By the order of the members, not by name, if the limits on ejections do not allow all of them.
-            let members = registry.members.values().cloned();
-            let known: Vec<_> =
-                members.filter_map(|member| saved.remove(&member.name).map(|it| (member, it))).collect();
+            let names: Vec<_> = saved.keys().filter(|name| registry.by_name.contains_key(*name)).cloned().collect();
+            let known = |name| Some((registry.by_name.get(&name).cloned()?, saved.remove(&name)?));
+            let mut known: Vec<_> = names.into_iter().filter_map(known).collect();
+            // If the limits on ejections do not allow all of them, the first members are out.
+            known.sort_by_key(|(member, _)| member.position());
             for (member, saved) in &known {
                 core.restore(registry, member, saved, now);
             }

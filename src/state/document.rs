@@ -192,3 +192,113 @@ impl Problems {
         })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::{Duration, UNIX_EPOCH};
+
+    use proptest::{option, prelude::*};
+
+    use super::*;
+    use crate::{
+        fleet::{OutlierReason, SavedBackend, SavedShare},
+        health::{AdminStatus, SavedCircuit, SavedEstimate, SavedLoad, SavedStanding},
+    };
+
+    /// Of whole milliseconds, as they are written.
+    fn span() -> impl Strategy<Value = Duration> {
+        prop_oneof![0..100_000_u64, Just(u64::from(u32::MAX) * 1_000), Just(0)].prop_map(Duration::from_millis)
+    }
+
+    fn estimate() -> impl Strategy<Value = Option<SavedEstimate>> {
+        let value = prop_oneof![(1..1_000_000_u32), Just(600_000_000)].prop_map(|micros| micros as f32 * 1_000.0);
+        let value = (value, any::<bool>()).prop_map(|(value, is_bound)| if is_bound { -value } else { value });
+        option::of((value, span()).prop_map(|(value, age)| SavedEstimate { value, age }))
+    }
+
+    fn circuit() -> impl Strategy<Value = SavedCircuit> {
+        prop_oneof![
+            (any::<u32>(), span()).prop_map(|(openings, closed_for)| SavedCircuit::Closed { openings, closed_for }),
+            (any::<u32>(), span()).prop_map(|(openings, remaining)| SavedCircuit::Open { openings, remaining }),
+            Just(SavedCircuit::ForcedOpen),
+            Just(SavedCircuit::ForcedClosed),
+        ]
+    }
+
+    fn standing() -> impl Strategy<Value = SavedStanding> {
+        let reason = prop_oneof![
+            any::<(u32, u32)>().prop_map(|(failed, calls)| OutlierReason::Failures { failed, calls }),
+            (any::<(u32, u32)>(), 0.0_f32..=1.0).prop_map(|((failed, calls), peers)| OutlierReason::SuccessRate {
+                failed,
+                calls,
+                peers
+            }),
+            (span(), span()).prop_map(|(took, median)| OutlierReason::Latency { took, median }),
+        ];
+        (any::<u8>(), span(), any::<u32>(), reason).prop_map(|(level, remaining, ejections, reason)| SavedStanding {
+            level,
+            remaining,
+            ejections,
+            reason: Some(reason),
+        })
+    }
+
+    fn backend() -> impl Strategy<Value = SavedBackend> {
+        let status = prop_oneof![Just(AdminStatus::Healthy), Just(AdminStatus::Degraded), Just(AdminStatus::Draining)];
+        let share = (option::of(standing()), option::of(span()));
+        let share = share.prop_map(|(outlier, started_for)| SavedShare { outlier, started_for });
+        let failures = option::of((0..1_000_u16, span()))
+            .prop_map(|it| it.map(|(count, age)| SavedEstimate { value: f32::from(count) * 1_000.0, age }));
+        let load = (estimate(), estimate(), failures);
+        let load = load.prop_map(|(peak, mean, failures)| SavedLoad { peak, mean, failures });
+        (option::of(status), option::of(circuit()), option::of(span()), share, load).prop_map(
+            |(status, circuit, cools_for, share, load)| SavedBackend { status, circuit, cools_for, share, load },
+        )
+    }
+
+    fn fleet() -> impl Strategy<Value = SavedFleet> {
+        let name = "[a-zA-Z0-9_.:/\\[\\]-]{1,128}".prop_map(|name| BackendName::checked(&name.into()).unwrap());
+        proptest::collection::btree_map(name, backend(), 0..6)
+    }
+
+    proptest! {
+        // C54
+        #[test]
+        fn what_is_written_is_read(fleet in fleet(), millis in 0..4_000_000_000_000_u64) {
+            let written_at = UNIX_EPOCH + Duration::from_millis(millis);
+            let text = write("api", written_at, &fleet).unwrap();
+            let document = read(&text, "api").unwrap();
+            prop_assert_eq!(document.problems.summary(), None);
+            prop_assert_eq!(document.written_at, written_at);
+            prop_assert_eq!(document.backends, fleet);
+        }
+
+        // C54: one step of time or two.
+        #[test]
+        fn time_adds_up(saved in backend(), one in span(), other in span()) {
+            prop_assert_eq!(saved.aged(one).aged(other), saved.aged(one + other));
+        }
+
+        // C58: also if the checksum is right.
+        #[test]
+        fn no_text_is_a_panic(fleet in fleet(), edits in proptest::collection::vec((any::<u16>(), any::<u8>()), 0..4)) {
+            let mut text = write("api", UNIX_EPOCH, &fleet).unwrap();
+            let end = text.len() - END.len() - 16 - CHECKSUM.len();
+            edits.iter().for_each(|(at, byte)| text[usize::from(*at) % end] = *byte);
+            let sum = checksum(&text[..end]);
+            text.splice(end + CHECKSUM.len()..text.len() - END.len(), sum.into_bytes());
+            drop(read(&text, "api"));
+        }
+    }
+
+    // C54, C58: a wall clock that is far off costs no save.
+    #[test]
+    fn every_moment_of_the_wall_clock_can_be_written() {
+        let far = Duration::from_secs(400_000_000_000);
+        for (moment, expected) in [(UNIX_EPOCH - far, "1970-01-01T"), (UNIX_EPOCH + far, "9999-12-31T")] {
+            let text = write("api", moment, &SavedFleet::new()).unwrap();
+            assert!(String::from_utf8_lossy(&text).contains(expected));
+            assert!(read(&text, "api").is_ok());
+        }
+    }
+}

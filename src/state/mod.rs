@@ -115,6 +115,7 @@
 //! A document that is missing is the first start, and silent. Any other problem is a cold start of what it concerns, with
 //! one warning per restore: of all for a document that is unreadable, cut off, damaged, of another version or of another
 //! fleet; of one backend for a value that is invalid, a name that is there twice, or one that is not in the fleet.
+//! The next save replaces the document, also one of a newer version.
 //!
 //! # A store of your own
 //!

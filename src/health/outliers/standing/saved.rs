@@ -54,3 +54,58 @@ impl Standing {
         standing
     }
 }
+
+#[cfg(all(test, not(fleet_loom)))]
+mod tests {
+    use super::{
+        super::{super::judge::Verdict, OutlierChange},
+        *,
+    };
+
+    // C54, C66: level by level, from each of them.
+    #[test]
+    fn a_restored_standing_goes_on_like_the_saved_one() {
+        let settings = Outliers::new();
+        let reason = OutlierReason::Failures { failed: 9, calls: 9 };
+        let at = |seconds| Moment::since_epoch(Duration::from_secs(seconds));
+        let mut standing = Standing::USUAL;
+        assert_eq!(standing.saved(at(1)), None);
+        for step in 1..=12 {
+            let now = 1_000 + 10 * step;
+            standing.judge(&settings, Verdict::Outlier(reason), || true, at(now));
+            let saved = standing.saved(at(now)).unwrap();
+            let mut restored = Standing::restored(saved, &settings, true, at(1));
+            let mut original = standing;
+            for later in (0..1_000).step_by(10) {
+                let (one, other) = (at(1 + later), at(now + later));
+                assert_eq!(restored.expire(&settings, one), original.expire(&settings, other), "{step} {later}");
+                assert_eq!(restored.saved(one), original.saved(other), "{step} {later}");
+            }
+            assert_eq!(restored, Standing::USUAL);
+            if standing.is_ejected(&settings) {
+                standing.rise(&settings, at(now));
+            }
+        }
+    }
+
+    // C54: what no settings of this process could produce.
+    #[test]
+    fn a_standing_is_cut_to_the_present_settings() {
+        let settings = Outliers::new();
+        let reason = Some(OutlierReason::Failures { failed: 9, calls: 9 });
+        let saved = SavedStanding { level: 255, remaining: Duration::MAX, ejections: u32::MAX, reason };
+        let now = Moment::since_epoch(Duration::from_secs(1));
+        let standing = Standing::restored(saved, &settings, true, now);
+        assert!(standing.is_ejected(&settings) && standing.due().since(now) == settings.max_eject_for);
+        assert_eq!(standing.saved(now).unwrap().ejections, 10);
+        // Not ejected if too few others remain, or if its time is over.
+        let over = SavedStanding { remaining: Duration::ZERO, ..saved };
+        for mut standing in
+            [Standing::restored(saved, &settings, false, now), Standing::restored(over, &settings, true, now)]
+        {
+            assert!(!standing.is_ejected(&settings) && standing.share(&settings) < 10_000);
+            let returned = standing.rise(&settings, now);
+            assert!(matches!(returned, Some(OutlierChange::Returned { .. })));
+        }
+    }
+}
