@@ -185,3 +185,20 @@ fn remove_abandoned(parent: &Path, prefix: &OsString) {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    // C54: the future of the earlier save was dropped, and its access to the file comes late.
+    #[test]
+    fn an_earlier_save_does_not_replace_a_later_one() {
+        let path = std::env::temp_dir().join(format!("tower-fleet-late-{}", std::process::id()));
+        let FileStore { file } = FileStore::new(&path);
+        assert!(file.save(2, b"later").is_ok() && file.save(1, b"earlier").is_ok());
+        assert_eq!(file.load().unwrap().as_deref(), Some(b"later".as_slice()));
+        assert!(file.save(3, b"last").is_ok());
+        assert_eq!(file.load().unwrap().as_deref(), Some(b"last".as_slice()));
+        fs::remove_file(&path).unwrap();
+    }
+}

@@ -101,7 +101,7 @@ async fn a_saver_that_does_not_run_keeps_no_fleet_alive() {
     let mut changes = fleet.changes();
     let mut saver = fleet.restore(Shelf::empty()).await;
     drop(fleet);
-    assert_eq!(futures::StreamExt::next(&mut changes).await, None);
+    assert_eq!(tokio::time::timeout(secs(1), futures::StreamExt::next(&mut changes)).await, Ok(None));
     tokio::time::timeout(secs(1), saver.run()).await.unwrap();
 }
 
