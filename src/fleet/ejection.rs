@@ -162,6 +162,11 @@ impl Ejection {
         out <= self.allowed_with_hints(out)
     }
 
+    /// Returns the number of members that hints keep out.
+    pub(super) fn hinted(&self) -> usize {
+        self.hinted.len()
+    }
+
     /// Returns the backend that was hinted last, if the limits require that its hint ends.
     pub(super) fn surplus_hint(&self) -> Option<Arc<MemberInfo>> {
         let (_, member) = self.hinted.last_key_value()?;

@@ -90,6 +90,11 @@ impl FleetCore {
         self.registry().ejection.may_hint(member)
     }
 
+    /// Returns the number of members that hints keep out.
+    pub(crate) fn hinted(&self) -> usize {
+        self.registry().ejection.hinted()
+    }
+
     /// Delays the probe of an open circuit, since another replica probes the backend.
     pub(crate) fn defer_probe(&self, member: &Arc<MemberInfo>, time: Duration) {
         let now = self.clock.now();

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::book::Book;
+use super::book::{Book, LEAD};
 use crate::{
     fleet::FleetCore,
     health::{CircuitState, Timed},
@@ -41,8 +41,9 @@ impl Book {
         let until = now.after(self.settings.lease);
         if core.find(name).is_some() {
             self.entry(name).permit = Some(until);
-            // Unless the probe ends before. Then a replica with more requests may be the next.
-            self.ask_at(name, until);
+            // Later than the replicas to which it was denied, of which one may have more requests to probe with, and before
+            // their circuits are due.
+            self.ask_at(name, until.after(LEAD / 2));
         }
     }
 

@@ -56,7 +56,8 @@ impl Book {
             return;
         };
         let time = time.min(allowed);
-        if !core.hint(member, time, is_opening) {
+        let is_full = !self.has_room(core) && member.health.until(Timed::Hinted).is_none();
+        if is_full || !core.hint(member, time, is_opening) {
             self.refused.insert(member.name.clone());
             return;
         }
@@ -100,17 +101,38 @@ impl Book {
             return;
         }
         let entry = self.entry(&member.name);
+        let is_foreign = !latest.is_none() && (entry.is_foreign || !is_same);
+        let was_foreign = std::mem::replace(&mut entry.is_foreign, is_foreign);
         entry.applied = latest;
-        entry.is_foreign = !latest.is_none() && (entry.is_foreign || !is_same);
+        self.foreign = self.foreign + usize::from(is_foreign) - usize::from(was_foreign);
         if !is_same {
             set(core, member, latest);
+            self.make_room(core);
+        }
+    }
+
+    /// Ends hints until what other replicas report keeps at most half of the backends out: an operator knows better.
+    fn make_room(&mut self, core: &FleetCore) {
+        let mut surplus = (self.foreign + core.hinted()).saturating_sub(core.len() / 2);
+        if self.foreign == 0 || surplus == 0 {
+            return;
+        }
+        for name in self.entries.keys() {
+            let Some(member) = core.find(name).filter(|member| member.health.until(Timed::Hinted).is_some()) else {
+                continue;
+            };
+            core.refute_hint(&member);
+            self.refused.insert(name.clone());
+            surplus -= 1;
+            if surplus == 0 {
+                return;
+            }
         }
     }
 
     /// Returns whether another backend may have the override of another replica: at most half of them.
     fn may_override(&self, core: &FleetCore) -> bool {
-        let foreign = self.entries.values().filter(|entry| entry.is_foreign).count();
-        foreign < core.len() / 2
+        self.foreign < core.len() / 2
     }
 }
 

@@ -25,6 +25,8 @@ pub(super) struct Book {
     pub(super) settings: Settings,
     pub(super) entries: HashMap<BackendName, Entry>,
     pub(super) clock: Option<ExchangeClock>,
+    /// The number of entries with an override of another replica.
+    pub(super) foreign: usize,
     /// To be reported.
     pub(super) unreported: BTreeSet<BackendName>,
     /// To be read.
@@ -43,6 +45,7 @@ impl Book {
             settings,
             entries: HashMap::new(),
             clock: None,
+            foreign: 0,
             unreported: BTreeSet::new(),
             unread: BTreeSet::new(),
             refused: BTreeSet::new(),
@@ -92,9 +95,10 @@ impl Book {
     /// Reads everything again, and repeats what this replica has to report.
     pub(super) fn resync(&mut self, core: &FleetCore, now: Moment) {
         self.unread = core.members().iter().map(|member| member.name.clone()).collect();
-        // After a backend was removed, its name may stand in the book for a moment.
+        // After a change was missed, there may be entries of removed backends.
         self.entries.retain(|name, _| self.unread.contains(name));
         self.agenda.retain(|(_, name)| self.unread.contains(name));
+        self.foreign = self.entries.values().filter(|entry| entry.is_foreign).count();
         let repeated = self.entries.iter().filter(|(_, entry)| entry.is_repeated(now));
         self.unreported.extend(repeated.map(|(name, _)| name.clone()));
     }
@@ -122,7 +126,8 @@ impl Book {
             Change::Inserted(name) => drop(self.unread.insert(name.clone())),
             Change::Removed(name) => {
                 self.return_permit(name);
-                self.entries.remove(name);
+                let entry = self.entries.remove(name);
+                self.foreign -= usize::from(entry.is_some_and(|entry| entry.is_foreign));
                 self.refused.remove(name);
             }
             Change::Replaced(name) => {
@@ -206,16 +211,22 @@ impl Book {
     /// Notes that a hint has ended. If the limits on hints required that, it is tried again. If it was over, or an operator
     /// or a probe knew better, the backend is hinted by the next report only.
     fn note_hint_end(&mut self, core: &FleetCore, name: &BackendName) {
+        let has_room = self.has_room(core);
         let (Some(entry), Some(member)) = (self.entries.get_mut(name), core.find(name)) else { return };
         if member.health.until(Timed::Hinted).is_some() {
             return;
         }
-        if core.may_hint(&member) {
+        if has_room && core.may_hint(&member) {
             entry.dismiss();
             self.refused.remove(name);
         } else {
             self.refused.insert(name.clone());
         }
+    }
+
+    /// Returns whether overrides of other replicas leave room for another hint. The fleet counts the hints alone.
+    pub(super) fn has_room(&self, core: &FleetCore) -> bool {
+        self.foreign == 0 || self.foreign + core.hinted() < core.len() / 2
     }
 
     /// Notes what an operator set here, unless it is what another replica reported.
@@ -226,7 +237,10 @@ impl Book {
         if here.is_same_as(applied) {
             return;
         }
-        self.entry(name).override_here(here, now, clock);
+        let entry = self.entry(name);
+        let was_foreign = entry.is_foreign;
+        entry.override_here(here, now, clock);
+        self.foreign -= usize::from(was_foreign);
         self.unreported.insert(name.clone());
     }
 

@@ -131,7 +131,7 @@ struct Outage {
 
 /// The pause after the first failure, and the longest one. The longest is well below a second, in which a replica must be
 /// back when the exchange is.
-const PAUSES: (Duration, Duration) = (Duration::from_millis(100), Duration::from_millis(500));
+const PAUSES: (Duration, Duration) = (Duration::from_millis(100), Duration::from_millis(400));
 
 impl Outage {
     /// Notes a failure. Returns how long to wait before the next attempt: longer each time, and another time at each

@@ -1,0 +1,12 @@
+//! Replicas that share a real server of Valkey or Redis, on loopback.
+//!
+//! Without `valkey-server` or `redis-server` on the path, these tests say that they are skipped. With
+//! `FLEET_REQUIRE_VALKEY` set, they fail instead.
+
+mod hostile;
+mod outages;
+mod process;
+mod replica;
+mod scripts;
+mod server;
+mod sharing;
