@@ -90,9 +90,10 @@ impl FleetCore {
         self.registry().ejection.may_hint(member)
     }
 
-    /// Returns the number of members that hints keep out.
-    pub(crate) fn hinted(&self) -> usize {
-        self.registry().ejection.hinted()
+    /// Returns the number of members that hints keep out, and that of all members.
+    pub(crate) fn hinted(&self) -> (usize, usize) {
+        let registry = self.registry();
+        (registry.ejection.hinted(), registry.members.len())
     }
 
     /// Delays the probe of an open circuit, since another replica probes the backend.

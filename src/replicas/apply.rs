@@ -82,10 +82,12 @@ impl Book {
         // Until this replica has asked again.
         let later = time.saturating_add(LEAD);
         core.defer_probe(&member, later);
-        if member.health.until(Timed::Hinted).is_some_and(|until| until > now) && member.health.is_probed_after_hint() {
-            if let Some(allowed) = self.entry(name).hint_time(now, max) {
-                core.hint(&member, later.min(allowed), true);
-            }
+        let is_hinted = member.health.until(Timed::Hinted).is_some_and(|until| until > now);
+        if is_hinted
+            && member.health.is_probed_after_hint()
+            && let Some(allowed) = self.entry(name).hint_time(now, max)
+        {
+            core.hint(&member, later.min(allowed), true);
         }
     }
 
@@ -113,7 +115,8 @@ impl Book {
 
     /// Ends hints until what other replicas report keeps at most half of the backends out: an operator knows better.
     fn make_room(&mut self, core: &FleetCore) {
-        let mut surplus = (self.foreign + core.hinted()).saturating_sub(core.len() / 2);
+        let (hinted, all) = core.hinted();
+        let mut surplus = (self.foreign + hinted).saturating_sub(all / 2);
         if self.foreign == 0 || surplus == 0 {
             return;
         }
@@ -132,7 +135,7 @@ impl Book {
 
     /// Returns whether another backend may have the override of another replica: at most half of them.
     fn may_override(&self, core: &FleetCore) -> bool {
-        self.foreign < core.len() / 2
+        self.foreign < core.hinted().1 / 2
     }
 }
 

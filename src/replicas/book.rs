@@ -226,7 +226,8 @@ impl Book {
 
     /// Returns whether overrides of other replicas leave room for another hint. The fleet counts the hints alone.
     pub(super) fn has_room(&self, core: &FleetCore) -> bool {
-        self.foreign == 0 || self.foreign + core.hinted() < core.len() / 2
+        let (hinted, all) = core.hinted();
+        self.foreign == 0 || self.foreign + hinted < all / 2
     }
 
     /// Notes what an operator set here, unless it is what another replica reported.

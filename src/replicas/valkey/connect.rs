@@ -7,7 +7,9 @@ use futures::{
     channel::mpsc,
     future::{BoxFuture, Either, select},
 };
-use redis::{AsyncConnectionConfig, PushInfo, PushKind, RedisError, Value, aio::MultiplexedConnection};
+use redis::{
+    AsyncConnectionConfig, PushInfo, PushKind, RedisConnectionInfo, RedisError, Value, aio::MultiplexedConnection,
+};
 use tokio::{
     io::{AsyncRead, AsyncWrite},
     net::TcpStream,
@@ -21,34 +23,43 @@ use super::{
     super::exchange::{ExchangeError, News, Reports},
     bounded::Bounded,
     link::{ValkeyLink, ValkeyNews, error},
-    store::ValkeyStore,
     wire::{self, Keys},
 };
+
+/// Where a server is, and how to log in.
+#[derive(Clone)]
+pub(super) struct Server {
+    pub(super) host: Arc<str>,
+    pub(super) port: u16,
+    /// Database and credentials.
+    pub(super) login: RedisConnectionInfo,
+    pub(super) tls: Option<Arc<ClientConfig>>,
+}
 
 /// How many messages wait for a replica. Beyond it, it reads all reports.
 const BACKLOG: usize = 1024;
 
 /// Connects, logs in and subscribes. The caller limits the time.
-pub(super) async fn connect(store: ValkeyStore, fleet: String) -> Result<(ValkeyLink, ValkeyNews), ExchangeError> {
+pub(super) async fn connect(server: Server, fleet: String) -> Result<(ValkeyLink, ValkeyNews), ExchangeError> {
     let io = |error: std::io::Error| ExchangeError::new(format!("cannot connect: {}", error.kind()));
-    let stream = TcpStream::connect((&*store.host, store.port)).await.map_err(io)?;
+    let stream = TcpStream::connect((&*server.host, server.port)).await.map_err(io)?;
     stream.set_nodelay(true).map_err(io)?;
-    let (name, tls) = (store.host.trim_matches(['[', ']']).to_owned(), store.tls.clone());
+    let (name, tls) = (server.host.trim_matches(['[', ']']).to_owned(), server.tls.clone());
     match tls {
-        None => login(stream, store, &fleet).await,
+        None => login(stream, server, &fleet).await,
         Some(tls) => {
             let name = ServerName::try_from(name).map_err(|_| ExchangeError::new("the host has no name for TLS"))?;
             // The error says which certificate was refused, and why.
             let failed = |error: std::io::Error| ExchangeError::new(format!("TLS failed: {error}"));
             let stream = TlsConnector::from(tls).connect(name, stream).await.map_err(failed)?;
-            login(stream, store, &fleet).await
+            login(stream, server, &fleet).await
         }
     }
 }
 
 async fn login<S: AsyncRead + AsyncWrite + Send + Unpin + 'static>(
     stream: S,
-    store: ValkeyStore,
+    server: Server,
     fleet: &str,
 ) -> Result<(ValkeyLink, ValkeyNews), ExchangeError> {
     let keys = Keys::new(fleet);
@@ -66,7 +77,7 @@ async fn login<S: AsyncRead + AsyncWrite + Send + Unpin + 'static>(
         Ok(())
     };
     let config = AsyncConnectionConfig::new().set_response_timeout(None).set_push_sender(push);
-    let connecting = MultiplexedConnection::new_with_config(&store.login, Bounded::new(stream), config);
+    let connecting = MultiplexedConnection::new_with_config(&server.login, Bounded::new(stream), config);
     let (connection, driver) = connecting.await.map_err(|failed| error(&failed))?;
     let mut driver: BoxFuture<'static, ()> = driver.boxed();
     let channel = keys.channel().to_owned();

@@ -1,13 +1,12 @@
 //! The exchange: where its server is.
 
-use std::{fmt, sync::Arc};
+use std::fmt;
 
-use redis::{ConnectionAddr, IntoConnectionInfo, ProtocolVersion, RedisConnectionInfo};
-use tokio_rustls::rustls;
+use redis::{ConnectionAddr, IntoConnectionInfo, ProtocolVersion};
 
 use super::{
     super::exchange::{Exchange, ExchangeError},
-    connect,
+    connect::{self, Server},
     link::{ValkeyLink, ValkeyNews},
 };
 use crate::setting::InvalidSetting;
@@ -26,13 +25,7 @@ use crate::setting::InvalidSetting;
 /// The user needs the commands `HELLO`, `PING`, `SUBSCRIBE`, `PUBLISH`, `EVALSHA`, `SCRIPT LOAD`, `TIME`, `GET`, `MGET`,
 /// `SET`, `DEL`, `PTTL` and `PEXPIRE`, on the keys `tower-fleet:*` and the channels `tower-fleet:*`.
 #[derive(Clone)]
-pub struct ValkeyStore {
-    pub(super) host: Arc<str>,
-    pub(super) port: u16,
-    /// Database and credentials.
-    pub(super) login: RedisConnectionInfo,
-    pub(super) tls: Option<Arc<rustls::ClientConfig>>,
-}
+pub struct ValkeyStore(Server);
 
 impl ValkeyStore {
     /// Uses the server at a URL: `redis://`, or `rediss://` for TLS, also as `valkey://` and `valkeys://`, with user,
@@ -64,7 +57,7 @@ impl ValkeyStore {
         }
         // The third version of the protocol has messages and replies on one connection.
         let login = login.set_protocol(ProtocolVersion::RESP3).set_skip_set_lib_name();
-        Ok(Self { host: host.as_str().into(), port: *port, login, tls })
+        Ok(Self(Server { host: host.as_str().into(), port: *port, login, tls }))
     }
 }
 
@@ -75,14 +68,14 @@ impl Exchange for ValkeyStore {
     type News = ValkeyNews;
 
     fn connect(&self, fleet: &str) -> impl Future<Output = Result<(ValkeyLink, ValkeyNews), ExchangeError>> + Send {
-        connect::connect(self.clone(), fleet.to_owned())
+        connect::connect(self.0.clone(), fleet.to_owned())
     }
 }
 
 /// Without the credentials.
 impl fmt::Debug for ValkeyStore {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let (host, port, tls) = (&self.host, self.port, self.tls.is_some());
+        let Server { host, port, tls, .. } = &self.0;
         f.debug_struct("ValkeyStore")
             .field("host", host)
             .field("port", &port)
@@ -124,7 +117,7 @@ mod tests {
     fn debug_shows_no_credentials() {
         let store = ValkeyStore::new("valkey://user:hunter2@cache:7000/3").expect("a URL");
         assert_eq!(format!("{store:?}"), r#"ValkeyStore { host: "cache", port: 7000, tls: false, .. }"#);
-        assert_eq!((store.login.username(), store.login.password()), (Some("user"), Some("hunter2")));
-        assert_eq!(store.login.db(), 3);
+        assert_eq!((store.0.login.username(), store.0.login.password()), (Some("user"), Some("hunter2")));
+        assert_eq!(store.0.login.db(), 3);
     }
 }
