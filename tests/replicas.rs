@@ -1,4 +1,5 @@
 //! What replicas tell each other, through an exchange in memory and under paused time.
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use std::{
     fmt,
@@ -262,6 +263,45 @@ async fn a_good_probe_here_ends_the_hint() {
     assert_eq!(hinted(&one), [""; 0]);
     tokio::time::sleep(60 * SECOND).await;
     assert_eq!(hinted(&one), [""; 0]);
+}
+
+// C69: what an operator resets is not hinted again by the same report, but by the next one.
+#[tokio::test(start_paused = true)]
+async fn an_operator_ends_a_hint_for_good() {
+    let exchange = MemoryExchange::new();
+    let names = ["a", "b", "c", "d"];
+    let [one, two] = [(); 2].map(|()| replica(&exchange, &names));
+    settle().await;
+    one.cool_down("a", 60 * SECOND);
+    settle().await;
+    assert_eq!(hinted(&two), ["a"]);
+    two.switch("a").unwrap().reset();
+    for _ in 0..8 {
+        assert_eq!(hinted(&two), [""; 0]);
+        tokio::time::sleep(5 * SECOND).await;
+    }
+    one.cool_down("a", 60 * SECOND);
+    settle().await;
+    assert_eq!(hinted(&two), ["a"]);
+}
+
+// C55: a replica that has missed the recoveries reports its openings all the same.
+#[tokio::test(start_paused = true)]
+async fn a_replica_without_the_history_is_heard() {
+    let exchange = MemoryExchange::new();
+    let one = replica(&exchange, &["a", "b"]);
+    settle().await;
+    for _ in 0..3 {
+        trip(&one, "a");
+        settle().await;
+        one.switch("a").unwrap().reset();
+        settle().await;
+    }
+    let two = fleet(&["a", "b"]);
+    trip(&two, "a");
+    tokio::spawn(sharing(&two, &exchange));
+    settle().await;
+    assert_eq!((hinted(&one), backend(&two, "a").state), (vec!["a".to_owned()], CircuitState::Open));
 }
 
 // C55: nothing is left behind, and nothing runs on.

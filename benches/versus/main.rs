@@ -11,15 +11,22 @@ mod balance;
 mod breaker;
 mod machine;
 mod row;
+mod shared;
 mod threads;
 mod transitions;
 
 fn main() {
     let json = std::env::args().any(|argument| argument == "--json");
     let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().expect("a runtime");
+    let (shared_rows, _sharing) = shared::rows();
     let mut rows = {
         let _inside = runtime.enter();
-        balance::rows().into_iter().chain(breaker::rows()).chain(breaker::fleets()).collect::<Vec<_>>()
+        balance::rows()
+            .into_iter()
+            .chain(breaker::rows())
+            .chain(breaker::fleets())
+            .chain(shared_rows)
+            .collect::<Vec<_>>()
     };
     let words = || std::env::args().skip(1).filter(|word| !word.starts_with("--"));
     rows.retain(|row| words().all(|word| row.name.contains(&word)));

@@ -2,6 +2,7 @@
 //!
 //! Without `valkey-server` or `redis-server` on the path, these tests say that they are skipped. With
 //! `FLEET_REQUIRE_VALKEY` set, they fail instead.
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod hostile;
 mod outages;
