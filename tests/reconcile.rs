@@ -15,7 +15,7 @@ use futures::{FutureExt, StreamExt, future::BoxFuture};
 use tokio_test::{assert_pending, task};
 use tower::{Layer, Service};
 use tower_fleet::{
-    AdminStatus, Backend, BalanceLayer, CircuitPolicy, CircuitState, Fleet, balance::ErrorKind, fleet::Change,
+    AdminStatus, Backend, BalanceLayer, CircuitPolicy, CircuitState, Fleet, Limit, balance::ErrorKind, fleet::Change,
     outcome::ErrorsOnly,
 };
 
@@ -270,6 +270,35 @@ async fn a_backend_that_is_removed_or_replaced_meanwhile_is_not_brought_back_to_
     assert_eq!(changed.replaced, ["c"], "its key is not known to be the wanted one");
     let weights: Vec<_> = fleet.snapshot().iter().map(|backend| backend.weight).collect();
     assert_eq!((names(&fleet).len(), weights), (3, vec![9, 2, 2]), "the later replacement of `a` stays");
+}
+
+// C64
+#[tokio::test]
+async fn a_set_is_applied_whole_although_the_fleet_changes_meanwhile() {
+    let client = || Client { address: "x", hangs: false, _made: Arc::default() };
+    let changes: [fn(&Fleet<Client, ErrorsOnly>, Client); 5] = [
+        |fleet, client| fleet.insert(Backend::new("z", client)).unwrap(),
+        |fleet, _| fleet.set_weight("a", 9).unwrap(),
+        |fleet, _| assert!(fleet.set_priority("a", 9)),
+        |fleet, _| fleet.set_timeout("a", Duration::from_secs(9)).unwrap(),
+        |fleet, _| fleet.set_limit("a", Limit::Fixed(9)).unwrap(),
+    ];
+    for change in changes {
+        let fleet = fleet();
+        let compared = AtomicUsize::new(0);
+        let (inner, other) = (fleet.clone(), client());
+        let meanwhile = Arc::new(move || {
+            // Both keys of a backend count. So `b` is compared, and it is known that `a` needs no change.
+            if compared.fetch_add(1, Ordering::SeqCst) == 2 {
+                change(&inner, other.clone());
+            }
+        });
+        let wanted = || ["a", "b"].map(|name| Backend::new(name, Interrupts(1, meanwhile.clone())));
+        fleet.reconcile(wanted(), |_| client()).unwrap();
+        let before = format!("{:?}", fleet.snapshot());
+        fleet.reconcile(wanted(), |_| client()).unwrap();
+        assert_eq!(format!("{:?}", fleet.snapshot()), before, "what is wanted was the later change");
+    }
 }
 
 // C11, C64

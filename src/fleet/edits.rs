@@ -27,9 +27,9 @@ impl FleetCore {
     }
 
     pub(super) fn set_timeout(&self, name: &str, timeout: Option<Duration>) -> Result<(), InvalidSetting> {
-        let registry = self.registry();
+        let mut registry = self.registry();
         let member = registry.member(name)?;
-        member.set_timeout(timeout);
+        registry.set_timeout(&member, timeout);
         Ok(())
     }
 
@@ -59,6 +59,7 @@ impl Registry {
     pub(super) fn set_weight(&mut self, member: &MemberInfo, weight: NonZeroU32) -> bool {
         let is_changed = member.set_weight(weight);
         if is_changed {
+            self.revision += 1;
             self.note_share();
             self.announce(Change::Reweighted(member.name.clone(), weight.get()));
         }
@@ -70,11 +71,19 @@ impl Registry {
         let before = RowKey::of(member);
         let is_changed = member.set_priority(priority);
         if is_changed {
+            self.revision += 1;
             self.patch.remove(before);
             self.patch.insert(member);
             self.wakes.all = true;
             self.announce(Change::Moved(member.name.clone(), priority));
         }
+        is_changed
+    }
+
+    /// Sets the timeout of a member, which calls read by themselves. Returns whether it changed.
+    pub(super) fn set_timeout(&mut self, member: &MemberInfo, timeout: Option<Duration>) -> bool {
+        let is_changed = member.set_timeout(timeout);
+        self.revision += u64::from(is_changed);
         is_changed
     }
 
@@ -88,6 +97,8 @@ impl Registry {
         now: Moment,
     ) -> bool {
         let is_changed = member.set_limit(own, common, now);
+        // Also if it is equal to that of the fleet, and so changes nothing.
+        self.revision += 1;
         self.is_changed |= is_changed;
         self.wakes.all |= is_changed;
         is_changed

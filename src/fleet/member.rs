@@ -183,6 +183,11 @@ impl MemberInfo {
         (nanos != u64::MAX).then(|| Duration::from_nanos(nanos))
     }
 
+    /// Returns whether it has this timeout.
+    pub(super) fn has_timeout(&self, timeout: Option<Duration>) -> bool {
+        self.timeout.load(Ordering::Relaxed) == nanos(timeout)
+    }
+
     /// Sets the timeout. Returns whether it changed.
     pub(super) fn set_timeout(&self, timeout: Option<Duration>) -> bool {
         self.timeout.swap(nanos(timeout), Ordering::Relaxed) != nanos(timeout)

@@ -1,6 +1,6 @@
 //! Changes a fleet to a wanted set of backends, such as that of a file.
 
-use std::{collections::HashSet, sync::Arc};
+use std::{collections::HashSet, iter, sync::Arc};
 
 use super::{
     backend::Backend,
@@ -59,6 +59,25 @@ enum Step<K, S, C> {
     /// Another source has a backend of the name.
     Taken(BackendName, Backend<K>),
 }
+
+impl<K, S, C> Step<K, S, C> {
+    /// Whether it changes nothing, as far as is known without the lock.
+    fn is_equal(&self) -> bool {
+        matches!(self, Self::Keep(member, settings, _) if member.has(settings))
+    }
+
+    /// The member that it keeps.
+    fn kept(&self) -> Option<BackendId> {
+        match self {
+            Self::Keep(member, ..) => Some(member.id),
+            Self::Put(_) | Self::Taken(..) => None,
+        }
+    }
+}
+
+/// The most members that are read under the lock at once. Their keys are compared before the next ones are read, so that
+/// a large set does not keep others waiting.
+const MAX_READ: usize = 256;
 
 impl<S: Send + Sync + 'static, C: Clone + Send + Sync + 'static> Fleet<S, C> {
     /// Changes the fleet to the wanted set of backends, with as few changes as possible.
@@ -124,14 +143,9 @@ impl<S: Send + Sync + 'static, C: Clone + Send + Sync + 'static> Fleet<S, C> {
             checked.push((backend, settings));
         }
         let core = &self.shared.core;
-        let known: Vec<_> = {
-            let registry = core.registry();
-            let known = |settings: &Settings| {
-                let member = registry.by_name.get(&settings.name)?;
-                Some((Arc::clone(member), self.shared.key(member.id)))
-            };
-            checked.iter().map(|(_, settings)| known(settings)).collect()
-        };
+        // Before the members are read, so that a change meanwhile is seen.
+        let revision = core.registry().revision;
+        let unwanted = self.members_where(|member| !names.contains(&member.name) && scope.has(member));
         // Outside of the lock: the comparison of keys and `make` are the caller's code.
         let step = |((backend, settings), known): ((Backend<K>, Settings), Option<Known>)| match known {
             Some((member, _)) if !scope.has(&member) => Step::Taken(settings.name, backend),
@@ -144,11 +158,26 @@ impl<S: Send + Sync + 'static, C: Clone + Send + Sync + 'static> Fleet<S, C> {
                 Step::Put(self.new_member(settings, status, service, Some(Arc::new(key))))
             }
         };
-        let steps: Vec<_> = checked.into_iter().zip(known).map(step).collect();
+        let mut checked = checked.into_iter();
+        let read_some = || {
+            let some: Vec<_> = checked.by_ref().take(MAX_READ).collect();
+            let known = self.known(&some);
+            (!some.is_empty()).then(|| some.into_iter().zip(known))
+        };
+        let steps = iter::from_fn(read_some).flatten().map(step);
+        let (equal, steps): (Vec<_>, Vec<_>) = steps.partition(Step::is_equal);
         let mut report = Reconciled::default();
-        let (removed, kept, taken) = core.edit(|registry| {
-            let is_unwanted = |member: &&Arc<MemberInfo>| !names.contains(&member.name) && scope.has(member);
-            let unwanted: Vec<_> = registry.members.values().filter(is_unwanted).cloned().collect();
+        let (owned, removed, kept, taken, equal) = core.edit(|registry| {
+            // In nearly all cases nothing else changed the fleet meanwhile, and only the differences need the lock.
+            let is_current = registry.revision == revision;
+            let (unwanted, steps, equal) = match is_current {
+                true => (unwanted, steps, equal),
+                false => {
+                    let is_unwanted = |member: &&Arc<MemberInfo>| !names.contains(&member.name) && scope.has(member);
+                    let unwanted = registry.members.values().filter(is_unwanted).cloned().collect();
+                    (unwanted, steps.into_iter().chain(equal).collect(), Vec::new())
+                }
+            };
             let mut removed = Vec::new();
             for member in unwanted {
                 removed.extend(self.remove_member(registry, &member));
@@ -186,13 +215,42 @@ impl<S: Send + Sync + 'static, C: Clone + Send + Sync + 'static> Fleet<S, C> {
                     }
                 }
             }
-            scope.owned = scope.owned.take().map(|_| owned);
-            (removed, kept, taken)
+            (owned, removed, kept, taken, equal)
         });
+        report.unchanged += equal.len();
+        if let Some(before) = &mut scope.owned {
+            *before = owned;
+            before.extend(equal.iter().filter_map(Step::kept));
+        }
         // Outside of the lock: services and keys are the caller's code.
         foreign::discard(removed);
         foreign::discard(kept);
         foreign::discard(taken);
+        foreign::discard(equal);
         Ok(report)
+    }
+
+    /// Returns the members of the wanted names, with their keys.
+    fn known<K>(&self, wanted: &[(Backend<K>, Settings)]) -> Vec<Option<Known>> {
+        let registry = self.shared.core.registry();
+        let known = |settings: &Settings| {
+            let member = registry.by_name.get(&settings.name)?;
+            Some((Arc::clone(member), self.shared.key(member.id)))
+        };
+        wanted.iter().map(|(_, settings)| known(settings)).collect()
+    }
+
+    /// Returns some of the members, in their order.
+    fn members_where(&self, is_in: impl Fn(&MemberInfo) -> bool) -> Vec<Arc<MemberInfo>> {
+        let (mut members, mut next) = (Vec::new(), 0);
+        loop {
+            let registry = self.shared.core.registry();
+            let some: Vec<_> =
+                registry.members.range(next..).take(MAX_READ).map(|(_, member)| member.clone()).collect();
+            drop(registry);
+            let Some(last) = some.last() else { return members };
+            next = last.position() + 1;
+            members.extend(some.into_iter().filter(|member| is_in(member)));
+        }
     }
 }

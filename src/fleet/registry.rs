@@ -27,8 +27,8 @@ pub(crate) struct Registry {
     /// By position: in the order in which they were added.
     pub(super) members: BTreeMap<u64, Arc<MemberInfo>>,
     pub(super) by_name: HashMap<BackendName, Arc<MemberInfo>>,
-    /// Rises when a member is added or removed.
-    pub(super) membership: u64,
+    /// Rises when a member is added or removed, or gets another weight, priority, timeout or limit.
+    pub(super) revision: u64,
     /// The rows that changed since the doors' tables were last derived.
     pub(super) patch: Patch,
     /// The members that changed since the doors' tables were last derived.
@@ -62,7 +62,7 @@ impl Registry {
         Self {
             members: BTreeMap::new(),
             by_name: HashMap::new(),
-            membership: 1,
+            revision: 1,
             patch: Patch::default(),
             changed: Vec::new(),
             all_changed: false,
@@ -176,7 +176,7 @@ impl Registry {
 
     /// Adds a member, at its position.
     pub(super) fn add(&mut self, member: Arc<MemberInfo>, now: Moment) {
-        self.membership += 1;
+        self.revision += 1;
         self.patch.insert(&member);
         self.by_name.insert(member.name.clone(), Arc::clone(&member));
         self.refresh(&member, false, now);
@@ -196,7 +196,7 @@ impl Registry {
         self.patch.remove(RowKey::of(member));
         self.by_name.remove(&member.name);
         self.shares.forget(member);
-        self.membership += 1;
+        self.revision += 1;
         self.refresh(member, false, now);
     }
 
@@ -211,7 +211,7 @@ impl Registry {
         let is_reweighted = self.set_weight(member, settings.weight);
         let is_moved = self.set_priority(member, settings.priority);
         let is_limited = self.set_limit(member, settings.limit, limit, now);
-        member.set_timeout(settings.timeout) || is_reweighted || is_moved || is_limited
+        self.set_timeout(member, settings.timeout) || is_reweighted || is_moved || is_limited
     }
 
     /// Notes that a share or a weight changed, so that the doors make their picks anew.

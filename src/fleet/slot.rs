@@ -7,7 +7,7 @@ use std::{
 
 use super::{
     limit::UNLIMITED,
-    member::{Links, MemberInfo},
+    member::{Links, MemberInfo, Settings},
 };
 use crate::{
     health::{Controller, Ended, Limit, Measures, Sample},
@@ -70,6 +70,18 @@ impl MemberInfo {
         {
             waiting.freed(self, 1);
         }
+    }
+
+    /// Returns whether it has these settings.
+    pub(super) fn has(&self, settings: &Settings) -> bool {
+        let own = || {
+            let state = self.limit.state.get()?;
+            state.lock().unwrap_or_else(PoisonError::into_inner).own
+        };
+        self.weight() == settings.weight
+            && self.priority() == settings.priority
+            && self.has_timeout(settings.timeout)
+            && own() == settings.limit
     }
 
     /// Sets the limit: that of the backend itself, or else that of the fleet. Returns whether it changed. Under the
