@@ -114,7 +114,7 @@ impl Lookup {
         // A query takes half of the time at most: those about the targets of a service come after the one about it.
         let client = Client::new(&self.servers, self.timeout / 2)?;
         let mut failure = Failure::new(ResolveErrorKind::NoRecords);
-        for name in host.candidates(&client.search, client.ndots) {
+        for name in client.candidates(host) {
             let search = match port {
                 Some(port) => self.host(&client, &name, port, &host.text).await,
                 None => self.service(&client, &name).await,
@@ -136,7 +136,8 @@ impl Lookup {
         let target = Arc::from(text);
         let found: Vec<_> = addresses.ips.into_iter().map(|ip| Found::of_host(ip, port, &target)).collect();
         match addresses.failure {
-            Some(failure) if found.is_empty() => Err(failure),
+            // Not one query was answered: what is known is no news.
+            Some(failure) if addresses.ttl.is_none() => Err(failure),
             failure => {
                 // That one of the families has no address is no failure.
                 let failure = failure.filter(|failure| !failure.is_definite);
@@ -253,6 +254,10 @@ impl Lookup {
         self.known = known;
         let found = set.len().max(services);
         set.truncate(self.max_endpoints);
+        let ttl = match self.target {
+            Target::Literal(_) => None,
+            _ => Some(ttl.unwrap_or_default()),
+        };
         Ok(Answer { endpoints: set, found, ttl, failure })
     }
 }

@@ -3,14 +3,20 @@
 use std::{net::SocketAddr, time::Duration};
 
 use hickory_resolver::{
-    TokioResolver,
+    Hosts, MAX_TTL, TokioResolver,
     config::{ConnectionConfig, NameServerConfig, ResolveHosts, ResolverConfig, ResolverOpts},
     net::{NetError, runtime::TokioRuntimeProvider},
-    proto::rr::{Name, Record, RecordType},
+    proto::{
+        op::Query,
+        rr::{Name, Record, RecordType},
+    },
     system_conf::read_system_conf,
 };
 
-use super::error::{Failure, ResolveErrorKind};
+use super::{
+    error::{Failure, ResolveErrorKind},
+    target::HostName,
+};
 
 /// Which name servers are queried. `None` for those of the system.
 pub(super) type NameServers = Option<Vec<SocketAddr>>;
@@ -27,8 +33,10 @@ pub(super) struct Client {
     /// One for each name server, so that an error of one is followed by a query to the next. A resolver of several would
     /// return it.
     resolvers: Vec<TokioResolver>,
-    pub(super) search: Vec<Name>,
-    pub(super) ndots: usize,
+    /// Those of the system's file. Read once here, and not by each resolver.
+    hosts: Hosts,
+    search: Vec<Name>,
+    ndots: usize,
 }
 
 /// The records of an answer, and the time for which they are valid.
@@ -42,12 +50,10 @@ impl Client {
     /// Makes the resolvers. The queries about one name and type take at most this time.
     pub(super) fn new(servers: &NameServers, time: Duration) -> Result<Self, Failure> {
         let invalid = |error: NetError| Failure::with_cause(ResolveErrorKind::InvalidSystemSettings, error);
-        let (search, ndots, servers, mut options) = match servers {
+        let (search, ndots, servers, mut options, hosts) = match servers {
             Some(servers) => {
                 let servers = servers.iter().copied().map(name_server).collect();
-                let mut options = ResolverOpts::default();
-                options.use_hosts_file = ResolveHosts::Never;
-                (Vec::new(), 1, servers, options)
+                (Vec::new(), 1, servers, ResolverOpts::default(), Hosts::default())
             }
             None => {
                 // A few small files, once per lookup.
@@ -55,9 +61,10 @@ impl Client {
                 let (domain, mut search, mut servers) = config.into_parts();
                 search.extend(domain.filter(|_| search.is_empty()));
                 servers.truncate(MAX_SYSTEM_SERVERS);
-                (search, options.ndots, servers, options)
+                (search, options.ndots, servers, options, Hosts::from_system().unwrap_or_default())
             }
         };
+        options.use_hosts_file = ResolveHosts::Never;
         options.cache_size = 0;
         // Within the time, hickory repeats an unanswered query by itself.
         options.attempts = 0;
@@ -68,11 +75,28 @@ impl Client {
             builder.with_options(options.clone()).build()
         };
         let resolvers = servers.into_iter().map(resolver).collect::<Result<_, _>>().map_err(invalid)?;
-        Ok(Self { resolvers, search, ndots })
+        Ok(Self { resolvers, hosts, search, ndots })
+    }
+
+    /// Returns the names to be looked up, one after the other until one exists.
+    pub(super) fn candidates(&self, host: &HostName) -> Vec<Name> {
+        let is_static = |name: &Name| {
+            let known = |kind| self.hosts.lookup_static_host(&Query::query(name.clone(), kind)).is_some();
+            known(RecordType::A) || known(RecordType::AAAA)
+        };
+        match host.candidates(&[], self.ndots) {
+            // As glibc: before any query about it with a search domain.
+            plain if plain.iter().any(is_static) => plain,
+            _ => host.candidates(&self.search, self.ndots),
+        }
     }
 
     /// Returns the records of a name. Queries the next name server after a failure, but not after a negative answer.
     pub(super) async fn records(&self, name: &Name, kind: RecordType) -> Result<Records, Failure> {
+        if let Some(lookup) = self.hosts.lookup_static_host(&Query::query(name.clone(), kind)) {
+            let (answers, ttl) = (lookup.answers().to_vec(), Duration::from_secs(MAX_TTL.into()));
+            return Ok(Records { answers, additionals: Vec::new(), ttl });
+        }
         let mut failure = Failure::new(ResolveErrorKind::InvalidSystemSettings);
         for resolver in &self.resolvers {
             match resolver.lookup(name.clone(), kind).await {
