@@ -37,12 +37,14 @@
 //! settings are read again for each lookup.
 //!
 //! Each query is sent to the next name server after a failure, and repeated over TCP if the answer is long. CNAME chains
-//! are followed for eight steps. There is no cache.
+//! are followed for eight steps. There is no cache. The sockets of a lookup run on tasks of hickory, which end with the
+//! lookup.
 //!
 //! # When not to use it
 //!
 //! If one address stands for all replicas, such as a `ClusterIP` in Kubernetes, there is nothing to balance: connect to
-//! the name, or make the service headless. For membership from elsewhere see [`Fleet::follow`](crate::Fleet::follow).
+//! the name, or make the service headless. A name server that puts a random part of its records into each answer makes the
+//! set change with each lookup: ask one that knows them all. For membership from elsewhere see [`Fleet::follow`](crate::Fleet::follow).
 //!
 //! # Examples
 //!

@@ -125,3 +125,29 @@ fn name_server(address: SocketAddr) -> NameServerConfig {
     });
     NameServerConfig::new(address.ip(), true, connections.into())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    // C56
+    #[tokio::test]
+    async fn a_name_of_the_hosts_file_is_used_before_any_query_with_a_search_domain() {
+        let mut hosts = Hosts::default();
+        hosts.read_hosts_conf(&b"10.0.0.1 near Far.example\n10.0.0.2 near # and\n"[..]).expect("a file");
+        let search = vec![Name::from_ascii("cluster.local.").expect("a name")];
+        let client = Client { resolvers: Vec::new(), hosts, search, ndots: 5 };
+        let names = |host: &str| {
+            let host = HostName { text: host.into(), is_absolute: false };
+            client.candidates(&host).iter().map(Name::to_ascii).collect::<Vec<_>>()
+        };
+        assert_eq!(names("near"), ["near."]);
+        assert_eq!(names("far.example"), ["far.example."]);
+        assert_eq!(names("other"), ["other.cluster.local.", "other."]);
+        let near = Name::from_ascii("near.").expect("a name");
+        let records = client.records(&near, RecordType::A).await.map_err(|failure| failure.kind).expect("it is known");
+        let ips: Vec<_> = records.answers.iter().filter_map(|record| record.data.ip_addr()).collect();
+        assert_eq!(ips, ["10.0.0.1", "10.0.0.2"].map(|ip| ip.parse::<std::net::IpAddr>().expect("an address")));
+        assert!(client.records(&near, RecordType::AAAA).await.is_err(), "that one is a query");
+    }
+}

@@ -217,7 +217,7 @@ async fn two_sources_with_one_address_are_two_backends() {
 
 // C56: the system of the test may have no settings of DNS.
 #[tokio::test]
-async fn the_hosts_file_of_the_system_is_read_before_any_query() {
+async fn the_settings_of_the_system_are_used_or_said_to_be_missing() {
     let mut endpoints = short(Dns::new("localhost:80")).endpoints().unwrap();
     match endpoints.first(Duration::from_secs(20)).await {
         Ok(set) => assert_eq!(addresses(&set), ["127.0.0.1:80"]),

@@ -63,6 +63,7 @@ async fn a_bad_answer_keeps_the_last_set_says_why_and_ends_with_a_good_one() {
         stays(&mut endpoints, Duration::from_millis(1_500)).await;
         let error = status.error().unwrap_or_else(|| panic!("{what} is an error"));
         assert_eq!((error.kind(), status.endpoints()), (&kind, 1), "{what}: {error:?}");
+        assert!(status.age() > Some(Duration::from_secs(1)), "{what}: {:?} since a good answer", status.age());
         assert!(error.to_string().starts_with("DNS lookup of `api.test` failed: "), "{what}: {error}");
         assert_eq!(error.source_name(), "api.test");
         server.set(addresses_of(&["10.0.0.2"], 0));
