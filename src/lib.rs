@@ -120,7 +120,7 @@
 //! | `WARN` | `configuration applied in part` | `change`, `needs_restart` |
 //! | `WARN` | `configuration refused` | `error` |
 //! | `WARN` | `list of backends refused; the previous one stays` | `error` |
-//! | `WARN` | `listed backend skipped; another source has one of its name` | `backend` |
+//! | `WARN` | `listed backend skipped; its name is taken` | `backend` |
 //! | `INFO` | `state restored` | `fleet`, `store`, `backends` |
 //! | `WARN` | `state not restored` | `fleet`, `store`, `reason` |
 //! | `WARN` | `state not saved` | `fleet`, `store`, `error` |

@@ -17,9 +17,9 @@ pub(crate) fn list_refused(error: &dyn fmt::Display) {
     tracing::warn!(target: "tower_fleet", %error, "list of backends refused; the previous one stays");
 }
 
-/// A backend of a list has the name of a backend that another source, or the operator, has added.
+/// A backend of a list has the name of one that did not come from the same source.
 pub(crate) fn listed_name_taken(backend: &str) {
-    tracing::warn!(target: "tower_fleet", backend, "listed backend skipped; another source has one of its name");
+    tracing::warn!(target: "tower_fleet", backend, "listed backend skipped; its name is taken");
 }
 
 /// A lookup of a source failed, wholly or in part; the one before did not.

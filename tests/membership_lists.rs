@@ -167,7 +167,7 @@ fn the_name_of_another_source_is_skipped_with_a_warning_and_the_rest_is_applied(
         assert_eq!(fleet.snapshot()[..2], before[..], "the others' backends are as they were");
         let told = warnings.take();
         assert_eq!(told.len(), 2, "{told:?}");
-        assert!(told[0].contains("another source") && told.concat().contains("static"), "{told:?}");
+        assert!(told[0].contains("its name is taken") && told.concat().contains("static"), "{told:?}");
         // Free again, the name is there for the other one.
         one.send(Vec::new());
         other.send(list(&[("a", 2), ("b", 3)]));
@@ -273,4 +273,43 @@ fn ten_thousand_backends_follow_their_list() {
     assert_eq!((fleet.len(), source.made.load(Ordering::SeqCst)), (10_001, 10_001), "one in, one out");
     let names = names(&fleet);
     assert_eq!((names[0].as_str(), names[1].as_str(), names[10_000].as_str()), ("other", "b1", "b10000"));
+}
+
+// C56, C64: a file and DNS in one fleet.
+#[test]
+fn reconcile_and_followed_lists_leave_each_other_alone() {
+    let fleet = fleet();
+    let make = |backend: &Backend<u32>| Client { address: *backend.service() };
+    let mut source = Source::of(&fleet);
+    fleet.reconcile(list(&[("file-1", 1), ("file-2", 2)]), make).unwrap();
+    source.send(list(&[("dns-1", 1), ("file-2", 9)]));
+    assert_eq!(names(&fleet), ["file-1", "file-2", "dns-1"]);
+    let changed = fleet.reconcile(list(&[("file-2", 2), ("file-3", 3)]), make).unwrap();
+    assert_eq!((changed.removed.len(), changed.unchanged, changed.inserted.len()), (1, 1, 1));
+    assert_eq!(names(&fleet), ["file-2", "dns-1", "file-3"]);
+
+    let before = fleet.snapshot();
+    let refused = fleet.reconcile(list(&[("file-4", 1), ("dns-1", 1)]), |_| panic!("not made")).unwrap_err();
+    assert_eq!((refused.field(), refused.value()), ("name", "`dns-1`"), "{refused}");
+    assert_eq!(fleet.snapshot(), before);
+
+    // After its end, what the source has left is like any other backend.
+    drop(source);
+    assert_eq!(names(&fleet), ["file-2", "dns-1", "file-3"]);
+    let changed = fleet.reconcile(list(&[("file-3", 3)]), make).unwrap();
+    assert_eq!((changed.removed.len(), names(&fleet)), (2, vec!["file-3".to_owned()]));
+}
+
+// C11, C64
+#[test]
+fn a_set_whose_name_is_listed_while_its_services_are_made_is_refused_whole() {
+    let fleet = fleet();
+    let mut source = Source::of(&fleet);
+    let mut lists = Some(list(&[("a", 1)]));
+    let error = fleet.reconcile(list(&[("b", 2), ("a", 1)]), |backend| {
+        lists.take().into_iter().for_each(|list| source.send(list));
+        Client { address: *backend.service() }
+    });
+    assert_eq!(error.unwrap_err().value(), "`a`");
+    assert_eq!(names(&fleet), ["a"]);
 }

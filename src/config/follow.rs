@@ -50,7 +50,8 @@ use crate::{
 /// | `strategy`, `preset`, `[hash]`, `[failover]` | for doors that are made of [`current`](Self::current) from then on |
 /// | everything else | reported as [`needs_restart`](Applied::needs_restart) |
 ///
-/// Backends that were added to the fleet by other means are removed, as by [`Fleet::reconcile`].
+/// Backends that were added to the fleet by other means are removed, as by [`Fleet::reconcile`], except those of lists that
+/// the fleet [follows](Fleet::follow_lists), such as DNS.
 #[must_use = "a follower does nothing unless polled"]
 pub struct ConfigFollower<T, S, F> {
     fleet: Weak<FleetInner<Upstream<S>, HttpClassifier>>,

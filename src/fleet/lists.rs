@@ -3,13 +3,13 @@
 use std::{
     future::poll_fn,
     pin::{Pin, pin},
-    sync::Arc,
+    sync::{Arc, Weak},
     task::{Context, Poll, ready},
 };
 
 use futures::Stream;
 
-use super::{backend::Backend, changes::Changes, handle::Fleet, reconcile::Scope};
+use super::{backend::Backend, changes::Changes, core::FleetCore, handle::Fleet, reconcile::Scope, sources::SourceId};
 use crate::{foreign, telemetry};
 
 impl<S: Send + Sync + 'static, C: Clone + Send + Sync + 'static> Fleet<S, C> {
@@ -20,22 +20,23 @@ impl<S: Send + Sync + 'static, C: Clone + Send + Sync + 'static> Fleet<S, C> {
     /// a changed weight, priority, timeout or limit is updated in place; a backend with another key is replaced by one
     /// with the service that `make` returns.
     ///
-    /// Only backends that came from this source are changed and removed, so a fleet may hold static backends and follow
-    /// several sources:
+    /// Only backends that came from this source are changed and removed, and `reconcile` leaves these alone. So a fleet
+    /// may follow several sources, beside backends of its own:
     ///
     /// | in the list | change |
     /// |---|---|
-    /// | the name of a backend of another source, or one added or replaced by [`insert`](Self::insert) or [`replace`](Self::replace) | skipped with a warning; the rest of the list is applied |
+    /// | the name of another backend, or of one that was [replaced](Self::replace) | skipped with a warning; the rest of the list is applied |
     /// | a backend that was removed by [`remove`](Self::remove) | inserted again by the next list: to keep it out, [`drain`](Self::drain) it |
     /// | an invalid backend, or a name twice | the whole list is refused with a warning, and the previous one stays |
     ///
-    /// The future ends with the stream or with the fleet, which is when its last handle and door were dropped. The
-    /// backends stay when the stream ends.
+    /// The future ends with the stream or with the fleet, which is when its last handle and door were dropped. When the
+    /// stream ends, the backends stay as if they had been inserted.
     ///
     /// # Cancel safety
     ///
-    /// Dropping the future drops the stream, and the fleet keeps its backends. A list is applied whole or not at all.
-    /// A new future does not know the backends of an earlier one: their names are taken.
+    /// Dropping the future is the end of the stream: the backends stay. A list is applied whole or not at all. A new
+    /// future does not know the backends of an earlier one, so their names are taken until `reconcile` or
+    /// [`remove`](Self::remove) removes them.
     ///
     /// ```
     /// # use futures::stream;
@@ -60,9 +61,12 @@ impl<S: Send + Sync + 'static, C: Clone + Send + Sync + 'static> Fleet<S, C> {
         let mut changes = self.changes();
         // Weakly, so that the fleet ends although it is followed.
         let shared = Arc::downgrade(&self.shared);
+        let source = Source::join(&self.shared.core);
         async move {
+            // The whole of it, since its drop is the end.
+            let source = source;
             let mut lists = pin!(lists);
-            let mut scope = Scope::of_source();
+            let mut scope = Scope { source: Some(source.id), taken: Vec::new() };
             while let Some(list) = poll_fn(|cx| poll_list(&mut changes, lists.as_mut(), cx)).await {
                 let Some(shared) = shared.upgrade() else { return };
                 if let Err(error) = (Fleet { shared }).apply(list, &mut make, &mut scope) {
@@ -72,6 +76,26 @@ impl<S: Send + Sync + 'static, C: Clone + Send + Sync + 'static> Fleet<S, C> {
                     foreign::run(|| telemetry::listed_name_taken(&name));
                 }
             }
+        }
+    }
+}
+
+/// A source that the fleet follows, until it is dropped.
+struct Source {
+    id: SourceId,
+    core: Weak<FleetCore>,
+}
+
+impl Source {
+    fn join(core: &Arc<FleetCore>) -> Self {
+        Self { id: core.registry().sources.join(), core: Arc::downgrade(core) }
+    }
+}
+
+impl Drop for Source {
+    fn drop(&mut self) {
+        if let Some(core) = self.core.upgrade() {
+            core.registry().sources.end(self.id);
         }
     }
 }

@@ -102,6 +102,7 @@ mod shares;
 mod slot;
 mod slots;
 mod snapshot;
+mod sources;
 mod spare_turns;
 mod steps;
 mod suspicions;

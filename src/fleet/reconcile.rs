@@ -6,7 +6,9 @@ use super::{
     backend::Backend,
     handle::{Fleet, NewMember},
     member::{MemberInfo, Settings},
+    registry::Registry,
     shard::Key,
+    sources::SourceId,
 };
 use crate::{
     foreign,
@@ -30,27 +32,22 @@ pub struct Reconciled {
     pub unchanged: usize,
 }
 
-/// The members that a wanted set may change, and the wanted names that other members have.
+/// The members that a wanted set may change: those of one source, or those of none.
 #[derive(Default)]
 pub(super) struct Scope {
-    /// The members that earlier sets of the same source added. `None` for all members of the fleet.
-    owned: Option<HashSet<BackendId>>,
+    pub(super) source: Option<SourceId>,
+    /// The wanted names of other members, which were skipped. Without a source, none is.
     pub(super) taken: Vec<BackendName>,
 }
 
 impl Scope {
-    /// The scope of a source that shares the fleet with others.
-    pub(super) fn of_source() -> Self {
-        Self { owned: Some(HashSet::new()), taken: Vec::new() }
-    }
-
-    fn has(&self, member: &MemberInfo) -> bool {
-        self.owned.as_ref().is_none_or(|owned| owned.contains(&member.id))
+    fn has(&self, registry: &Registry, member: &MemberInfo) -> bool {
+        registry.sources.source(member.id) == self.source
     }
 }
 
-/// A member of a wanted name, and its key.
-type Known = (Arc<MemberInfo>, Option<Key>);
+/// A member of a wanted name, its key, and whether it is in the scope.
+type Known = (Arc<MemberInfo>, Option<Key>, bool);
 
 /// The change for one wanted backend.
 enum Step<K, S, C> {
@@ -91,13 +88,15 @@ impl<S: Send + Sync + 'static, C: Clone + Send + Sync + 'static> Fleet<S, C> {
     /// | the same key | keeps its service, health, load and position; gets the wanted weight, priority, timeout and limit |
     /// | another key, or none | replaced by a backend with the service that `make` returns |
     ///
-    /// Backends that are not wanted are removed, and their requests in flight finish. The [`status`](Backend::status)
+    /// Backends that are not wanted are removed, and their requests in flight finish. Those of lists that the fleet
+    /// [follows](Self::follow_lists) are left alone. The [`status`](Backend::status)
     /// is used for inserted and replaced backends only, so that a drain by an operator is not undone. `make` runs
     /// outside of any lock.
     ///
     /// # Errors
     ///
-    /// An invalid setting, or a name that is wanted twice. The fleet is unchanged then.
+    /// An invalid setting, a name that is wanted twice, or one of a list that the fleet follows. The fleet is unchanged
+    /// then.
     ///
     /// ```
     /// # use tower_fleet::{Backend, Fleet};
@@ -146,10 +145,22 @@ impl<S: Send + Sync + 'static, C: Clone + Send + Sync + 'static> Fleet<S, C> {
         // Before the members are read, so that a change meanwhile is seen.
         let revision = core.registry().revision;
         let unwanted = self.members_where(|member| !names.contains(&member.name) && scope.has(member));
+        let known: Vec<_> = {
+            let registry = core.registry();
+            let known = |settings: &Settings| {
+                let member = registry.by_name.get(&settings.name)?;
+                Some((Arc::clone(member), self.shared.key(member.id), scope.has(&registry, member)))
+            };
+            checked.iter().map(|(_, settings)| known(settings)).collect()
+        };
+        let is_taken = |known: &Option<Known>| known.as_ref().is_some_and(|(.., is_in_scope)| !is_in_scope);
+        if let (None, Some(first)) = (scope.source, known.iter().position(is_taken)) {
+            return Err(is_listed(&checked[first].1.name));
+        }
         // Outside of the lock: the comparison of keys and `make` are the caller's code.
         let step = |((backend, settings), known): ((Backend<K>, Settings), Option<Known>)| match known {
-            Some((member, _)) if !scope.has(&member) => Step::Taken(settings.name, backend),
-            Some((member, Some(key))) if key.downcast_ref() == Some(backend.service()) => {
+            Some((_, _, false)) => Step::Taken(settings.name, backend),
+            Some((member, Some(key), _)) if key.downcast_ref() == Some(backend.service()) => {
                 Step::Keep(member, settings, backend)
             }
             _ => {
@@ -178,18 +189,31 @@ impl<S: Send + Sync + 'static, C: Clone + Send + Sync + 'static> Fleet<S, C> {
                     (unwanted, steps.into_iter().chain(equal).collect(), Vec::new())
                 }
             };
+        let done = core.edit(|registry| {
+            let is_taken = |step: &Step<K, S, C>| match step {
+                Step::Put(new) => registry.by_name.get(new.name()).is_some_and(|member| !scope.has(registry, member)),
+                Step::Keep(..) => false,
+                Step::Taken(..) => true,
+            };
+            // Another source may have added it just now.
+            let (taken, steps): (Vec<_>, Vec<_>) = steps.into_iter().partition(is_taken);
+            if let (None, Some(first)) = (scope.source, taken.first().map(Step::name)) {
+                return Err((is_listed(first), taken, steps));
+            }
+            scope.taken.extend(taken.iter().map(Step::name).cloned());
+            let is_unwanted = |member: &&Arc<MemberInfo>| !names.contains(&member.name) && scope.has(registry, member);
+            let unwanted: Vec<_> = registry.members.values().filter(is_unwanted).cloned().collect();
             let mut removed = Vec::new();
             for member in unwanted {
                 removed.extend(self.remove_member(registry, &member));
                 report.removed.push(member.name.clone());
             }
-            let (mut kept, mut taken, mut owned) = (Vec::new(), Vec::new(), HashSet::new());
+            let mut kept = Vec::new();
             for step in steps {
                 match step {
                     // A member that another task removed meanwhile stays removed, as if that had happened afterwards.
                     Step::Keep(member, settings, backend) => {
                         kept.push(backend);
-                        owned.insert(member.id);
                         match !member.health.is_removed()
                             && registry.update(&member, &settings, core.limit, core.clock.now())
                         {
@@ -200,22 +224,15 @@ impl<S: Send + Sync + 'static, C: Clone + Send + Sync + 'static> Fleet<S, C> {
                     Step::Put(new) => {
                         let name = new.name().clone();
                         let before = registry.by_name.get(&name).cloned();
-                        if before.as_ref().is_some_and(|before| !scope.has(before)) {
-                            scope.taken.push(name);
-                            taken.push(new);
-                            continue;
-                        }
                         removed.extend(self.put_member(registry, new, before.as_ref()));
+                        registry.sources.note(BackendId(registry.last_id), scope.source);
                         if before.is_some() { &mut report.replaced } else { &mut report.inserted }.push(name);
-                        owned.insert(BackendId(registry.last_id));
                     }
-                    Step::Taken(name, backend) => {
-                        kept.push(backend);
-                        scope.taken.push(name);
-                    }
+                    Step::Taken(_, backend) => kept.push(backend),
                 }
             }
             (owned, removed, kept, taken, equal)
+            Ok((removed, kept, taken))
         });
         report.unchanged += equal.len();
         if let Some(before) = &mut scope.owned {
@@ -228,6 +245,19 @@ impl<S: Send + Sync + 'static, C: Clone + Send + Sync + 'static> Fleet<S, C> {
         foreign::discard(taken);
         foreign::discard(equal);
         Ok(report)
+        match done {
+            Ok((removed, kept, taken)) => {
+                foreign::discard(removed);
+                foreign::discard(kept);
+                foreign::discard(taken);
+                Ok(report)
+            }
+            Err((error, taken, steps)) => {
+                foreign::discard(taken);
+                foreign::discard(steps);
+                Err(error)
+            }
+        }
     }
 
     /// Returns the members of the wanted names, with their keys.
@@ -253,4 +283,17 @@ impl<S: Send + Sync + 'static, C: Clone + Send + Sync + 'static> Fleet<S, C> {
             members.extend(some.into_iter().filter(|member| is_in(member)));
         }
     }
+}
+
+impl<K, S, C> Step<K, S, C> {
+    fn name(&self) -> &BackendName {
+        match self {
+            Self::Keep(_, Settings { name, .. }, _) | Self::Taken(name, _) => name,
+            Self::Put(new) => new.name(),
+        }
+    }
+}
+
+fn is_listed(name: &str) -> InvalidSetting {
+    InvalidSetting::of_name(name, "is that of a backend in a list that the fleet follows")
 }

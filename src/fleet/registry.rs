@@ -14,6 +14,7 @@ use super::{
     published::{Published, Wakes},
     rows::{Patch, RowKey},
     shares::Shares,
+    sources::Sources,
 };
 use crate::{
     health::{CircuitState, Health, Limit, Signal, Transition},
@@ -48,6 +49,7 @@ pub(crate) struct Registry {
     half_open: usize,
     pub(super) ejection: Ejection,
     pub(super) shares: Shares,
+    pub(super) sources: Sources,
     pub(super) listeners: Vec<Listener>,
     unpublished: Vec<Change>,
     /// The transitions of circuits that the edit caused, to be published after it.
@@ -74,6 +76,7 @@ impl Registry {
             half_open: 0,
             ejection: Ejection::new(limits),
             shares,
+            sources: Sources::default(),
             listeners: Vec::new(),
             unpublished: Vec::new(),
             transitions: Vec::new(),
@@ -197,6 +200,8 @@ impl Registry {
         self.by_name.remove(&member.name);
         self.shares.forget(member);
         self.revision += 1;
+        self.sources.forget(member.id);
+        self.membership += 1;
         self.refresh(member, false, now);
     }
 

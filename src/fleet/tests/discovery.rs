@@ -132,3 +132,20 @@ fn a_batch_of_ten_thousand_is_published_as_a_few_versions() {
     assert_eq!(fleet.snapshot().len(), 10_000);
     assert!(version(&fleet) - published <= 10, "{} versions", version(&fleet) - published);
 }
+
+// C1, C64
+#[test]
+fn a_source_of_lists_remembers_no_more_than_the_backends_that_are_there() {
+    let fleet = empty();
+    let (sender, lists) = mpsc::unbounded();
+    let mut following = Box::pin(fleet.follow_lists(lists, |backend: &Backend<u32>| *backend.service()));
+    let mut send = |names: &[&str]| {
+        let list = names.iter().map(|name| Backend::new(*name, 1)).collect::<Vec<_>>();
+        sender.unbounded_send(list).expect("the fleet follows the lists");
+        assert_eq!((&mut following).now_or_never(), None);
+        fleet.shared.core.registry().sources.members()
+    };
+    assert_eq!([&["a", "b"][..], &["b", "c"], &["b"]].map(&mut send), [2, 2, 1]);
+    assert!(fleet.remove("b"));
+    assert_eq!(send(&[]), 0);
+}
