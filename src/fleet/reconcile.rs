@@ -190,15 +190,18 @@ impl<S: Send + Sync + 'static, C: Clone + Send + Sync + 'static> Fleet<S, C> {
                 }
             };
         let done = core.edit(|registry| {
+        let (error, removed, kept, taken) = core.edit(|registry| {
             let is_taken = |step: &Step<K, S, C>| match step {
                 Step::Put(new) => registry.by_name.get(new.name()).is_some_and(|member| !scope.has(registry, member)),
                 Step::Keep(..) => false,
                 Step::Taken(..) => true,
             };
             // Another source may have added it just now.
-            let (taken, steps): (Vec<_>, Vec<_>) = steps.into_iter().partition(is_taken);
+            let (mut taken, steps): (Vec<_>, Vec<_>) = steps.into_iter().partition(is_taken);
             if let (None, Some(first)) = (scope.source, taken.first().map(Step::name)) {
-                return Err((is_listed(first), taken, steps));
+                let error = is_listed(first);
+                taken.extend(steps);
+                return (Some(error), Vec::new(), Vec::new(), taken);
             }
             scope.taken.extend(taken.iter().map(Step::name).cloned());
             let is_unwanted = |member: &&Arc<MemberInfo>| !names.contains(&member.name) && scope.has(registry, member);
@@ -233,6 +236,7 @@ impl<S: Send + Sync + 'static, C: Clone + Send + Sync + 'static> Fleet<S, C> {
             }
             (owned, removed, kept, taken, equal)
             Ok((removed, kept, taken))
+            (None, removed, kept, taken)
         });
         report.unchanged += equal.len();
         if let Some(before) = &mut scope.owned {
@@ -258,6 +262,7 @@ impl<S: Send + Sync + 'static, C: Clone + Send + Sync + 'static> Fleet<S, C> {
                 Err(error)
             }
         }
+        error.map_or(Ok(report), Err)
     }
 
     /// Returns the members of the wanted names, with their keys.

@@ -20,16 +20,16 @@ use tokio::{
 
 /// What is asked.
 #[derive(Clone, Debug)]
-pub struct Asked {
+pub(super) struct Asked {
     /// In lower case, with its final dot.
-    pub name: String,
-    pub kind: RecordType,
-    pub is_tcp: bool,
+    pub(super) name: String,
+    pub(super) kind: RecordType,
+    pub(super) is_tcp: bool,
 }
 
 /// What is answered.
 #[derive(Clone, Debug)]
-pub enum Reply {
+pub(super) enum Reply {
     /// Over UDP, an answer of more than 1,232 bytes is truncated.
     Records {
         answers: Vec<Record>,
@@ -54,14 +54,14 @@ type Handler = dyn Fn(&Asked) -> Reply + Send + Sync;
 
 /// Ends with the runtime of its test.
 #[derive(Clone)]
-pub struct Server {
-    pub address: SocketAddr,
+pub(super) struct Server {
+    pub(super) address: SocketAddr,
     handler: Arc<Mutex<Arc<Handler>>>,
     asked: Arc<Mutex<Vec<Asked>>>,
 }
 
 impl Server {
-    pub async fn start(handler: impl Fn(&Asked) -> Reply + Send + Sync + 'static) -> Self {
+    pub(super) async fn start(handler: impl Fn(&Asked) -> Reply + Send + Sync + 'static) -> Self {
         let (udp, tcp) = loop {
             let udp = UdpSocket::bind("127.0.0.1:0").await.unwrap();
             // The port may be in use for TCP.
@@ -77,25 +77,25 @@ impl Server {
     }
 
     /// Answers with these addresses to every question of their families.
-    pub async fn of_addresses(addresses: &[&str], ttl: u32) -> Self {
+    pub(super) async fn of_addresses(addresses: &[&str], ttl: u32) -> Self {
         Self::start(addresses_of(addresses, ttl)).await
     }
 
-    pub fn set(&self, handler: impl Fn(&Asked) -> Reply + Send + Sync + 'static) {
+    pub(super) fn set(&self, handler: impl Fn(&Asked) -> Reply + Send + Sync + 'static) {
         *self.handler.lock().unwrap() = Arc::new(handler);
     }
 
     /// The questions since the last call.
-    pub fn take_asked(&self) -> Vec<Asked> {
+    pub(super) fn take_asked(&self) -> Vec<Asked> {
         std::mem::take(&mut self.asked.lock().unwrap())
     }
 
-    pub fn count(&self) -> usize {
+    pub(super) fn count(&self) -> usize {
         self.asked.lock().unwrap().len()
     }
 
     /// How often each question was asked.
-    pub fn counts(&self) -> HashMap<(String, RecordType), usize> {
+    pub(super) fn counts(&self) -> HashMap<(String, RecordType), usize> {
         let mut counts = HashMap::new();
         for asked in self.asked.lock().unwrap().iter() {
             *counts.entry((asked.name.clone(), asked.kind)).or_default() += 1;
@@ -174,7 +174,7 @@ impl Server {
 }
 
 /// Answers with the addresses of the family that is asked for.
-pub fn addresses_of(addresses: &[&str], ttl: u32) -> impl Fn(&Asked) -> Reply + Send + Sync + 'static {
+pub(super) fn addresses_of(addresses: &[&str], ttl: u32) -> impl Fn(&Asked) -> Reply + Send + Sync + 'static {
     let addresses: Vec<IpAddr> = addresses.iter().map(|address| address.parse().unwrap()).collect();
     move |asked| {
         let of_family = addresses
@@ -185,19 +185,19 @@ pub fn addresses_of(addresses: &[&str], ttl: u32) -> impl Fn(&Asked) -> Reply + 
     }
 }
 
-pub fn records(answers: Vec<Record>) -> Reply {
+pub(super) fn records(answers: Vec<Record>) -> Reply {
     Reply::Records { answers, additionals: Vec::new() }
 }
 
-pub fn no_data(ttl: u32) -> Reply {
+pub(super) fn no_data(ttl: u32) -> Reply {
     Reply::Negative { code: ResponseCode::NoError, soa_ttl: Some(ttl) }
 }
 
-pub fn no_such_name(ttl: u32) -> Reply {
+pub(super) fn no_such_name(ttl: u32) -> Reply {
     Reply::Negative { code: ResponseCode::NXDomain, soa_ttl: Some(ttl) }
 }
 
-pub fn address(name: &str, ttl: u32, ip: &str) -> Record {
+pub(super) fn address(name: &str, ttl: u32, ip: &str) -> Record {
     let data = match ip.parse().unwrap() {
         IpAddr::V4(ip) => RData::A(A(ip)),
         IpAddr::V6(ip) => RData::AAAA(AAAA(ip)),
@@ -205,11 +205,11 @@ pub fn address(name: &str, ttl: u32, ip: &str) -> Record {
     Record::from_rdata(Name::from_ascii(name).unwrap(), ttl, data)
 }
 
-pub fn cname(name: &str, ttl: u32, target: &str) -> Record {
+pub(super) fn cname(name: &str, ttl: u32, target: &str) -> Record {
     Record::from_rdata(Name::from_ascii(name).unwrap(), ttl, RData::CNAME(CNAME(Name::from_ascii(target).unwrap())))
 }
 
-pub fn srv(name: &str, ttl: u32, [priority, weight, port]: [u16; 3], target: &str) -> Record {
+pub(super) fn srv(name: &str, ttl: u32, [priority, weight, port]: [u16; 3], target: &str) -> Record {
     // From labels, since the target may be no host name.
     let labels = target.split('.').filter(|label| !label.is_empty()).map(str::as_bytes);
     let srv = SRV::new(priority, weight, port, Name::from_labels(labels).unwrap());
