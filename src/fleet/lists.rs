@@ -95,7 +95,9 @@ impl Source {
 impl Drop for Source {
     fn drop(&mut self) {
         if let Some(core) = self.core.upgrade() {
-            core.registry().sources.end(self.id);
+            let mut registry = core.registry();
+            registry.sources.end(self.id);
+            registry.revision += 1;
         }
     }
 }

@@ -1,6 +1,6 @@
 //! Changes a fleet to a wanted set of backends, such as that of a file.
 
-use std::{collections::HashSet, iter, sync::Arc};
+use std::{collections::HashSet, sync::Arc};
 
 use super::{
     backend::Backend,
@@ -57,23 +57,7 @@ enum Step<K, S, C> {
     Taken(BackendName, Backend<K>),
 }
 
-impl<K, S, C> Step<K, S, C> {
-    /// Whether it changes nothing, as far as is known without the lock.
-    fn is_equal(&self) -> bool {
-        matches!(self, Self::Keep(member, settings, _) if member.has(settings))
-    }
-
-    /// The member that it keeps.
-    fn kept(&self) -> Option<BackendId> {
-        match self {
-            Self::Keep(member, ..) => Some(member.id),
-            Self::Put(_) | Self::Taken(..) => None,
-        }
-    }
-}
-
-/// The most members that are read under the lock at once. Their keys are compared before the next ones are read, so that
-/// a large set does not keep others waiting.
+/// The most members that are read under the lock at once, so that a large set does not keep others waiting.
 const MAX_READ: usize = 256;
 
 impl<S: Send + Sync + 'static, C: Clone + Send + Sync + 'static> Fleet<S, C> {
@@ -144,15 +128,8 @@ impl<S: Send + Sync + 'static, C: Clone + Send + Sync + 'static> Fleet<S, C> {
         let core = &self.shared.core;
         // Before the members are read, so that a change meanwhile is seen.
         let revision = core.registry().revision;
-        let unwanted = self.members_where(|member| !names.contains(&member.name) && scope.has(member));
-        let known: Vec<_> = {
-            let registry = core.registry();
-            let known = |settings: &Settings| {
-                let member = registry.by_name.get(&settings.name)?;
-                Some((Arc::clone(member), self.shared.key(member.id), scope.has(&registry, member)))
-            };
-            checked.iter().map(|(_, settings)| known(settings)).collect()
-        };
+        let unwanted = self.unwanted(&names, scope);
+        let known: Vec<_> = checked.chunks(MAX_READ).flat_map(|some| self.known(some, scope)).collect();
         let is_taken = |known: &Option<Known>| known.as_ref().is_some_and(|(.., is_in_scope)| !is_in_scope);
         if let (None, Some(first)) = (scope.source, known.iter().position(is_taken)) {
             return Err(is_listed(&checked[first].1.name));
@@ -169,28 +146,20 @@ impl<S: Send + Sync + 'static, C: Clone + Send + Sync + 'static> Fleet<S, C> {
                 Step::Put(self.new_member(settings, status, service, Some(Arc::new(key))))
             }
         };
-        let mut checked = checked.into_iter();
-        let read_some = || {
-            let some: Vec<_> = checked.by_ref().take(MAX_READ).collect();
-            let known = self.known(&some);
-            (!some.is_empty()).then(|| some.into_iter().zip(known))
-        };
-        let steps = iter::from_fn(read_some).flatten().map(step);
+        let steps = checked.into_iter().zip(known).map(step);
         let (equal, steps): (Vec<_>, Vec<_>) = steps.partition(Step::is_equal);
         let mut report = Reconciled::default();
-        let (owned, removed, kept, taken, equal) = core.edit(|registry| {
+        let (error, removed, kept, taken, equal) = core.edit(|registry| {
             // In nearly all cases nothing else changed the fleet meanwhile, and only the differences need the lock.
-            let is_current = registry.revision == revision;
-            let (unwanted, steps, equal) = match is_current {
+            let (unwanted, steps, equal) = match registry.revision == revision {
                 true => (unwanted, steps, equal),
                 false => {
-                    let is_unwanted = |member: &&Arc<MemberInfo>| !names.contains(&member.name) && scope.has(member);
+                    let is_unwanted =
+                        |member: &&Arc<MemberInfo>| !names.contains(&member.name) && scope.has(registry, member);
                     let unwanted = registry.members.values().filter(is_unwanted).cloned().collect();
                     (unwanted, steps.into_iter().chain(equal).collect(), Vec::new())
                 }
             };
-        let done = core.edit(|registry| {
-        let (error, removed, kept, taken) = core.edit(|registry| {
             let is_taken = |step: &Step<K, S, C>| match step {
                 Step::Put(new) => registry.by_name.get(new.name()).is_some_and(|member| !scope.has(registry, member)),
                 Step::Keep(..) => false,
@@ -201,11 +170,9 @@ impl<S: Send + Sync + 'static, C: Clone + Send + Sync + 'static> Fleet<S, C> {
             if let (None, Some(first)) = (scope.source, taken.first().map(Step::name)) {
                 let error = is_listed(first);
                 taken.extend(steps);
-                return (Some(error), Vec::new(), Vec::new(), taken);
+                return (Some(error), Vec::new(), Vec::new(), taken, equal);
             }
             scope.taken.extend(taken.iter().map(Step::name).cloned());
-            let is_unwanted = |member: &&Arc<MemberInfo>| !names.contains(&member.name) && scope.has(registry, member);
-            let unwanted: Vec<_> = registry.members.values().filter(is_unwanted).cloned().collect();
             let mut removed = Vec::new();
             for member in unwanted {
                 removed.extend(self.remove_member(registry, &member));
@@ -234,63 +201,52 @@ impl<S: Send + Sync + 'static, C: Clone + Send + Sync + 'static> Fleet<S, C> {
                     Step::Taken(_, backend) => kept.push(backend),
                 }
             }
-            (owned, removed, kept, taken, equal)
-            Ok((removed, kept, taken))
-            (None, removed, kept, taken)
+            report.unchanged += equal.len();
+            (None, removed, kept, taken, equal)
         });
-        report.unchanged += equal.len();
-        if let Some(before) = &mut scope.owned {
-            *before = owned;
-            before.extend(equal.iter().filter_map(Step::kept));
-        }
         // Outside of the lock: services and keys are the caller's code.
         foreign::discard(removed);
         foreign::discard(kept);
         foreign::discard(taken);
         foreign::discard(equal);
-        Ok(report)
-        match done {
-            Ok((removed, kept, taken)) => {
-                foreign::discard(removed);
-                foreign::discard(kept);
-                foreign::discard(taken);
-                Ok(report)
-            }
-            Err((error, taken, steps)) => {
-                foreign::discard(taken);
-                foreign::discard(steps);
-                Err(error)
-            }
-        }
         error.map_or(Ok(report), Err)
     }
 
-    /// Returns the members of the wanted names, with their keys.
-    fn known<K>(&self, wanted: &[(Backend<K>, Settings)]) -> Vec<Option<Known>> {
+    /// Returns the members of the wanted names.
+    fn known<K>(&self, wanted: &[(Backend<K>, Settings)], scope: &Scope) -> Vec<Option<Known>> {
         let registry = self.shared.core.registry();
         let known = |settings: &Settings| {
             let member = registry.by_name.get(&settings.name)?;
-            Some((Arc::clone(member), self.shared.key(member.id)))
+            Some((Arc::clone(member), self.shared.key(member.id), scope.has(&registry, member)))
         };
         wanted.iter().map(|(_, settings)| known(settings)).collect()
     }
 
-    /// Returns some of the members, in their order.
-    fn members_where(&self, is_in: impl Fn(&MemberInfo) -> bool) -> Vec<Arc<MemberInfo>> {
+    /// Returns the members in a scope that have other names than these, in their order.
+    fn unwanted(&self, names: &HashSet<BackendName>, scope: &Scope) -> Vec<Arc<MemberInfo>> {
         let (mut members, mut next) = (Vec::new(), 0);
         loop {
             let registry = self.shared.core.registry();
-            let some: Vec<_> =
-                registry.members.range(next..).take(MAX_READ).map(|(_, member)| member.clone()).collect();
-            drop(registry);
-            let Some(last) = some.last() else { return members };
-            next = last.position() + 1;
-            members.extend(some.into_iter().filter(|member| is_in(member)));
+            let mut some = registry.members.range(next..).take(MAX_READ).map(|(_, member)| member).peekable();
+            if some.peek().is_none() {
+                return members;
+            }
+            for member in some {
+                next = member.position() + 1;
+                if !names.contains(&member.name) && scope.has(&registry, member) {
+                    members.push(Arc::clone(member));
+                }
+            }
         }
     }
 }
 
 impl<K, S, C> Step<K, S, C> {
+    /// Whether it changes nothing, as far as is known without the lock.
+    fn is_equal(&self) -> bool {
+        matches!(self, Self::Keep(member, settings, _) if member.has(settings))
+    }
+
     fn name(&self) -> &BackendName {
         match self {
             Self::Keep(_, Settings { name, .. }, _) | Self::Taken(name, _) => name,

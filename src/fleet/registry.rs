@@ -201,7 +201,6 @@ impl Registry {
         self.shares.forget(member);
         self.revision += 1;
         self.sources.forget(member.id);
-        self.membership += 1;
         self.refresh(member, false, now);
     }
 
