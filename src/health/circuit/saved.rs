@@ -92,7 +92,7 @@ mod tests {
     fn circuit() -> Circuit {
         let policy = CircuitPolicy::new().consecutive(1).open_for(Duration::from_secs(10)).growth(2.0);
         let policy = policy.max_open_for(Duration::from_secs(50)).backoff_reset_after(Duration::from_secs(20));
-        Circuit::new(policy.checked().unwrap())
+        Circuit::new(policy.checked().expect("a valid policy"))
     }
 
     #[derive(Clone, Copy, Debug)]
