@@ -13,7 +13,7 @@ use crate::{name::BackendName, setting::InvalidSetting};
 
 /// Looks up the backends of a service in DNS.
 ///
-/// See the [module](self) for what is looked up and when.
+/// See the [module](crate::dns) for what is looked up and when.
 ///
 /// ```
 /// # use std::time::Duration;

@@ -168,7 +168,7 @@ async fn an_outage_keeps_the_last_set_with_one_warning_and_a_bounded_number_of_l
     assert_eq!(*events.0.lock().expect("no panic"), [tracing::Level::WARN]);
 
     *script.answers.lock().expect("no panic") = [answer(&[1], 10)].into();
-    assert_eq!(sets(&mut refresh, 100).await, [set(&[]); 0], "the same set is no change");
+    assert!(sets(&mut refresh, 100).await.is_empty(), "the same set is no change");
     assert_eq!(*events.0.lock().expect("no panic"), [tracing::Level::WARN, tracing::Level::INFO]);
     assert!(status.error().is_none() && status.failures() == 0 && status.age() < Some(Duration::from_secs(12)));
     // The next outage begins at the minimum again.

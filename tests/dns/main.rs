@@ -9,7 +9,7 @@ mod services;
 use std::{net::SocketAddr, time::Duration};
 
 use futures::StreamExt;
-use tower_fleet::dns::{Dns, Endpoint, Endpoints};
+use tower_fleet::dns::{Dns, Endpoint, Endpoints, ResolveError};
 
 use self::server::Server;
 
@@ -37,6 +37,17 @@ async fn next(endpoints: &mut Endpoints) -> Vec<Endpoint> {
 async fn stays(endpoints: &mut Endpoints, time: Duration) {
     let changed = tokio::time::timeout(time, endpoints.next()).await;
     assert!(changed.is_err(), "{changed:?}");
+}
+
+/// Polls until a lookup fails, and expects that the set does not change.
+async fn fails(endpoints: &mut Endpoints) -> ResolveError {
+    for _ in 0..400 {
+        stays(endpoints, Duration::from_millis(50)).await;
+        if let Some(error) = endpoints.status().error() {
+            return error;
+        }
+    }
+    panic!("no lookup fails: {endpoints:?}");
 }
 
 fn addresses(set: &[Endpoint]) -> Vec<String> {

@@ -2,11 +2,12 @@
 
 use std::time::Duration;
 
-use hickory_proto::{op::ResponseCode, rr::RecordType};
+use hickory_proto::op::ResponseCode;
+use tokio::time::Instant;
 use tower_fleet::dns::ResolveErrorKind;
 
 use super::{
-    addresses, host, next,
+    addresses, fails, host, next,
     server::{Asked, Reply, Server, addresses_of, cname, no_data, no_such_name, records},
     socket, stays,
 };
@@ -60,8 +61,8 @@ async fn a_bad_answer_keeps_the_last_set_says_why_and_ends_with_a_good_one() {
         let status = endpoints.status();
         assert_eq!(addresses(&next(&mut endpoints).await), ["10.0.0.1:80"], "{what}");
         server.set(bad);
-        stays(&mut endpoints, Duration::from_millis(1_500)).await;
-        let error = status.error().unwrap_or_else(|| panic!("{what} is an error"));
+        stays(&mut endpoints, Duration::from_millis(1_200)).await;
+        let error = fails(&mut endpoints).await;
         assert_eq!((error.kind(), status.endpoints()), (&kind, 1), "{what}: {error:?}");
         assert!(status.age() > Some(Duration::from_secs(1)), "{what}: {:?} since a good answer", status.age());
         assert!(error.to_string().starts_with("DNS lookup of `api.test` failed: "), "{what}: {error}");
@@ -91,10 +92,12 @@ async fn neither_negative_answers_nor_failures_are_hammered() {
     futures::future::join_all(cases).await;
     // With a TTL, a negative answer is valid for it.
     let server = Server::start(|_| no_such_name(1)).await;
+    let begin = Instant::now();
     let mut endpoints = host(&server).max_backoff(Duration::from_secs(60)).endpoints().unwrap();
-    let error = endpoints.first(Duration::from_millis(900)).await.unwrap_err();
-    assert_eq!((error.kind(), endpoints.status().failures()), (&ResolveErrorKind::NoSuchName, 1));
-    assert_eq!(server.counts().get(&("api.test.".into(), RecordType::A)), Some(&1));
+    assert_eq!(fails(&mut endpoints).await.kind(), &ResolveErrorKind::NoSuchName);
+    server.set(addresses_of(&["10.0.0.1"], 60));
+    next(&mut endpoints).await;
+    assert!(begin.elapsed() >= Duration::from_secs(1), "{:?}", begin.elapsed());
 }
 
 // C56, C70
@@ -107,7 +110,7 @@ async fn only_a_certain_answer_may_empty_a_set_where_that_is_allowed() {
         server.set(bad);
         match what {
             "NXDOMAIN" | "no records" => assert_eq!(next(&mut endpoints).await, [], "{what}"),
-            _ => stays(&mut endpoints, Duration::from_millis(700)).await,
+            _ => drop(fails(&mut endpoints).await),
         }
     });
     futures::future::join_all(cases).await;
@@ -119,7 +122,7 @@ async fn the_next_name_server_is_asked_after_a_failure_and_not_after_a_negative_
     let cases = bad_answers().into_iter().map(|(what, bad, kind)| async move {
         let (first, second) = (Server::start(bad).await, Server::of_addresses(&["10.0.0.2"], 60).await);
         let mut endpoints = host(&first).name_servers([first.address, second.address]).endpoints().unwrap();
-        let found = endpoints.first(Duration::from_millis(2_000)).await;
+        let found = endpoints.first(Duration::from_millis(4_000)).await;
         let is_answer = matches!(what, "NXDOMAIN" | "no records" | "unusable addresses");
         match found {
             Ok(set) => assert!(!is_answer && set[0].address == socket("10.0.0.2:80"), "{what}: {set:?}"),
