@@ -93,6 +93,7 @@ pub(crate) fn strategy_panicked(fleet: &str) {
 }
 
 /// A changed configuration was applied to its fleet.
+#[cfg(feature = "serde")]
 pub(crate) fn config_applied(change: &dyn fmt::Debug, needs_restart: &[String]) {
     match needs_restart {
         [] => tracing::info!(target: "tower_fleet", ?change, "configuration applied"),
@@ -101,6 +102,7 @@ pub(crate) fn config_applied(change: &dyn fmt::Debug, needs_restart: &[String]) 
 }
 
 /// A changed configuration was refused, and the fleet stays as it is.
+#[cfg(feature = "serde")]
 pub(crate) fn config_refused(error: &dyn fmt::Display) {
     tracing::warn!(target: "tower_fleet", %error, "configuration refused");
 }

@@ -68,7 +68,8 @@ pub struct FileProbe<B>(Kind<B>);
 
 #[derive(Debug)]
 enum Kind<B> {
-    Http(HttpProbe<B>),
+    // Boxed, since it is much larger.
+    Http(Box<HttpProbe<B>>),
     Grpc(GrpcProbe<B>),
 }
 
@@ -110,10 +111,10 @@ impl Section {
                     ProbeMethod::Head => Method::HEAD,
                 };
                 let probe = HttpProbe::with_body(method, path, || B::from(Bytes::new()))?;
-                Kind::Http(match self.statuses {
+                Kind::Http(Box::new(match self.statuses {
                     Some(statuses) => probe.expect(statuses)?,
                     None => probe,
-                })
+                }))
             }
             (None, service) => Kind::Grpc(GrpcProbe::new().service(service.as_deref().unwrap_or_default())?),
         };

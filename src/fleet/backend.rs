@@ -108,7 +108,7 @@ impl<S> Backend<S> {
 
     /// Returns the backend of one of several endpoints that this one stands for. `priority` is added to its own, and
     /// `weight` multiplies it.
-    #[cfg(feature = "dns")]
+    #[cfg(all(feature = "dns", feature = "serde"))]
     pub(crate) fn endpoint(&self, name: Arc<str>, weight: u32, priority: i32, service: S) -> Self {
         Self {
             name,

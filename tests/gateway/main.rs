@@ -19,6 +19,10 @@ mod faults;
 mod forwarding;
 mod limits;
 mod log;
+#[path = "../dns/server.rs"]
+#[allow(dead_code, reason = "the tests of DNS need more of it")]
+mod name_server;
+mod neighbours;
 mod problems;
 mod process;
 mod reload;
@@ -26,6 +30,9 @@ mod shutdown;
 mod streams;
 mod tls;
 mod uploads;
+#[path = "../valkey/server.rs"]
+#[allow(dead_code, reason = "the tests of Valkey need more of it")]
+mod valkey_server;
 mod versions;
 mod websocket;
 
