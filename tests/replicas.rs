@@ -279,6 +279,11 @@ async fn an_operator_ends_a_hint_for_good() {
     for _ in 0..8 {
         assert_eq!(hinted(&two), [""; 0]);
         tokio::time::sleep(5 * SECOND).await;
+        // The report of `a` changes, but not in what was reset.
+        one.set_status("a", AdminStatus::Degraded);
+        settle().await;
+        one.set_status("a", AdminStatus::Healthy);
+        settle().await;
     }
     one.cool_down("a", 60 * SECOND);
     settle().await;
@@ -594,7 +599,8 @@ async fn without_the_exchange_each_replica_decides_alone() {
         assert_eq!(backend(&one, "a").state, CircuitState::HalfOpen);
         let start = tokio::time::Instant::now();
         assert!(permits.may_probe(&backend(&one, "b").name).await);
-        assert!(start.elapsed() <= 100 * MS);
+        let is_known = matches!(fault, Fault::ConnectHangs | Fault::ConnectFails);
+        assert!(start.elapsed() <= if is_known { Duration::ZERO } else { 100 * MS });
         trip(&one, "b");
         one.drain("c");
         tokio::time::sleep(2 * SECOND).await;

@@ -1,6 +1,12 @@
 //! Servers that answer garbage, or lie.
 
-use std::time::Duration;
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
 
 use futures::StreamExt;
 use tokio::{
@@ -41,9 +47,12 @@ async fn answering(bytes: &'static [u8], endless: bool) -> String {
 // C55, C58: garbage, replies of wrong types, lengths that no memory holds, and no answer at all.
 #[tokio::test]
 async fn garbage_harms_nothing_but_sharing() {
-    let garbage: [(&[u8], bool); 14] = [
+    let garbage: [(&[u8], bool); 17] = [
         (b"HTTP/1.1 400 Bad Request\r\n\r\n", false),
         (b"*1000000000\r\n", false),
+        (b"*1000000000\r\n:1\r\n:1\r\n", false),
+        (b"*9223372036854775807\r\n:1\r\n:1\r\n", false),
+        (b"+OK\r\n%2000000000\r\n+a\r\n:1\r\n", false),
         (b"*9223372036854775807\r\n$1\r\n", false),
         (b"%4611686018427387904\r\n", false),
         (b"$9223372036854775807\r\n", false),
@@ -64,6 +73,31 @@ async fn garbage_harms_nothing_but_sharing() {
         replica.sharing.abort();
         assert_eq!(replica.hinted(), 0, "{}", bytes.escape_ascii());
     }
+}
+
+// C58: one string without end is not kept in memory.
+#[tokio::test]
+async fn an_endless_reply_is_not_read() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("redis://127.0.0.1:{}", listener.local_addr().unwrap().port());
+    let most = Arc::new(AtomicUsize::new(0));
+    let sent = Arc::clone(&most);
+    tokio::spawn(async move {
+        while let Ok((mut stream, _)) = listener.accept().await {
+            let mut of_this = 0;
+            let mut begun = stream.write_all(b"$9223372036854775807\r\n").await;
+            while begun.is_ok() {
+                begun = stream.write_all(&[b'a'; 65_536]).await;
+                of_this += 65_536;
+                sent.fetch_max(of_this, Ordering::Relaxed);
+            }
+        }
+    });
+    let replica = Replica::new(&url, &["a", "b"]);
+    replica.serve_for(2 * SECOND).await;
+    // What the buffers of both sockets hold.
+    let most = most.load(Ordering::Relaxed);
+    assert!((1..16_000_000).contains(&most), "{most}");
 }
 
 // C59: some servers repeat in their errors what they were sent.

@@ -10,7 +10,8 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 /// A connection to a server, of which every reply is of a bounded size.
 ///
-/// The parser behind it allocates what a reply announces: `*1000000000` alone would end the process.
+/// The parser behind it keeps a reply until it is whole. So one endless string would fill the memory, as fast as the
+/// network is, until a request is late.
 pub(super) struct Bounded<S> {
     inner: S,
     frames: Frames,
@@ -188,7 +189,7 @@ mod tests {
         assert!(is_whole(&replies.concat()));
     }
 
-    // C58: what a hostile server announces is not allocated.
+    // C58: what a hostile server announces is not waited for.
     #[test]
     fn replies_of_no_bounded_size_are_refused() {
         let long = |kind: &str, count: &str| format!("{kind}{count}\r\n").into_bytes();
