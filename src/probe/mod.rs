@@ -28,7 +28,7 @@
 //!   [256](Probes::max_concurrent) at a time. One that panics has failed.
 //! - If the circuit opens again soon after a good probe, probes tell less than requests do: the next good one counts after
 //!   one interval, then two, four, up to sixteen. So a health page that is green while requests fail does no harm.
-//! - Replicas share the work with a [`Gate`].
+//! - Replicas share the work with a [`Gate`]: the [`Permits`](crate::replicas::Permits) of what they share, or your own.
 //!
 //! # When not to use it
 //!

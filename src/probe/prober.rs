@@ -5,7 +5,6 @@ use std::{
     pin::Pin,
     sync::{Arc, Weak},
     task::{Context, Poll},
-    time::Duration,
 };
 
 use futures::{
@@ -18,7 +17,7 @@ use super::{
     error::ProbeError,
     running::{self, End},
     settings::{OnSuccess, Rules, Scope},
-    target::{Target, hold, is_out},
+    target::{Target, asks_gate, hold, is_out},
     targets::{News, Targets},
 };
 use crate::{
@@ -54,8 +53,6 @@ pub struct Probing {
 
 /// How many changes are read at a time, before other tasks get their turn.
 const BATCH: usize = 1024;
-/// The least time until a gate is asked again; ten intervals are the longest.
-const MIN_DEFERRAL: Duration = Duration::from_millis(1);
 
 impl Probing {
     pub(super) fn new(core: &Arc<FleetCore>, rules: Rules, send: running::Send) -> Self {
@@ -116,7 +113,7 @@ impl Probing {
             let (handle, registration) = AbortHandle::new_pair();
             target.running = Some((handle, now));
             let (id, name) = (target.member.id, target.member.name.clone());
-            let gate = rules.gate.clone().filter(|_| is_out(&target.member.health, rules, now));
+            let gate = rules.gate.clone().filter(|_| asks_gate(&target.member.health, rules, now));
             let probe = running::run(id, name, gate, Arc::clone(&self.send), rules.timeout).map(move |end| (id, end));
             self.running.push(Abortable::new(probe.boxed(), registration));
         }
@@ -132,7 +129,6 @@ impl Probing {
         let (now, count) = (self.clock.now(), self.targets.len());
         let Some((target, rules)) = self.targets.target(id) else { return };
         let started = target.running.take().map_or(now, |(_, started)| started);
-        let mut next = None;
         match end {
             End::Done(Ok(())) => {
                 if target.count_success(rules) {
@@ -146,14 +142,12 @@ impl Probing {
                     suspend(core, target, rules, count, now);
                 }
             }
-            End::Deferred(wait) => {
-                let longest = rules.interval.saturating_mul(10);
-                next = Some(now.after(wait.clamp(MIN_DEFERRAL, longest)));
-            }
+            // As if it had not been due.
+            End::Refused => {}
             // The change follows.
             End::Gone => return,
         }
-        self.targets.resume(id, started, next, now);
+        self.targets.resume(id, started, now);
     }
 
     /// Waits for the next probe that is due. If as many run as may, the end of one of them comes first.

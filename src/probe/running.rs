@@ -19,8 +19,8 @@ use crate::{
 /// How a probe ended.
 pub(super) enum End {
     Done(Result<(), ProbeError>),
-    /// Another replica probes the backend. Ask again after this time.
-    Deferred(Duration),
+    /// Another replica probes the backend.
+    Refused,
     /// The backend was removed before the probe was sent.
     Gone,
 }
@@ -41,8 +41,8 @@ pub(super) async fn run(
     if let Some(gate) = gate {
         let name = name.clone();
         let answer = timeout(limit, Guarded::new(async move { gate.ask(&name).await })).await;
-        if let Ok(Some(Err(wait))) = answer {
-            return End::Deferred(wait);
+        if let Ok(Some(false)) = answer {
+            return End::Refused;
         }
     }
     // The call of the user's probe can panic too, hence within the future.

@@ -135,6 +135,12 @@ pub(super) fn is_out(health: &Health, rules: &Rules, now: Moment) -> bool {
     is_circuit_out(health, rules.on_success) || is_timed_out(health, now)
 }
 
+/// Returns whether a gate decides about the probe of a backend. Not while its probes here fail: without further ones, it
+/// would return by itself.
+pub(super) fn asks_gate(health: &Health, rules: &Rules, now: Moment) -> bool {
+    is_out(health, rules, now) && health.until(Timed::Failing).is_none_or(|until| now.reached(until))
+}
+
 /// Circuits that an operator forced are not for probes. A half-open one is for requests, unless probes close it.
 fn is_circuit_out(health: &Health, on_success: OnSuccess) -> bool {
     // As it was set, also if its open time is over: until a request comes, a good probe tells earlier.

@@ -73,11 +73,11 @@ impl Targets {
         self.all.get_mut(&id).map(|target| (target, &self.rules))
     }
 
-    /// Schedules the probe after one that began at `started`, unless a moment for it is given.
-    pub(super) fn resume(&mut self, id: BackendId, started: Moment, next: Option<Moment>, now: Moment) {
+    /// Schedules the probe after one that began at `started`.
+    pub(super) fn resume(&mut self, id: BackendId, started: Moment, now: Moment) {
         let Some(target) = self.all.get_mut(&id) else { return };
         if wants(&self.rules, &target.member, now) {
-            let next = next.unwrap_or_else(|| target.next(&self.rules, started, now, &mut self.rng));
+            let next = target.next(&self.rules, started, now, &mut self.rng);
             self.schedule(id, Some(next));
         } else {
             target.forget_probes();

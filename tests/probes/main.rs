@@ -6,13 +6,20 @@
 mod all;
 mod bounds;
 mod circuits;
+mod events;
 mod gate;
+#[cfg(feature = "http")]
+mod grpc;
+#[cfg(feature = "http")]
+mod http;
 mod members;
 #[path = "../support/mock.rs"]
 mod mock;
 mod operator;
 mod panics;
 mod tcp;
+#[cfg(feature = "http")]
+mod wire;
 
 use std::{sync::Arc, time::Duration};
 
