@@ -2,7 +2,10 @@
 
 use std::sync::Mutex;
 
-use tower_fleet::probe::{Scope, gate_fn};
+use tower_fleet::{
+    probe::{Scope, gate_fn},
+    replicas::{MemoryExchange, Share},
+};
 
 use super::*;
 
@@ -49,6 +52,28 @@ async fn without_an_answer_a_replica_decides_alone() {
         pass(secs(3)).await;
         assert_eq!(state(&fleet, "a"), CircuitState::HalfOpen);
     }
+}
+
+// C43, C55
+#[tokio::test(start_paused = true)]
+async fn of_replicas_with_one_exchange_one_probes_at_a_time() {
+    let exchange = MemoryExchange::new();
+    let replicas: Vec<_> = (0..20).map(|_| fleet::<1>()).collect();
+    for (fleet, [a]) in &replicas {
+        a.answer(Answer::Error);
+        let sharing = fleet.share(Share::new(exchange.clone())).unwrap();
+        let permits = sharing.permits();
+        tokio::spawn(sharing);
+        spawn(fleet, probes().gate(permits));
+    }
+    pass(secs(1)).await;
+    replicas.iter().for_each(|(fleet, _)| trip(fleet, "a"));
+    let calls = || replicas.iter().map(|(_, [a])| a.calls()).sum::<usize>();
+    pass(secs(3)).await;
+    assert_eq!(calls(), 1);
+    pass(secs(300)).await;
+    // A permit is valid for five seconds.
+    assert!((10..=62).contains(&calls()), "{} probes by twenty replicas in 30 intervals", calls());
 }
 
 // C43, C55: a refusal does not return a backend to rotation that fails here.
