@@ -6,7 +6,6 @@
 mod all;
 mod bounds;
 mod circuits;
-mod events;
 mod gate;
 #[cfg(feature = "http")]
 mod grpc;

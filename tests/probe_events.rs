@@ -1,13 +1,20 @@
-//! What is logged of probes.
+//! What is logged of probes. In a process of its own, since other tests would register the same events without a
+//! subscriber.
+
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use std::{
     fmt::{self, Write},
-    sync::Mutex,
+    sync::{Arc, Mutex},
+    time::Duration,
 };
 
-use tower_fleet::probe::Scope;
-
-use super::*;
+use tokio::time::sleep;
+use tower_fleet::{
+    Backend, Fleet,
+    fleet::BackendName,
+    probe::{Probes, Scope, probe_fn},
+};
 
 /// Collects the events, as text.
 #[derive(Clone, Default)]
@@ -50,21 +57,21 @@ impl tracing::Subscriber for Log {
 // C43, C59
 #[tokio::test(start_paused = true)]
 async fn each_change_of_what_probes_show_is_one_event_without_secrets() {
-    let (fleet, [_]) = fleet();
+    let fleet = Fleet::plain().backend(Backend::new("a", ())).build().unwrap();
     let log = Log::default();
     let _guard = tracing::subscriber::set_default(log.clone());
     let fails = Arc::new(Mutex::new(false));
     let flag = Arc::clone(&fails);
-    let probe = probe_fn(move |_: BackendName, _: Mock| {
+    let probe = probe_fn(move |_: BackendName, (): ()| {
         let fails = *flag.lock().unwrap();
         async move { if fails { Err("GET http://me:hush@10.0.0.1/ failed") } else { Ok(()) } }
     });
-    spawn(&fleet, Probes::new(probe).scope(Scope::All));
-    pass(secs(100)).await;
+    tokio::spawn(fleet.probe(Probes::new(probe).scope(Scope::All)).unwrap());
+    sleep(Duration::from_secs(100)).await;
     *fails.lock().unwrap() = true;
-    pass(HOUR).await;
+    sleep(Duration::from_secs(3_600)).await;
     *fails.lock().unwrap() = false;
-    pass(secs(100)).await;
+    sleep(Duration::from_secs(100)).await;
     let log = log.0.lock().unwrap();
     let expected = [
         r#"INFO message=probes succeed backend="a""#,
