@@ -7,7 +7,7 @@ use tokio::{
     time::timeout,
 };
 
-use crate::{name::BackendName, probe::Gate};
+use crate::name::BackendName;
 
 /// A handle that asks for the permit to probe a backend, of which there is one for all replicas. Cheap to clone.
 ///
@@ -48,16 +48,6 @@ impl Permits {
             return true;
         }
         timeout(PATIENCE, answered).await.ok().and_then(Result::ok).unwrap_or(true)
-    }
-}
-
-/// How soon a prober asks again.
-const RETRY: Duration = Duration::from_secs(1);
-
-/// For [`Probes::gate`](crate::probe::Probes::gate).
-impl Gate for Permits {
-    async fn admit(&self, backend: &BackendName) -> Result<(), Duration> {
-        if self.may_probe(backend).await { Ok(()) } else { Err(RETRY) }
     }
 }
 
