@@ -2,12 +2,12 @@
 
 use futures::future::{BoxFuture, FutureExt};
 
-use crate::{name::BackendName, replicas::Permits};
+use crate::name::BackendName;
 
 /// Decides whether this process may probe a backend that is out, before each such probe.
 ///
-/// For replicas that share what they learn, so that not each of two hundred probes the same broken backend: [`Permits`]
-/// are a gate. Without one, every probe is sent.
+/// For replicas that share what they learn, so that not each of two hundred probes the same broken backend:
+/// [`Permits`](crate::replicas::Permits) are a gate. Without one, every probe is sent.
 ///
 /// It is asked for backends with an open circuit, and for those that a replica reports; not for a backend that failing
 /// probes of this process keep out, since only further ones tell how it is.
@@ -22,13 +22,6 @@ pub trait Gate: Send + Sync + 'static {
 impl<G: Gate> Gate for std::sync::Arc<G> {
     fn may_probe(&self, backend: &BackendName) -> impl Future<Output = bool> + Send {
         (**self).may_probe(backend)
-    }
-}
-
-/// One replica probes a backend, and the others learn of its recovery.
-impl Gate for Permits {
-    fn may_probe(&self, backend: &BackendName) -> impl Future<Output = bool> + Send {
-        Permits::may_probe(self, backend)
     }
 }
 

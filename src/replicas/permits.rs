@@ -7,7 +7,7 @@ use tokio::{
     time::timeout,
 };
 
-use crate::name::BackendName;
+use crate::{name::BackendName, probe::Gate};
 
 /// A handle that asks for the permit to probe a backend, of which there is one for all replicas. Cheap to clone.
 ///
@@ -48,6 +48,14 @@ impl Permits {
             return true;
         }
         timeout(PATIENCE, answered).await.ok().and_then(Result::ok).unwrap_or(true)
+    }
+}
+
+/// For [`Probes::gate`](crate::probe::Probes::gate). One replica probes a backend, and the others learn of its recovery.
+impl Gate for Permits {
+    fn may_probe(&self, backend: &BackendName) -> impl Future<Output = bool> + Send {
+        // The method of the handle itself.
+        Permits::may_probe(self, backend)
     }
 }
 
