@@ -78,8 +78,8 @@ impl fmt::Debug for ValkeyStore {
         let Server { host, port, tls, .. } = &self.0;
         f.debug_struct("ValkeyStore")
             .field("host", host)
-            .field("port", &port)
-            .field("tls", &tls)
+            .field("port", port)
+            .field("tls", &tls.is_some())
             .finish_non_exhaustive()
     }
 }
