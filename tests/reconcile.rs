@@ -276,7 +276,8 @@ async fn a_backend_that_is_removed_or_replaced_meanwhile_is_not_brought_back_to_
 #[tokio::test]
 async fn a_set_is_applied_whole_although_the_fleet_changes_meanwhile() {
     let client = || Client { address: "x", hangs: false, _made: Arc::default() };
-    let changes: [fn(&Fleet<Client, ErrorsOnly>, Client); 5] = [
+    type Edit = fn(&Fleet<Client, ErrorsOnly>, Client);
+    let changes: [Edit; 5] = [
         |fleet, client| fleet.insert(Backend::new("z", client)).unwrap(),
         |fleet, _| fleet.set_weight("a", 9).unwrap(),
         |fleet, _| assert!(fleet.set_priority("a", 9)),
