@@ -10,6 +10,7 @@
 
 mod args;
 mod demo;
+mod events;
 mod greeting;
 mod headers;
 mod keeper;

@@ -28,6 +28,7 @@ use tokio::{
 use tower_fleet::{config::ConfigFile, pick};
 
 use crate::{
+    events::Events,
     greeting::Greeting,
     headers::Peer,
     keeper::Keeper,
@@ -60,6 +61,8 @@ impl Gateway {
         let tally = Arc::new(Tally::default());
         let (log, written) = Log::start()?;
         let log = Arc::new(log);
+        // Another gateway of this process may have been the first.
+        let _ = tracing::subscriber::set_global_default(Events(Arc::downgrade(&log)));
         let doors = Doors::new(&fleet, config)?;
         let proxy = Proxy::new(doors, server, Arc::clone(&tally), Arc::clone(&log));
         let listener =

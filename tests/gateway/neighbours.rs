@@ -135,7 +135,9 @@ async fn a_state_that_cannot_be_read_or_written_stops_nothing() {
         let gateway = setup(&red, &blue).with("state", &format!("path = {path:?}")).start().await;
         assert_eq!(served_by(&gateway).await, "red", "{path}");
         gateway.terminate();
-        assert!(gateway.end().await.0.success());
+        let (status, said) = gateway.end().await;
+        assert!(status.success());
+        assert!(said.contains("state not ") && said.contains(path), "{said}");
     }
 }
 
@@ -161,7 +163,9 @@ async fn gateways_share_what_they_learn() {
     // Without the store each decides alone, and no request waits for it.
     store.freeze();
     assert_eq!((served_by(&one).await.as_str(), served_by(&two).await.as_str()), ("blue", "blue"));
+    until("the warning", || one.said().contains("sharing interrupted")).await;
     store.thaw();
+    until("the end of the outage", || one.said().contains("sharing resumed")).await;
     assert!(!one.said().contains("redis://") && !two.said().contains("redis://"));
 }
 
