@@ -16,6 +16,7 @@ use tower_fleet::{
     config::{Applied, ConfigFile, ConfigFollower, Followed, Reload},
     fleet::Reconciled,
     replicas::Sharing,
+    state::Store,
 };
 
 use crate::{
@@ -105,7 +106,9 @@ impl Work {
         if let Some(Some(followed)) = follower.next().now_or_never() {
             self.tell(followed, &settings, &settings);
         }
-        let mut saver = match config.store() {
+        let store = config.store();
+        let location = store.as_ref().map(Store::location).unwrap_or_default();
+        let mut saver = match store {
             Some(store) => Some(self.fleet.restore(store).await),
             None => None,
         };
@@ -133,7 +136,7 @@ impl Work {
         if let Some(saver) = &mut saver
             && let Err(error) = saver.save().await
         {
-            self.log.line(format_args!("the state is not saved: {error}"));
+            self.log.line(format_args!("the state is not saved in {location}: {error}"));
         }
     }
 

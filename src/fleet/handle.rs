@@ -250,7 +250,6 @@ impl<S: Send + Sync + 'static, C: Clone + Send + Sync + 'static> Fleet<S, C> {
         &self.shared
     }
 
-    /// Returns a handle of a fleet.
     #[cfg(feature = "serde")]
     pub(crate) fn of(shared: Arc<FleetInner<S, C>>) -> Self {
         Self { shared }

@@ -137,7 +137,7 @@ async fn a_state_that_cannot_be_read_or_written_stops_nothing() {
         gateway.terminate();
         let (status, said) = gateway.end().await;
         assert!(status.success());
-        assert!(said.contains("state not ") && said.contains(path), "{said}");
+        assert!(said.contains("state ") && said.contains(path), "{path}: {said}");
     }
 }
 
