@@ -14,9 +14,10 @@ use std::{
 };
 
 use tokio::time::timeout;
+use tower::BoxError;
 use tower_fleet::{
     AdminStatus, Backend, Config, Fleet, Upstream, UpstreamLayer,
-    config::{ConfigError, ConfigFile, ConfigFollower, Followed, Reload},
+    config::{ConfigFile, ConfigFollower, Followed, Reload},
 };
 
 /// A client that tells apart which call made it.
@@ -56,8 +57,8 @@ fn backend(name: &str, lines: &str) -> String {
     format!("[[backend]]\nname = \"{name}\"\norigin = \"http://{name}\"\n{lines}\n")
 }
 
-fn parse(text: &str) -> Result<Config, ConfigError> {
-    Config::read(toml::Deserializer::parse(text).map_err(|error| ConfigError::new("", error.to_string()))?)
+fn parse(text: &str) -> Result<Config, BoxError> {
+    Ok(Config::read(toml::Deserializer::parse(text)?)?)
 }
 
 struct Setup {
@@ -74,7 +75,7 @@ impl Setup {
         Self::with(text, parse)
     }
 
-    fn with(text: &str, parse: impl Fn(&str) -> Result<Config, ConfigError> + Send + Sync + 'static) -> Self {
+    fn with(text: &str, parse: impl Fn(&str) -> Result<Config, BoxError> + Send + Sync + 'static) -> Self {
         let folder = Folder::new();
         folder.write(text);
         let mut file = ConfigFile::new(folder.file(), parse);
@@ -251,7 +252,7 @@ async fn a_reload_reads_secrets_again() {
     let text = [backend("a", "bearer = \"env:KEY\""), backend("b", "")].concat();
     let mut setup = Setup::with(&text, move |text| {
         let source = toml::Deserializer::parse(text).expect("valid TOML");
-        Config::read_with(source, |_| Some(known.lock().unwrap().clone()))
+        Ok(Config::read_with(source, |_| Some(known.lock().unwrap().clone()))?)
     });
     *secret.lock().unwrap() = "second".to_owned();
     assert!(setup.next().await.is_none(), "the file did not change");

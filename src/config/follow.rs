@@ -33,7 +33,7 @@ use crate::{
 /// # use tower_fleet::{Config, config::{ConfigFile, ConfigFollower}};
 /// # #[derive(Clone)] struct Client;
 /// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Box<dyn std::error::Error>> {
-/// let mut file = ConfigFile::new("fleet.toml", |text| Config::read(toml::Deserializer::parse(text)?));
+/// let mut file = ConfigFile::new("fleet.toml", |text| Ok(Config::read(toml::Deserializer::parse(text)?)?));
 /// let config = file.read()?;
 /// let fleet = config.fleet(|_backend| Client)?;
 /// tokio::spawn(ConfigFollower::new(&fleet, config, |_backend| Client).file(file).run());

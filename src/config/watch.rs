@@ -24,7 +24,7 @@ use crate::setting::InvalidSetting;
 /// ```no_run
 /// # use tower_fleet::{Config, config::ConfigFile};
 /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
-/// let file = ConfigFile::new("fleet.toml", |text| Config::read(toml::Deserializer::parse(text)?));
+/// let mut file = ConfigFile::new("fleet.toml", |text| Ok(Config::read(toml::Deserializer::parse(text)?)?));
 /// let config = file.read()?;
 /// # Ok(())
 /// # }
@@ -59,13 +59,10 @@ const SETTLE: Duration = Duration::from_millis(50);
 
 impl<T: Send + 'static> ConfigFile<T> {
     /// Creates a file that is polled once a second. `parse` reads the text in whatever format it has.
-    pub fn new<E: Into<BoxError>>(
-        path: impl Into<PathBuf>,
-        parse: impl Fn(&str) -> Result<T, E> + Send + Sync + 'static,
-    ) -> Self {
+    pub fn new(path: impl Into<PathBuf>, parse: impl Fn(&str) -> Result<T, BoxError> + Send + Sync + 'static) -> Self {
         Self {
             path: path.into(),
-            parse: Arc::new(move |text| parse(text).map_err(Into::into)),
+            parse: Arc::new(parse),
             every: Duration::from_secs(1),
             reload: Reload::default(),
             seen: None,
