@@ -741,3 +741,22 @@ async fn a_good_probe_by_a_request_is_told_to_all() {
         assert_eq!((state(at).state, state(at).hinted_for), (CircuitState::Closed, None), "{at}");
     }
 }
+
+// C55: the limit on hints is one on lies, not on the outages of one backend.
+#[tokio::test(start_paused = true)]
+async fn an_outage_some_minutes_after_another_one_is_a_hint_too() {
+    let exchange = MemoryExchange::new();
+    let [one, two] = [(); 2].map(|()| replica(&exchange, &["a", "b"]));
+    settle().await;
+    for outage in 0..12 {
+        trip(&one, "a");
+        settle().await;
+        assert_eq!(hinted(&two), ["a"], "outage {outage}");
+        tokio::time::sleep(5 * SECOND).await;
+        one.switch("a").unwrap().reset();
+        settle().await;
+        assert_eq!(hinted(&two), [""; 0]);
+        two.switch("a").unwrap().reset();
+        tokio::time::sleep(60 * SECOND).await;
+    }
+}

@@ -62,6 +62,7 @@ impl Book {
             return;
         }
         self.refused.remove(&member.name);
+        self.entry(&member.name).note_hint(now.after(time));
         if is_opening {
             self.ask_before(&member.name, now.after(time), now);
         }
@@ -86,8 +87,9 @@ impl Book {
         if is_hinted
             && member.health.is_probed_after_hint()
             && let Some(allowed) = self.entry(name).hint_time(now, max)
+            && core.hint(&member, later.min(allowed), true)
         {
-            core.hint(&member, later.min(allowed), true);
+            self.entry(name).note_hint(now.after(later.min(allowed)));
         }
     }
 

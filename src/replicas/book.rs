@@ -122,7 +122,7 @@ impl Book {
             Change::Status(name, _) => self.note_override(core, name, now),
             Change::Probe(name, true) => self.note_recovery(core, name),
             Change::Probe(name, false) => self.return_permit(name),
-            Change::Hint(name, None) => self.note_hint_end(core, name),
+            Change::Hint(name, None) => self.note_hint_end(core, name, now),
             Change::Inserted(name) => drop(self.unread.insert(name.clone())),
             Change::Removed(name) => {
                 self.return_permit(name);
@@ -210,12 +210,13 @@ impl Book {
 
     /// Notes that a hint has ended. If the limits on hints required that, it is tried again. If it was over, or an operator
     /// or a probe knew better, the backend is hinted by the next report only.
-    fn note_hint_end(&mut self, core: &FleetCore, name: &BackendName) {
-        let has_room = self.has_room(core);
+    fn note_hint_end(&mut self, core: &FleetCore, name: &BackendName, now: Moment) {
+        let (has_room, max) = (self.has_room(core), self.settings.max_hint);
         let (Some(entry), Some(member)) = (self.entries.get_mut(name), core.find(name)) else { return };
         if member.health.until(Timed::Hinted).is_some() {
             return;
         }
+        entry.note_hint_end(now, max);
         if has_room && core.may_hint(&member) {
             entry.dismiss();
             self.refused.remove(name);

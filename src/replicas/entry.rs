@@ -23,8 +23,8 @@ pub(super) struct Entry {
     set_at: Option<Moment>,
     /// The reports up to this deadline do not keep the backend out any more.
     dismissed: Stamp,
-    /// When reports began to keep the backend out. Kept when they no longer do, until the limit on their time begins anew.
-    pub(super) hinted_at: Option<Moment>,
+    /// For how long reports have kept the backend out.
+    hints: Hints,
     /// When the permit to probe is asked for.
     pub(super) asks_at: Option<Moment>,
     /// The end of the permit that this replica holds.
@@ -68,7 +68,7 @@ impl Entry {
             is_foreign: false,
             set_at: None,
             dismissed: Stamp::default(),
-            hinted_at: None,
+            hints: Hints::default(),
             asks_at: None,
             permit: None,
         }
@@ -118,12 +118,19 @@ impl Entry {
 
     /// Returns for how much longer reports may keep the backend out, if they may now.
     pub(super) fn hint_time(&mut self, now: Moment, max: Duration) -> Option<Duration> {
-        let began = *self.hinted_at.get_or_insert(now);
-        if now.since(began) >= max.saturating_mul(2) {
-            self.hinted_at = Some(now);
-            return Some(max);
-        }
-        Some(max.saturating_sub(now.since(began))).filter(|time| !time.is_zero())
+        self.hints.count(now, max);
+        Some(max.saturating_sub(self.hints.spent)).filter(|time| !time.is_zero() && !self.hints.is_exhausted)
+    }
+
+    /// Notes that a report keeps the backend out until then.
+    pub(super) fn note_hint(&mut self, until: Moment) {
+        self.hints.until = self.hints.until.max(until);
+    }
+
+    /// Notes that no report keeps the backend out any more.
+    pub(super) fn note_hint_end(&mut self, now: Moment, max: Duration) {
+        self.hints.count(now, max);
+        self.hints.until = now;
     }
 
     /// Makes the stamps those of a new connection: its clock may be another one. What others reported is read again.
@@ -136,6 +143,29 @@ impl Entry {
             self.applied = self.applied.set_at(at.max(self.known.operator.at()));
             self.known.operator = self.applied;
         }
+    }
+}
+
+/// For how long reports have kept a backend out: a limit on the time of all of them together, so that no exchange keeps a
+/// backend out for ever. Time without them counts against it, so that each outage has its hints.
+#[derive(Clone, Copy, Default)]
+struct Hints {
+    spent: Duration,
+    /// When that was counted.
+    at: Moment,
+    /// The end of the last hint.
+    until: Moment,
+    /// All of the time was spent, and it has not passed again since.
+    is_exhausted: bool,
+}
+
+impl Hints {
+    fn count(&mut self, now: Moment, max: Duration) {
+        let hinted = self.until.min(now).since(self.at);
+        let spent = self.spent.saturating_add(hinted);
+        self.spent = spent.saturating_sub(now.since(self.at).saturating_sub(hinted));
+        self.is_exhausted = (self.is_exhausted || spent >= max) && !self.spent.is_zero();
+        self.at = now;
     }
 }
 

@@ -46,8 +46,9 @@ impl<E> Share<E> {
 
     /// Limits the time for which the reports of other replicas keep a backend out. Default 5 min; from 1 s to 1 h.
     ///
-    /// After it, the backend is probed here, and reports on it are ignored for the same time again. So an exchange that
-    /// is broken, or hostile, keeps a backend out for half of the time at most.
+    /// It is a limit on several reports together, and time without them counts against it. After it, the backend is probed
+    /// here, and reports on it are ignored for the same time again. So an exchange that is broken, or hostile, keeps a
+    /// backend out for half of the time at most.
     pub fn max_hint(mut self, time: Duration) -> Self {
         self.settings.max_hint = time;
         self
