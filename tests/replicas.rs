@@ -760,3 +760,31 @@ async fn an_outage_some_minutes_after_another_one_is_a_hint_too() {
         tokio::time::sleep(60 * SECOND).await;
     }
 }
+
+// C55: a prober that cannot reach a backend does not keep all others from it.
+#[tokio::test(start_paused = true)]
+async fn a_prober_that_fails_does_not_keep_the_permit_for_ever() {
+    let exchange = MemoryExchange::new();
+    let [one, two] = [(); 2].map(|()| {
+        let policy = CircuitPolicy::new().open_for(3600 * SECOND);
+        let backends = ["a", "b"].map(|name| Backend::new(name, ()));
+        Fleet::plain().name("search").backends(backends).circuit_breaker(policy).build().unwrap()
+    });
+    let (of_one, of_two) = (sharing(&one, &exchange), sharing(&two, &exchange));
+    let permits = [of_one.permits(), of_two.permits()];
+    tokio::spawn(of_one);
+    tokio::spawn(of_two);
+    settle().await;
+    trip(&one, "a");
+    trip(&two, "a");
+    settle().await;
+    let (a, mut probes) = (backend(&one, "a").name, [0; 2]);
+    // With the jitter of probers, each has its turns.
+    for second in 0..400 {
+        for (at, _) in [9, 11].into_iter().enumerate().filter(|(_, interval)| second % interval == 0) {
+            probes[at] += u32::from(permits[at].may_probe(&a).await);
+        }
+        tokio::time::sleep(SECOND).await;
+    }
+    assert!(probes.iter().all(|probes| *probes >= 10), "{probes:?}");
+}

@@ -29,8 +29,11 @@ impl Book {
             let Some(entry) = self.entries.get_mut(&name).filter(|entry| entry.asks_at == Some(at)) else { continue };
             entry.asks_at = None;
             entry.permit = None;
-            if needs_probe(core, &name) {
-                due.push(name);
+            match probes_at(core, &name) {
+                // A permit that only a prober has used is left to the other replicas, until a request here may need it.
+                Some(at) if at.since(now) > LEAD * 2 => self.ask_before(&name, at, now),
+                Some(_) => due.push(name),
+                None => {}
             }
         }
         due
@@ -62,10 +65,17 @@ impl Book {
     }
 }
 
-/// Returns whether a backend will be probed: by its own circuit, or when its hint ends.
-fn needs_probe(core: &FleetCore, name: &BackendName) -> bool {
-    let Some(member) = core.find(name) else { return false };
-    let state = member.circuit().map_or(CircuitState::Closed, |circuit| circuit.state(Moment::EPOCH));
-    let is_open = matches!(state, CircuitState::Open | CircuitState::HalfOpen);
-    is_open || (member.health.until(Timed::Hinted).is_some() && member.health.is_probed_after_hint())
+/// Returns when a request may probe a backend: by its own circuit, or when its hint ends.
+fn probes_at(core: &FleetCore, name: &BackendName) -> Option<Moment> {
+    let member = core.find(name)?;
+    let open = member.circuit().and_then(|circuit| match circuit.state(Moment::EPOCH) {
+        CircuitState::Open => Some(circuit.eligible_at()),
+        CircuitState::HalfOpen => Some(Moment::EPOCH),
+        _ => None,
+    });
+    let hint = member.health.until(Timed::Hinted);
+    match open {
+        None => hint.filter(|_| member.health.is_probed_after_hint()),
+        Some(at) => Some(at.max(hint.unwrap_or(Moment::EPOCH))),
+    }
 }

@@ -11,8 +11,8 @@ use crate::{name::BackendName, probe::Gate};
 
 /// A handle that asks for the permit to probe a backend, of which there is one for all replicas. Cheap to clone.
 ///
-/// From [`Sharing::permits`](super::Sharing::permits). A permit ends with the result of the probe, or with its
-/// [lease](super::Share::lease).
+/// From [`Sharing::permits`](super::Sharing::permits). A permit ends when the circuit of the backend opens or closes again
+/// here, and otherwise with its [lease](super::Share::lease): so does that of a failed probe.
 #[derive(Clone, Debug)]
 pub struct Permits(mpsc::Sender<Ask>);
 
