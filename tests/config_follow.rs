@@ -313,3 +313,28 @@ async fn a_follower_ends_with_its_fleet() {
     drop(fleet);
     assert!(waiting.await.unwrap());
 }
+
+/// Waits for a change, and drops that future and makes it anew all the time, as where something else happens too.
+async fn changed(file: &mut ConfigFile<Config>, interval: Duration) -> bool {
+    for _ in 0..100 {
+        if timeout(interval, file.changed()).await.is_ok() {
+            return true;
+        }
+    }
+    false
+}
+
+// C56: neither a request nor the interval begins anew with the future.
+#[tokio::test(start_paused = true)]
+async fn a_future_that_is_dropped_loses_no_change_and_no_request() {
+    let folder = Folder::new();
+    folder.write(&backend("a", ""));
+    let mut file = ConfigFile::new(folder.file(), parse).every(Duration::from_secs(60)).unwrap();
+    file.read().unwrap();
+    folder.write(&backend("b", ""));
+    assert!(changed(&mut file, Duration::from_secs(5)).await, "more often than the interval");
+    file.reload().request();
+    // Dropped while the file is read.
+    assert!(futures::FutureExt::now_or_never(file.changed()).is_none());
+    assert!(timeout(Duration::from_secs(1), file.changed()).await.is_ok(), "the request");
+}

@@ -10,7 +10,11 @@ use std::{
     time::Duration,
 };
 
-use tokio::{sync::Notify, task::spawn_blocking, time::sleep};
+use tokio::{
+    sync::Notify,
+    task::spawn_blocking,
+    time::{Instant, sleep_until},
+};
 use tower::BoxError;
 
 use super::{ConfigError, error::safe};
@@ -44,6 +48,10 @@ pub struct ConfigFile<T> {
     seen: Option<Version>,
     /// A change that has to be confirmed by the next read.
     unconfirmed: Option<Version>,
+    /// When it is read next. Kept when the future that waits for it is dropped, as is the request below.
+    due: Option<Instant>,
+    /// A reload was requested, and is not done yet.
+    is_requested: bool,
 }
 
 type Parse<T> = Arc<dyn Fn(&str) -> Result<T, BoxError> + Send + Sync>;
@@ -67,6 +75,8 @@ impl<T: Send + 'static> ConfigFile<T> {
             reload: Reload::default(),
             seen: None,
             unconfirmed: None,
+            due: None,
+            is_requested: false,
         }
     }
 
@@ -105,17 +115,21 @@ impl<T: Send + 'static> ConfigFile<T> {
     ///
     /// # Cancel safety
     ///
-    /// No version is lost.
+    /// No version and no request is lost, and the interval goes on.
     pub async fn changed(&mut self) -> Result<T, ConfigError> {
         loop {
-            let wait = if self.unconfirmed.is_some() { SETTLE.min(self.every) } else { self.every };
-            let is_asked = tokio::select! {
-                () = sleep(wait) => false,
-                () = self.reload.0.notified() => true,
-            };
+            if !self.is_requested {
+                let wait = if self.unconfirmed.is_some() { SETTLE.min(self.every) } else { self.every };
+                let due = *self.due.get_or_insert_with(|| Instant::now() + wait);
+                self.is_requested = tokio::select! {
+                    () = sleep_until(due) => false,
+                    () = self.reload.0.notified() => true,
+                };
+            }
             let path = self.path.clone();
             let version = blocking(move || load(&path)).await;
-            if !is_asked {
+            self.due = None;
+            if !self.is_requested {
                 if self.seen.as_ref() == Some(&version) {
                     self.unconfirmed = None;
                     continue;
@@ -131,7 +145,7 @@ impl<T: Send + 'static> ConfigFile<T> {
                 (version, parsed)
             })
             .await;
-            self.unconfirmed = None;
+            (self.unconfirmed, self.is_requested) = (None, false);
             self.seen = Some(version);
             return parsed;
         }
