@@ -135,12 +135,12 @@ where
         let status = |backend: Backend<_>| (backend.name().to_owned(), backend.status);
         let earlier: HashMap<_, _> = self.wanted().map(status).collect();
         let before = std::mem::replace(&mut self.current, new);
-        self.lookups.update(self.current.as_ref());
+        let ended = self.lookups.update(self.current.as_ref());
         let backends = match self.reconcile(fleet) {
             Ok(backends) => backends,
             Err(error) => {
                 self.current = before;
-                self.lookups.update(self.current.as_ref());
+                self.lookups.undo(ended, self.current.as_ref());
                 return Err(error);
             }
         };

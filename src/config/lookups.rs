@@ -31,21 +31,31 @@ struct Lookup {
 
 impl Lookups {
     /// Changes the lookups to those of a file. One that stays the same goes on; one that changed keeps what the earlier
-    /// one has found until it finds something itself.
-    pub(super) fn update(&mut self, config: &Config) {
+    /// one has found until it finds something itself. Returns the lookups that the file has no more.
+    pub(super) fn update(&mut self, config: &Config) -> Self {
         let mut before = std::mem::take(&mut self.0);
         for Template { backend, dns } in config.templates() {
-            let same_name = before.iter().position(|lookup| lookup.name == backend.name());
-            let earlier = same_name.map(|index| before.swap_remove(index));
-            match earlier {
-                Some(earlier) if earlier.dns == *dns => self.0.push(earlier),
-                earlier => {
-                    // Its settings were checked when the file was read.
-                    let Ok(endpoints) = dns.clone().endpoints() else { continue };
-                    let found = earlier.map(|earlier| earlier.found).unwrap_or_default();
-                    self.0.push(Lookup { name: backend.name().to_owned(), dns: dns.clone(), endpoints, found });
-                }
+            let earlier = before.iter().position(|lookup| lookup.name == backend.name());
+            if let Some(same) = earlier.filter(|index| before[*index].dns == *dns) {
+                self.0.push(before.swap_remove(same));
+                continue;
             }
+            // Its settings were checked when the file was read.
+            let Ok(endpoints) = dns.clone().endpoints() else { continue };
+            let found = earlier.map(|index| before[index].found.clone()).unwrap_or_default();
+            self.0.push(Lookup { name: backend.name().to_owned(), dns: dns.clone(), endpoints, found });
+        }
+        Self(before)
+    }
+
+    /// Undoes an update, for the file of before and the lookups that the update returned: a refused file changes nothing,
+    /// and what was found is still wanted.
+    pub(super) fn undo(&mut self, ended: Self, config: &Config) {
+        let mut all = ended.0;
+        all.append(&mut self.0);
+        for Template { backend, dns } in config.templates() {
+            let same = all.iter().position(|lookup| lookup.name == backend.name() && lookup.dns == *dns);
+            self.0.extend(same.map(|index| all.swap_remove(index)));
         }
     }
 
@@ -79,5 +89,36 @@ impl Lookups {
             let found = lookup.into_iter().flat_map(|lookup| &lookup.found);
             found.map(|found| lookup::endpoint(backend, found))
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn config(backends: &[(&str, &str)]) -> Config {
+        let text: String =
+            backends.iter().map(|(name, dns)| format!("[[backend]]\nname = \"{name}\"\ndns = \"{dns}\"\n")).collect();
+        Config::read(toml::Deserializer::parse(&text).expect("valid TOML")).expect("a valid file")
+    }
+
+    // C64, C70: what DNS has named before a refused file is wanted after it too.
+    #[tokio::test]
+    async fn a_refused_file_costs_no_endpoints() {
+        let before = config(&[("a", "127.0.0.1:1"), ("b", "127.0.0.1:2"), ("c", "127.0.0.1:3")]);
+        let mut lookups = Lookups::default();
+        lookups.update(&before);
+        lookups.changed().await;
+        let names = |lookups: &Lookups| -> Vec<_> {
+            lookups.backends(&before).map(|backend| backend.name().to_owned()).collect()
+        };
+        let found = names(&lookups);
+        assert_eq!(found.len(), 3);
+        // One stays, one changes, one is no more, and one is new.
+        let refused = config(&[("a", "127.0.0.1:1"), ("b", "127.0.0.1:9"), ("d", "127.0.0.1:4")]);
+        let ended = lookups.update(&refused);
+        assert_eq!(ended.0.len(), 2);
+        lookups.undo(ended, &before);
+        assert_eq!(names(&lookups), found);
     }
 }

@@ -110,7 +110,11 @@ mod lookups {
     pub(super) struct Lookups;
 
     impl Lookups {
-        pub(super) fn update(&mut self, _: &Config) {}
+        pub(super) fn update(&mut self, _: &Config) -> Self {
+            Self
+        }
+
+        pub(super) fn undo(&mut self, _: Self, _: &Config) {}
 
         pub(super) async fn changed(&mut self) {
             std::future::pending().await
