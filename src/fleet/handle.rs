@@ -254,11 +254,6 @@ impl<S: Send + Sync + 'static, C: Clone + Send + Sync + 'static> Fleet<S, C> {
     pub(crate) fn of(shared: Arc<FleetInner<S, C>>) -> Self {
         Self { shared }
     }
-
-    #[cfg(test)]
-    pub(super) fn listeners(&self) -> usize {
-        self.shared.core.listeners()
-    }
 }
 
 /// Adds the member in `new`. If it is rejected, it stays in `new`, so that its service is dropped outside the lock.

@@ -211,10 +211,10 @@ fn a_dropped_stream_is_removed() {
     let stream = fleet.changes();
     (0..10).for_each(|_| drop(fleet.changes()));
     fleet.drain("a");
-    assert_eq!(fleet.listeners(), 1);
+    assert_eq!(fleet.shared().core.listeners(), 1);
     drop(stream);
     fleet.remove("a");
-    assert_eq!(fleet.listeners(), 0);
+    assert_eq!(fleet.shared().core.listeners(), 0);
 }
 
 #[test]
