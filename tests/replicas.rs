@@ -788,3 +788,61 @@ async fn a_prober_that_fails_does_not_keep_the_permit_for_ever() {
     }
     assert!(probes.iter().all(|probes| *probes >= 10), "{probes:?}");
 }
+
+/// Keeps the state of a fleet in memory.
+#[cfg(feature = "file-state")]
+#[derive(Clone, Default)]
+struct Document(Arc<Mutex<Option<Vec<u8>>>>);
+
+#[cfg(feature = "file-state")]
+impl tower_fleet::state::Store for Document {
+    fn location(&self) -> String {
+        "memory".to_owned()
+    }
+
+    async fn load(&self) -> std::io::Result<Option<Vec<u8>>> {
+        Ok(self.0.lock().unwrap().clone())
+    }
+
+    async fn save(&self, document: Vec<u8>) -> std::io::Result<()> {
+        *self.0.lock().unwrap() = Some(document);
+        Ok(())
+    }
+}
+
+// C54, C55: what a replica restores is older than what an operator set since, also for a backend that is found later.
+#[cfg(feature = "file-state")]
+#[tokio::test(start_paused = true)]
+async fn a_restored_status_is_no_news() {
+    let names = ["a", "b", "c", "d", "e", "f"];
+    for is_late in [false, true] {
+        // Of which each answer takes a moment, as that of a server does.
+        let (exchange, document) = (Flaky::new(Fault::None), Document::default());
+        let share = |fleet: &Replica| tokio::spawn(fleet.share(Share::new(exchange.clone())).unwrap());
+        let [one, two] = [(); 2].map(|()| fleet(&names));
+        let mut saver = one.restore(document.clone()).await;
+        let _running = [&one, &two].map(share);
+        settle().await;
+        one.drain("a");
+        one.switch("b").unwrap().force_open();
+        settle().await;
+        saver.save().await.unwrap();
+        drop((one, saver));
+        two.set_status("a", AdminStatus::Healthy);
+        two.switch("b").unwrap().reset();
+        settle().await;
+        let one = fleet(if is_late { &names[2..] } else { &names });
+        let mut saver = one.restore(document.clone()).await;
+        share(&one);
+        tokio::spawn(async move { saver.run().await });
+        settle().await;
+        if is_late {
+            names[..2].iter().for_each(|name| one.insert(Backend::new(*name, ())).unwrap());
+        }
+        tokio::time::sleep(SECOND).await;
+        for fleet in [&one, &two] {
+            let shown = ["a", "b"].map(|name| (backend(fleet, name).status, backend(fleet, name).state));
+            assert_eq!(shown, [(AdminStatus::Healthy, CircuitState::Closed); 2], "{is_late}");
+        }
+    }
+}

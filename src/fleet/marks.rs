@@ -1,6 +1,6 @@
 //! What the registry of a fleet notes about a member.
 
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 
 /// What the registry of the fleet notes about a member. Written under the fleet's lock.
 #[derive(Debug)]
@@ -13,6 +13,8 @@ pub(super) struct Marks {
     pub(super) suspicion: AtomicU64,
     /// [`PROBE_DUE`] and the others.
     pub(super) flags: AtomicU32,
+    /// A status or a forced circuit was restored. Read without the lock, and only once.
+    pub(super) restored: AtomicBool,
 }
 
 /// The circuit of the member is due for a probe.

@@ -5,7 +5,7 @@ use std::{
     num::NonZeroU32,
     sync::{
         Arc, OnceLock, Weak,
-        atomic::{AtomicI32, AtomicU32, AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicI32, AtomicU32, AtomicU64, Ordering},
     },
     time::Duration,
 };
@@ -131,6 +131,7 @@ impl MemberInfo {
                 opening: AtomicU64::new(0),
                 suspicion: AtomicU64::new(0),
                 flags: AtomicU32::new(0),
+                restored: AtomicBool::new(false),
             },
             position: id.0,
             fleet,

@@ -2,7 +2,7 @@
 
 use std::{
     collections::{BTreeMap, HashMap},
-    sync::{Arc, Mutex, PoisonError, Weak},
+    sync::{Arc, Mutex, PoisonError, Weak, atomic::Ordering},
     time::Duration,
 };
 
@@ -127,6 +127,7 @@ impl Savings {
 impl FleetCore {
     fn restore(&self, registry: &mut Registry, member: &Arc<MemberInfo>, saved: &SavedBackend, now: Moment) {
         if let Some(status) = saved.status.filter(|_| member.health.status() == built_status(member)) {
+            member.marks.restored.store(true, Ordering::Relaxed);
             self.write(registry, member, Signal::Status(status));
         }
         if let Some(time) = saved.cools_for.filter(|time| !time.is_zero()) {
@@ -136,6 +137,9 @@ impl FleetCore {
         member.load().restore(saved.load, now);
         let circuit = member.circuit().zip(saved.circuit);
         if let Some(transition) = circuit.and_then(|(circuit, saved)| circuit.restore(saved, now)) {
+            if transition.to.is_forced() {
+                member.marks.restored.store(true, Ordering::Relaxed);
+            }
             registry.transitions.push((Arc::clone(member), transition));
         }
     }
@@ -182,6 +186,14 @@ fn built_status(member: &MemberInfo) -> AdminStatus {
 }
 
 /// Ends the streams of changes with the fleet, although its registry may live on to be saved.
+impl MemberInfo {
+    /// Returns whether a status or a forced circuit was restored since the last time. It is older than what an operator has
+    /// set at another replica since.
+    pub(crate) fn take_restored(&self) -> bool {
+        self.marks.restored.swap(false, Ordering::Relaxed)
+    }
+}
+
 impl Drop for FleetCore {
     fn drop(&mut self) {
         let listeners = std::mem::take(&mut self.registry().listeners);

@@ -3,12 +3,12 @@
 use std::{sync::Arc, time::Duration};
 
 use super::{
-    book::{Book, LEAD, override_of},
-    report::{Override, Report},
+    book::{Book, LEAD},
+    report::Report,
 };
 use crate::{
-    fleet::{FleetCore, MemberInfo, Switch},
-    health::{CircuitState, Signal, Timed},
+    fleet::{FleetCore, MemberInfo},
+    health::Timed,
     name::BackendName,
     time::Moment,
 };
@@ -91,65 +91,5 @@ impl Book {
         {
             self.entry(name).note_hint(now.after(later.min(allowed)));
         }
-    }
-
-    /// Applies what an operator set at another replica, if that is the latest.
-    fn apply_override(&mut self, core: &FleetCore, member: &Arc<MemberInfo>) {
-        let Some(entry) = self.entries.get(&member.name).filter(|_| self.settings.overrides) else { return };
-        let latest = entry.known.operator;
-        if latest.at() <= entry.applied.at() {
-            return;
-        }
-        let is_same = latest.is_same_as(override_of(member, latest));
-        if !is_same && !latest.is_none() && !entry.is_foreign && !self.may_override(core) {
-            return;
-        }
-        let entry = self.entry(&member.name);
-        let is_foreign = !latest.is_none() && (entry.is_foreign || !is_same);
-        let was_foreign = std::mem::replace(&mut entry.is_foreign, is_foreign);
-        entry.applied = latest;
-        self.foreign = self.foreign + usize::from(is_foreign) - usize::from(was_foreign);
-        if !is_same {
-            set(core, member, latest);
-            self.make_room(core);
-        }
-    }
-
-    /// Ends hints until what other replicas report keeps at most half of the backends out: an operator knows better.
-    fn make_room(&mut self, core: &FleetCore) {
-        let (hinted, all) = core.hinted();
-        let mut surplus = (self.foreign + hinted).saturating_sub(all / 2);
-        if self.foreign == 0 || surplus == 0 {
-            return;
-        }
-        for name in self.entries.keys() {
-            let Some(member) = core.find(name).filter(|member| member.health.until(Timed::Hinted).is_some()) else {
-                continue;
-            };
-            core.refute_hint(&member);
-            self.refused.insert(name.clone());
-            surplus -= 1;
-            if surplus == 0 {
-                return;
-            }
-        }
-    }
-
-    /// Returns whether another backend may have the override of another replica: at most half of them.
-    fn may_override(&self, core: &FleetCore) -> bool {
-        self.foreign < core.hinted().1 / 2
-    }
-}
-
-/// Sets for a member what an operator set at another replica.
-fn set(core: &FleetCore, member: &Arc<MemberInfo>, to: Override) {
-    core.signal(member, Signal::Status(to.status()));
-    let Some(switch) = Switch::new(Arc::clone(member)) else { return };
-    match to.forced() {
-        Some(CircuitState::ForcedOpen) => switch.force_open(),
-        Some(_) => switch.force_closed(),
-        // What the rules found is no operator's, so it stays.
-        None if switch.state().is_forced() => switch.reset(),
-        None => {}
     }
 }

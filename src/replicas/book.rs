@@ -7,7 +7,7 @@ use std::{
 
 use super::{
     entry::{Entry, ExchangeClock, Own},
-    report::{Override, Report, Stamp},
+    report::{Report, Stamp},
     settings::Settings,
 };
 use crate::{
@@ -20,7 +20,7 @@ use crate::{
 /// What this replica knows of all backends, and what it has to report, read and ask for.
 ///
 /// Holds an entry for each backend that something was ever reported of. What other replicas report is applied in
-/// `apply.rs`, permits are in `agenda.rs`.
+/// `apply.rs`, what operators set in `overrides.rs`, permits are in `agenda.rs`.
 pub(super) struct Book {
     pub(super) settings: Settings,
     pub(super) entries: HashMap<BackendName, Entry>,
@@ -231,21 +231,6 @@ impl Book {
         self.foreign == 0 || self.foreign + hinted < all / 2
     }
 
-    /// Notes what an operator set here, unless it is what another replica reported.
-    fn note_override(&mut self, core: &FleetCore, name: &BackendName, now: Moment) {
-        let Some(member) = core.find(name).filter(|_| self.settings.overrides) else { return };
-        let applied = self.entries.get(name).map_or(Override::NONE, |entry| entry.applied);
-        let (here, clock) = (override_of(&member, applied), self.clock);
-        if here.is_same_as(applied) {
-            return;
-        }
-        let entry = self.entry(name);
-        let was_foreign = entry.is_foreign;
-        entry.override_here(here, now, clock);
-        self.foreign -= usize::from(was_foreign);
-        self.unreported.insert(name.clone());
-    }
-
     /// Compares all members with what is known of them: some changes were missed.
     fn survey(&mut self, core: &FleetCore, now: Moment) {
         for member in core.members() {
@@ -286,13 +271,6 @@ impl Book {
             self.returned.insert(name.clone());
         }
     }
-}
-
-/// Reads what the operator set for a member. `applied` stands for what a member without a circuit cannot hold.
-pub(super) fn override_of(member: &MemberInfo, applied: Override) -> Override {
-    let forced = || applied.forced().unwrap_or(CircuitState::Closed);
-    let state = member.circuit().map_or_else(forced, |circuit| circuit.state(Moment::EPOCH));
-    Override::new(Stamp::default(), member.health.status(), state)
 }
 
 /// How long before a backend is due for a probe the permit is asked for.

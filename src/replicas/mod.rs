@@ -84,6 +84,7 @@ mod entry;
 mod exchange;
 mod local;
 mod memory;
+mod overrides;
 mod permits;
 mod report;
 mod requests;
