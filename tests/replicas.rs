@@ -390,6 +390,23 @@ async fn a_prober_asks_for_a_permit() {
     assert!(permits_one.may_probe(&a).await, "nothing shares any more");
 }
 
+// C55: also where many backends are due at once.
+#[tokio::test(start_paused = true)]
+async fn many_probes_at_once_get_a_permit_each() {
+    let exchange = Flaky::new(Fault::None);
+    let names: Vec<_> = (0..200).map(|name| name.to_string()).collect();
+    let names: Vec<_> = names.iter().map(String::as_str).collect();
+    let [one, two] = [(); 2].map(|()| fleet(&names));
+    let sharing = [&one, &two].map(|fleet| fleet.share(Share::new(exchange.clone())).unwrap());
+    let permits = [&sharing[0], &sharing[1]].map(Sharing::permits);
+    let _running = sharing.map(tokio::spawn);
+    settle().await;
+    let backends: Vec<_> = one.snapshot().into_iter().map(|backend| backend.name).collect();
+    let asks = backends.iter().flat_map(|name| permits.iter().map(move |permits| permits.may_probe(name)));
+    let answers = futures::future::join_all(asks).await;
+    assert!(answers.chunks(2).all(|answers| answers[0] != answers[1]), "one of both");
+}
+
 /// An exchange on which every backend is out for as long as can be, and recovers all the time.
 #[derive(Clone)]
 struct Liar {

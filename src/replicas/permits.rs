@@ -23,7 +23,7 @@ pub(super) struct Ask {
 }
 
 /// How many questions wait for the exchange.
-const BACKLOG: usize = 256;
+pub(super) const BACKLOG: usize = 256;
 
 /// How long a prober waits for the answer.
 const PATIENCE: Duration = Duration::from_millis(100);

@@ -16,7 +16,7 @@ use tokio::time::{Sleep, sleep_until};
 use super::{
     exchange::{ExchangeError, Link, News, Reports},
     local::{Ended, Local},
-    permits::Ask,
+    permits::{Ask, BACKLOG},
     requests::{Answer, Kind, Requests},
 };
 use crate::{
@@ -142,9 +142,10 @@ impl<'a, L: Link, N: Stream<Item = News> + Unpin> Session<'a, L, N> {
         }
         if self.requests.is_idle(Kind::Ask) {
             self.asks.retain(Ask::is_waiting);
-            let asks = std::mem::take(&mut self.asks);
+            // Half of a batch, so that many probes do not keep the circuits of requests waiting.
+            let asks: Vec<_> = self.asks.drain(..self.asks.len().min(BATCH / 2)).collect();
             let mut backends: Vec<_> = asks.iter().map(|ask| ask.backend.clone()).collect();
-            backends.extend(self.local.book.take_due(core, BATCH, now));
+            backends.extend(self.local.book.take_due(core, BATCH - asks.len(), now));
             if !backends.is_empty() {
                 let asking = self.link.take_permits(backends.clone(), self.local.book.settings.lease);
                 let answer = |times: Vec<Duration>| Answer::Permits(backends, times, asks);
@@ -168,7 +169,7 @@ impl<'a, L: Link, N: Stream<Item = News> + Unpin> Session<'a, L, N> {
         }
         while let Poll::Ready(Some(ask)) = self.local.asks.poll_recv(cx) {
             self.asks.push(ask);
-            if self.asks.len() >= BATCH {
+            if self.asks.len() > BACKLOG {
                 self.asks.drain(..).for_each(|ask| ask.answer(true));
             } else if self.requests.is_idle(Kind::Ask) {
                 return Poll::Ready(Ok(Ok(Event::Due)));
