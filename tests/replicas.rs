@@ -412,9 +412,14 @@ async fn many_probes_at_once_get_a_permit_each() {
 struct Liar {
     epoch: Arc<AtomicU64>,
     recovers: bool,
+    merges: Arc<AtomicU64>,
 }
 
 impl Liar {
+    fn new(recovers: bool) -> Self {
+        Self { epoch: Arc::default(), recovers, merges: Arc::default() }
+    }
+
     fn reports(&self, backends: &[BackendName]) -> Reports {
         let now = Stamp::from_millis(1_000_000_000_000);
         let epoch = if self.recovers { self.epoch.fetch_add(1, Ordering::Relaxed) } else { 9 };
@@ -440,6 +445,7 @@ impl Exchange for Liar {
 impl Link for Liar {
     fn merge(&self, reports: Vec<Report>) -> impl Future<Output = Result<Reports, ExchangeError>> + Send + 'static {
         let names: Vec<_> = reports.into_iter().map(|report| report.backend).collect();
+        assert!(self.merges.fetch_add(1, Ordering::Relaxed) < 1_000, "an endless exchange");
         ready(Ok(self.reports(&names)))
     }
 
@@ -473,7 +479,7 @@ async fn an_exchange_that_lies_keeps_a_backend_out_for_half_of_the_time_at_most(
     for recovers in [false, true] {
         let names = ["a", "b", "c", "d", "e"];
         let fleet = fleet(&names);
-        let share = Share::new(Liar { epoch: Arc::default(), recovers }).max_hint(60 * SECOND);
+        let share = Share::new(Liar::new(recovers)).max_hint(60 * SECOND);
         tokio::spawn(fleet.share(share).unwrap());
         let mut out = [0; 5];
         for _ in 0..1200 {
@@ -488,11 +494,27 @@ async fn an_exchange_that_lies_keeps_a_backend_out_for_half_of_the_time_at_most(
     }
 }
 
+// C55: a replica that knows of more recoveries tells of them, but not without an end.
+#[tokio::test(start_paused = true)]
+async fn an_exchange_that_forgets_recoveries_is_not_hammered() {
+    let (fleet, exchange) = (fleet(&["a", "b", "c"]), Liar::new(false));
+    tokio::spawn(fleet.share(Share::new(exchange.clone())).unwrap());
+    for _ in 0..20 {
+        settle().await;
+        trip(&fleet, "a");
+        settle().await;
+        fleet.switch("a").unwrap().reset();
+    }
+    tokio::time::sleep(60 * SECOND).await;
+    let merges = exchange.merges.load(Ordering::Relaxed);
+    assert!((40..100).contains(&merges), "{merges}");
+}
+
 // C55: permits that are never given keep a circuit open no longer than a lease or two at a time; a request is not held up.
 #[tokio::test(start_paused = true)]
 async fn an_exchange_that_denies_every_permit_is_asked_again() {
     let fleet = fleet(&["a", "b"]);
-    let sharing = fleet.share(Share::new(Liar { epoch: Arc::default(), recovers: false })).unwrap();
+    let sharing = fleet.share(Share::new(Liar::new(false))).unwrap();
     let permits = sharing.permits();
     tokio::spawn(sharing);
     settle().await;

@@ -14,8 +14,9 @@ use crate::{
 };
 
 impl Book {
-    /// Applies a report to the fleet, as far as the fleet allows. Unknown backends are ignored.
-    pub(super) fn apply(&mut self, core: &FleetCore, report: &Report, now: Moment) {
+    /// Applies a report to the fleet, as far as the fleet allows. Unknown backends are ignored. `is_answer`: it answers the
+    /// report of this replica.
+    pub(super) fn apply(&mut self, core: &FleetCore, report: &Report, is_answer: bool, now: Moment) {
         let (Some(member), Some(clock)) = (core.find(&report.backend), self.clock) else { return };
         let report = report.clone().clamped(clock.at(now));
         let entry = self.entry(&report.backend);
@@ -33,8 +34,8 @@ impl Book {
             entry.begin_epoch();
             self.refused.remove(&report.backend);
             core.end_hint(&member);
-        } else if report.epoch < before {
-            // The exchange has lost the epoch.
+        } else if report.epoch < before && !is_answer {
+            // The exchange has lost the epoch. If it loses it again at once, that would go on without an end.
             self.unreported.insert(report.backend.clone());
         }
         self.entry(&report.backend).is_read = true;

@@ -219,7 +219,7 @@ impl<'a, L: Link, N: Stream<Item = News> + Unpin> Session<'a, L, N> {
         match news {
             News::Changed(reports) => {
                 self.local.book.advance_clock(reports.now, now);
-                self.apply(core, &reports, now);
+                self.apply(core, &reports, false, now);
             }
             News::Missed => self.local.book.resync(core, now),
             News::Garbled if !self.local.has_garbled => {
@@ -230,15 +230,19 @@ impl<'a, L: Link, N: Stream<Item = News> + Unpin> Session<'a, L, N> {
         }
     }
 
-    fn apply(&mut self, core: &FleetCore, reports: &Reports, now: Moment) {
-        reports.reports.iter().for_each(|report| self.local.book.apply(core, report, now));
+    fn apply(&mut self, core: &FleetCore, reports: &Reports, is_answer: bool, now: Moment) {
+        reports.reports.iter().for_each(|report| self.local.book.apply(core, report, is_answer, now));
     }
 
     fn take(&mut self, core: &FleetCore, answer: Answer, now: Moment) {
         match answer {
-            Answer::Merged(reports) | Answer::Read(reports) => {
+            Answer::Merged(reports) => {
                 self.local.book.set_clock(reports.now, now);
-                self.apply(core, &reports, now);
+                self.apply(core, &reports, true, now);
+            }
+            Answer::Read(reports) => {
+                self.local.book.set_clock(reports.now, now);
+                self.apply(core, &reports, false, now);
             }
             Answer::Permits(backends, times, asks) => self.take_permits(core, &backends, &times, asks, now),
             Answer::Returned | Answer::Ponged => {}
