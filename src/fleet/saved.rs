@@ -186,14 +186,6 @@ fn built_status(member: &MemberInfo) -> AdminStatus {
 }
 
 /// Ends the streams of changes with the fleet, although its registry may live on to be saved.
-impl MemberInfo {
-    /// Returns whether a status or a forced circuit was restored since the last time. It is older than what an operator has
-    /// set at another replica since.
-    pub(crate) fn take_restored(&self) -> bool {
-        self.marks.restored.swap(false, Ordering::Relaxed)
-    }
-}
-
 impl Drop for FleetCore {
     fn drop(&mut self) {
         let listeners = std::mem::take(&mut self.registry().listeners);

@@ -1,6 +1,9 @@
 //! What active probes and other replicas report about members.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{Arc, atomic::Ordering},
+    time::Duration,
+};
 
 use super::{
     changes::Change,
@@ -102,6 +105,14 @@ impl FleetCore {
         if member.circuit().is_some_and(|circuit| circuit.defer(now.after(time))) {
             self.permits_changed(member);
         }
+    }
+}
+
+impl MemberInfo {
+    /// Returns whether a status or a forced circuit was restored since the last time. It is older than what an operator has
+    /// set at another replica since.
+    pub(crate) fn take_restored(&self) -> bool {
+        self.marks.restored.swap(false, Ordering::Relaxed)
     }
 }
 
