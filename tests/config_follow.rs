@@ -1,4 +1,5 @@
 //! A fleet that follows its configuration file: C56, C64, C70.
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
