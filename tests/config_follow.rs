@@ -1,8 +1,6 @@
 //! A fleet that follows its configuration file: C56, C64, C70.
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
-#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
-
 use std::{
     collections::HashMap,
     fs,

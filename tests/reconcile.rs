@@ -272,6 +272,28 @@ async fn a_backend_that_is_removed_or_replaced_meanwhile_is_not_brought_back_to_
     assert_eq!((names(&fleet).len(), weights), (3, vec![9, 2, 2]), "the later replacement of `a` stays");
 }
 
+// C41, C64: such as when a secret is exchanged while the backend is drained.
+#[test]
+fn a_replaced_backend_keeps_the_status_that_an_operator_set() {
+    let (fleet, maker) = (fleet(), Maker::default());
+    let reconcile = |key, status| {
+        let wanted = [Backend::new("a", key).status(status), Backend::new("b", key)];
+        fleet.reconcile(wanted, |backend| maker.make(backend)).unwrap();
+        fleet.snapshot()[0].status
+    };
+    assert_eq!(reconcile("1", AdminStatus::Healthy), AdminStatus::Healthy);
+    fleet.drain("a");
+    assert_eq!(reconcile("2", AdminStatus::Healthy), AdminStatus::Draining);
+    fleet.set_status("a", AdminStatus::Healthy);
+    assert_eq!(
+        reconcile("3", AdminStatus::Draining),
+        AdminStatus::Draining,
+        "the wanted one, since the operator set the usual one"
+    );
+    fleet.set_status("a", AdminStatus::Healthy);
+    assert_eq!(reconcile("4", AdminStatus::Draining), AdminStatus::Healthy);
+}
+
 // C64
 #[tokio::test]
 async fn a_set_is_applied_whole_although_the_fleet_changes_meanwhile() {

@@ -7,11 +7,13 @@ use super::{
     handle::{Fleet, NewMember},
     member::{MemberInfo, Settings},
     registry::Registry,
+    saved::built_status,
     shard::Key,
     sources::SourceId,
 };
 use crate::{
     foreign,
+    health::{AdminStatus, Signal},
     name::{BackendId, BackendName},
     setting::InvalidSetting,
 };
@@ -73,9 +75,8 @@ impl<S: Send + Sync + 'static, C: Clone + Send + Sync + 'static> Fleet<S, C> {
     /// | another key, or none | replaced by a backend with the service that `make` returns |
     ///
     /// Backends that are not wanted are removed, and their requests in flight finish. Those of lists that the fleet
-    /// [follows](Self::follow_lists) are left alone. The [`status`](Backend::status)
-    /// is used for inserted and replaced backends only, so that a drain by an operator is not undone. `make` runs
-    /// outside of any lock.
+    /// [follows](Self::follow_lists) are left alone. The [`status`](Backend::status) is used for inserted and replaced
+    /// backends only, and a status that an operator has set stays. `make` runs outside of any lock.
     ///
     /// # Errors
     ///
@@ -194,7 +195,11 @@ impl<S: Send + Sync + 'static, C: Clone + Send + Sync + 'static> Fleet<S, C> {
                     Step::Put(new) => {
                         let name = new.name().clone();
                         let before = registry.by_name.get(&name).cloned();
+                        let status = before.as_deref().and_then(set_by_operator);
                         removed.extend(self.put_member(registry, new, before.as_ref()));
+                        if let Some((member, status)) = registry.by_name.get(&name).cloned().zip(status) {
+                            core.write(registry, &member, Signal::Status(status));
+                        }
                         registry.sources.note(BackendId(registry.last_id), scope.source);
                         if before.is_some() { &mut report.replaced } else { &mut report.inserted }.push(name);
                     }
@@ -253,6 +258,11 @@ impl<K, S, C> Step<K, S, C> {
             Self::Put(new) => new.name(),
         }
     }
+}
+
+/// Returns the status of a member, if an operator has set it.
+fn set_by_operator(member: &MemberInfo) -> Option<AdminStatus> {
+    Some(member.health.status()).filter(|status| *status != built_status(member))
 }
 
 fn is_listed(name: &str) -> InvalidSetting {

@@ -177,7 +177,7 @@ impl Registry {
 }
 
 /// The status that the backend has by its settings.
-fn built_status(member: &MemberInfo) -> AdminStatus {
+pub(super) fn built_status(member: &MemberInfo) -> AdminStatus {
     match (member.marks.has(BUILT_DRAINING), member.marks.has(BUILT_DEGRADED)) {
         (true, _) => AdminStatus::Draining,
         (false, true) => AdminStatus::Degraded,

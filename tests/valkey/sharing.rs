@@ -52,8 +52,14 @@ async fn every_key_has_a_name_of_the_fleet_and_an_expiry() {
     for key in keys {
         let left: i64 = server.run(&format!("PTTL {key}")).trim_start_matches(':').trim().parse().unwrap();
         assert!(left > 3_600_000 && left <= 7_200_000, "{key} {left}");
+        server.run(&format!("PEXPIRE {key} 100000"));
     }
     assert_eq!(server.run("DBSIZE"), ":2\r\n");
+    // Each replica that reads a report keeps it, and with it its epoch. It has nothing to report itself.
+    let _two = Replica::new(&server.url(), &["a", "b"]);
+    let left = |key: &str| server.run(&format!("PTTL tower-fleet:1:{{search}}:report:{key}"));
+    let is_kept = |key| left(key).trim_start_matches(':').trim().parse::<i64>().unwrap() > 3_600_000;
+    wait_until("a reader keeps them", || is_kept("a") && is_kept("b")).await;
 }
 
 // C55: 200 replicas' worth of probes let one through.

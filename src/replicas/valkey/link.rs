@@ -46,7 +46,7 @@ pub struct ValkeyNews {
     missed: mpsc::Receiver<()>,
 }
 
-/// The expiry of a report: beyond the horizon of its deadlines. Statuses are repeated by the replicas that hold them.
+/// The expiry of a report that no replica reads any more: beyond the horizon of its deadlines.
 const EXPIRY: Duration = Duration::from_secs(2 * Report::HORIZON.as_secs());
 
 /// By how much the clock of a replica may be wrong about that of the server.
@@ -88,6 +88,7 @@ impl Link for ValkeyLink {
         let Self { mut connection, shared } = self.clone();
         async move {
             let mut call = shared.read.prepare_invoke();
+            call.arg(EXPIRY.as_millis() as u64);
             for backend in &backends {
                 call.key(shared.keys.report(backend));
             }

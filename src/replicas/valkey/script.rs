@@ -39,13 +39,18 @@ end
 return merged
 ";
 
-/// Reads reports: `KEYS` are those of the backends, of one slot. Returns the time and the reports; false for what is none.
+/// Reads reports: `KEYS` are those of the backends, of one slot; `ARGV` is the expiry of a report in milliseconds. Returns
+/// the time and the reports; false for what is none.
+///
+/// A report that is read does not expire: its epoch would begin anew, and replicas that know a later one would take new
+/// openings for old ones.
 pub(super) const READ: &str = r"
 local time = redis.call('TIME')
 local found = {string.format('%.0f', time[1] * 1000 + math.floor(time[2] / 1000))}
 if #KEYS > 0 then
   for i, value in ipairs(redis.call('MGET', unpack(KEYS))) do
     found[i + 1] = type(value) == 'string' and #value <= 100 and value
+    if found[i + 1] then redis.call('PEXPIRE', KEYS[i], ARGV[1]) end
   end
 end
 return found
