@@ -8,7 +8,7 @@ use hickory_resolver::{
     net::{NetError, runtime::TokioRuntimeProvider},
     proto::{
         op::Query,
-        rr::{Name, Record, RecordType},
+        rr::{Name, RData, Record, RecordType},
     },
     system_conf::read_system_conf,
 };
@@ -23,6 +23,9 @@ pub(super) type NameServers = Option<Vec<SocketAddr>>;
 
 /// The most name servers of the system that are queried, as in glibc.
 const MAX_SYSTEM_SERVERS: usize = 3;
+
+/// The most CNAME records from a name to its addresses. More of them are a loop.
+const MAX_ALIASES: usize = 32;
 
 /// What the queries of one lookup use: a resolver for each name server, and the search domains.
 ///
@@ -66,6 +69,8 @@ impl Client {
         };
         options.use_hosts_file = ResolveHosts::Never;
         options.cache_size = 0;
+        // Which records are those of a name is told by them.
+        options.preserve_intermediates = true;
         // Within the time, hickory repeats an unanswered query by itself.
         options.attempts = 0;
         options.timeout = time / u32::try_from(servers.len().max(1)).unwrap_or(1);
@@ -102,10 +107,9 @@ impl Client {
             match resolver.lookup(name.clone(), kind).await {
                 Ok(lookup) => {
                     let message = lookup.message();
-                    let of_kind = |record: &&Record| [kind, RecordType::CNAME].contains(&record.record_type());
-                    let ttl = message.answers.iter().filter(of_kind).map(|record| record.ttl).min().unwrap_or(0);
-                    let (answers, additionals) = (message.answers.clone(), message.additionals.clone());
-                    return Ok(Records { answers, additionals, ttl: Duration::from_secs(ttl.into()) });
+                    let (answers, ttl) = of_name(name, kind, &message.answers);
+                    let (additionals, ttl) = (message.additionals.clone(), Duration::from_secs(ttl.into()));
+                    return Ok(Records { answers, additionals, ttl });
                 }
                 Err(error) => failure = Failure::of_query(error),
             }
@@ -115,6 +119,31 @@ impl Client {
         }
         Err(failure)
     }
+}
+
+/// Returns the records of a type that a name has, by itself or by its CNAME records, and the least TTL of them all. An
+/// answer may hold records of other names too, which nothing was asked about.
+fn of_name(name: &Name, kind: RecordType, answers: &[Record]) -> (Vec<Record>, u32) {
+    let (mut names, mut least) = (vec![name], u32::MAX);
+    // They may form a loop.
+    while names.len() <= MAX_ALIASES
+        && let Some((target, ttl)) = names.last().and_then(|name| alias(name, answers))
+    {
+        names.push(target);
+        least = least.min(ttl);
+    }
+    let is_of = |record: &&Record| record.record_type() == kind && names.contains(&&record.name);
+    let found: Vec<_> = answers.iter().filter(is_of).cloned().collect();
+    let ttl = found.iter().map(|record| record.ttl).min().map_or(0, |ttl| ttl.min(least));
+    (found, ttl)
+}
+
+/// Returns the name that another one is an alias of, and for how long.
+fn alias<'a>(name: &Name, answers: &'a [Record]) -> Option<(&'a Name, u32)> {
+    answers.iter().filter(|record| record.name == *name).find_map(|record| match &record.data {
+        RData::CNAME(target) => Some((&target.0, record.ttl)),
+        _ => None,
+    })
 }
 
 /// A name server over UDP, and over TCP for long answers.

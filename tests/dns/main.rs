@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod hosts;
+mod lies;
 mod outages;
 mod server;
 mod services;
