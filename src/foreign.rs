@@ -1,6 +1,12 @@
 //! Runs code of the crate's users whose panic must not cost the caller a result: wakers, destructors, subscribers.
 
-use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::{
+    panic::{AssertUnwindSafe, catch_unwind},
+    pin::Pin,
+    task::{Context, Poll},
+};
+
+use futures::{FutureExt, future::BoxFuture};
 
 /// Runs a user's code. A panic ends here, after the panic hook has reported it.
 ///
@@ -18,6 +24,39 @@ pub(crate) fn run(code: impl FnOnce()) {
 /// Drops a user's values. Each on its own: a second panic in the destructor of one collection would abort the process.
 pub(crate) fn discard<T>(values: impl IntoIterator<Item = T>) {
     values.into_iter().for_each(|value| run(|| drop(value)));
+}
+
+/// A future of a user, whose panics end here: while it is polled, and while it is dropped. After one, its output is
+/// `None`.
+pub(crate) struct Guarded<T>(Option<BoxFuture<'static, T>>);
+
+impl<T> Guarded<T> {
+    pub(crate) fn new(future: impl Future<Output = T> + Send + 'static) -> Self {
+        Self(Some(future.boxed()))
+    }
+}
+
+impl<T> Future for Guarded<T> {
+    type Output = Option<T>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<T>> {
+        let Some(future) = &mut self.0 else { return Poll::Pending };
+        let mut polled = None;
+        run(|| polled = Some(future.as_mut().poll(cx)));
+        let output = match polled {
+            Some(Poll::Pending) => return Poll::Pending,
+            Some(Poll::Ready(output)) => Some(output),
+            None => None,
+        };
+        discard(self.0.take());
+        Poll::Ready(output)
+    }
+}
+
+impl<T> Drop for Guarded<T> {
+    fn drop(&mut self) {
+        discard(self.0.take());
+    }
 }
 
 #[cfg(test)]

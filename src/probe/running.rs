@@ -1,18 +1,13 @@
 //! One probe that runs: within its time, and without its panics.
 
-use std::{
-    pin::Pin,
-    sync::Arc,
-    task::{Context, Poll},
-    time::Duration,
-};
+use std::{sync::Arc, time::Duration};
 
-use futures::future::{BoxFuture, FutureExt};
+use futures::future::BoxFuture;
 use tokio::time::timeout;
 
 use super::{error::ProbeError, gate::AnyGate};
 use crate::{
-    foreign,
+    foreign::Guarded,
     name::{BackendId, BackendName},
 };
 
@@ -51,38 +46,5 @@ pub(super) async fn run(
         Ok(Some(None)) => End::Gone,
         Ok(None) => End::Done(Err(ProbeError::panicked())),
         Err(_) => End::Done(Err(ProbeError::timed_out(limit))),
-    }
-}
-
-/// A future of a user, whose panics end here: while it is polled, and while it is dropped. After one, its output is
-/// `None`.
-struct Guarded<T>(Option<BoxFuture<'static, T>>);
-
-impl<T> Guarded<T> {
-    fn new(future: impl Future<Output = T> + std::marker::Send + 'static) -> Self {
-        Self(Some(future.boxed()))
-    }
-}
-
-impl<T> Future for Guarded<T> {
-    type Output = Option<T>;
-
-    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<T>> {
-        let Some(future) = &mut self.0 else { return Poll::Pending };
-        let mut polled = None;
-        foreign::run(|| polled = Some(future.as_mut().poll(cx)));
-        let output = match polled {
-            Some(Poll::Pending) => return Poll::Pending,
-            Some(Poll::Ready(output)) => Some(output),
-            None => None,
-        };
-        foreign::discard(self.0.take());
-        Poll::Ready(output)
-    }
-}
-
-impl<T> Drop for Guarded<T> {
-    fn drop(&mut self) {
-        foreign::discard(self.0.take());
     }
 }

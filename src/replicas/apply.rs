@@ -1,6 +1,6 @@
 //! What other replicas report, applied to the fleet.
 
-use std::{sync::Arc, time::Duration};
+use std::{collections::HashSet, sync::Arc, time::Duration};
 
 use super::{
     book::{Book, LEAD},
@@ -14,9 +14,29 @@ use crate::{
 };
 
 impl Book {
-    /// Applies a report to the fleet, as far as the fleet allows. Unknown backends are ignored. `is_answer`: it answers the
-    /// report of this replica.
-    pub(super) fn apply(&mut self, core: &FleetCore, report: &Report, is_answer: bool, now: Moment) {
+    /// Applies reports, and repeats what the exchange has lost of them.
+    pub(super) fn apply_all(&mut self, core: &FleetCore, reports: &[Report], now: Moment) {
+        for report in reports {
+            let is_lost = self.entries.get(&report.backend).is_some_and(|entry| report.epoch < entry.known.epoch);
+            self.apply(core, report, now);
+            if is_lost {
+                self.unreported.insert(report.backend.clone());
+            }
+        }
+    }
+
+    /// Repeats the recoveries of the backends of which the exchange holds nothing any more. To a replica that begins with
+    /// fewer of them, they would be news about openings of its own.
+    pub(super) fn restore(&mut self, backends: Vec<BackendName>, found: &[Report]) {
+        let found: HashSet<_> = found.iter().map(|report| &report.backend).collect();
+        let is_lost = |name: &BackendName| {
+            !found.contains(name) && self.entries.get(name).is_some_and(|entry| entry.known.epoch > 0)
+        };
+        self.unreported.extend(backends.into_iter().filter(is_lost));
+    }
+
+    /// Applies a report to the fleet, as far as the fleet allows. Unknown backends are ignored.
+    pub(super) fn apply(&mut self, core: &FleetCore, report: &Report, now: Moment) {
         let (Some(member), Some(clock)) = (core.find(&report.backend), self.clock) else { return };
         let report = report.clone().clamped(clock.at(now));
         let entry = self.entry(&report.backend);
@@ -34,9 +54,6 @@ impl Book {
             entry.begin_epoch();
             self.refused.remove(&report.backend);
             core.end_hint(&member);
-        } else if report.epoch < before && !is_answer {
-            // The exchange has lost the epoch. If it loses it again at once, that would go on without an end.
-            self.unreported.insert(report.backend.clone());
         }
         self.entry(&report.backend).is_read = true;
         if is_new {

@@ -25,7 +25,7 @@ pub(super) struct Book {
     pub(super) settings: Settings,
     pub(super) entries: HashMap<BackendName, Entry>,
     pub(super) clock: Option<ExchangeClock>,
-    /// The number of entries with an override of another replica.
+    /// The number of entries that an override of another replica keeps out.
     pub(super) foreign: usize,
     /// To be reported.
     pub(super) unreported: BTreeSet<BackendName>,
@@ -61,18 +61,6 @@ impl Book {
         self.entries.get_mut(backend).expect("the entry was just made")
     }
 
-    /// Notes the time of the exchange.
-    pub(super) fn set_clock(&mut self, shown: Stamp, now: Moment) {
-        self.clock = Some(ExchangeClock::new(shown, now));
-    }
-
-    /// Notes the time of a message, which may have been under way for some time.
-    pub(super) fn advance_clock(&mut self, shown: Stamp, now: Moment) {
-        if self.clock.is_none_or(|clock| clock.at(now) < shown) {
-            self.set_clock(shown, now);
-        }
-    }
-
     /// Begins with the statuses and forced circuits that the fleet has. They count as the earliest of all overrides: what
     /// was set since is in the exchange.
     pub(super) fn begin(&mut self, core: &FleetCore, now: Moment) {
@@ -98,7 +86,7 @@ impl Book {
         // After a change was missed, there may be entries of removed backends.
         self.entries.retain(|name, _| self.unread.contains(name));
         self.agenda.retain(|(_, name)| self.unread.contains(name));
-        self.foreign = self.entries.values().filter(|entry| entry.is_foreign).count();
+        self.foreign = self.entries.values().filter(|entry| entry.is_kept_out()).count();
         let repeated = self.entries.iter().filter(|(_, entry)| entry.is_repeated(now));
         self.unreported.extend(repeated.map(|(name, _)| name.clone()));
     }
@@ -127,7 +115,7 @@ impl Book {
             Change::Removed(name) => {
                 self.return_permit(name);
                 let entry = self.entries.remove(name);
-                self.foreign -= usize::from(entry.is_some_and(|entry| entry.is_foreign));
+                self.foreign -= usize::from(entry.is_some_and(|entry| entry.is_kept_out()));
                 self.refused.remove(name);
             }
             Change::Replaced(name) => {
@@ -137,6 +125,7 @@ impl Book {
                     // They were about the service before.
                     entry.dismiss();
                 }
+                self.keep_override(core, name);
                 self.note_override(core, name, now);
             }
             Change::Missed(_) => self.survey(core, now),

@@ -88,6 +88,11 @@ impl Entry {
         (opening.max(cool_down), opening > Stamp::default())
     }
 
+    /// Returns whether an override of another replica keeps the backend out.
+    pub(super) fn is_kept_out(&self) -> bool {
+        self.is_foreign && self.applied.keeps_out()
+    }
+
     /// Ignores what is reported so far.
     pub(super) fn dismiss(&mut self) {
         self.dismissed = self.known.out_until();
@@ -138,6 +143,9 @@ impl Entry {
         self.known.open_until = self.opening.stamped(now, clock);
         self.known.cool_until = self.cool_down.stamped(now, clock);
         self.dismissed = Stamp::default();
+        // What is set there later counts, whatever the clock was before.
+        self.applied = self.applied.no_later_than(clock.at(now));
+        self.known.operator = self.known.operator.no_later_than(clock.at(now));
         if let Some(set_at) = self.set_at.take() {
             let at = clock.at(now).before(now.since(set_at));
             self.applied = self.applied.set_at(at.max(self.known.operator.at()));

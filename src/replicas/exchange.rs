@@ -118,6 +118,9 @@ impl ExchangeError {
         Self(format!("no answer within {limit:?}").into())
     }
 
+    /// Code of the exchange has panicked.
+    pub(super) const PANICKED: Self = Self(Cow::Borrowed("the exchange has panicked"));
+
     /// The connection is closed.
     pub(super) const CLOSED: Self = Self(Cow::Borrowed("the connection is closed"));
 }

@@ -45,3 +45,15 @@ impl Local {
         .await
     }
 }
+
+/// Gives the other tasks of the thread a turn.
+pub(super) fn yield_once() -> impl Future<Output = ()> {
+    let mut has_yielded = false;
+    poll_fn(move |cx| {
+        if std::mem::replace(&mut has_yielded, true) {
+            return Poll::Ready(());
+        }
+        cx.waker().wake_by_ref();
+        Poll::Pending
+    })
+}

@@ -92,7 +92,11 @@ impl Exchange for MemoryExchange {
     fn connect(&self, fleet: &str) -> impl Future<Output = Result<(MemoryLink, MemoryNews), ExchangeError>> + Send {
         let shared = self.shared(fleet);
         let (sender, receiver) = mpsc::channel(BACKLOG);
-        shared.lock().news.push(sender);
+        let mut state = shared.lock();
+        // Those of connections that were lost since the last change.
+        state.news.retain(|sender| !sender.is_closed());
+        state.news.push(sender);
+        drop(state);
         let replica = self.replicas.fetch_add(1, Ordering::Relaxed);
         ready(Ok((MemoryLink { shared, replica, started: self.started }, MemoryNews(receiver))))
     }

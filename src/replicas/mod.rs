@@ -80,6 +80,7 @@
 mod agenda;
 mod apply;
 mod book;
+mod clock;
 mod entry;
 mod exchange;
 mod local;

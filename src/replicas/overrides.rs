@@ -29,9 +29,9 @@ impl Book {
             return;
         }
         let entry = self.entry(name);
-        let was_foreign = entry.is_foreign;
+        let was_kept_out = entry.is_kept_out();
         entry.override_here(here, now, clock);
-        self.foreign -= usize::from(was_foreign);
+        self.foreign -= usize::from(was_kept_out);
         self.unreported.insert(name.clone());
     }
 
@@ -39,14 +39,20 @@ impl Book {
     /// exchange.
     fn note_restored(&mut self, core: &FleetCore, member: &Arc<MemberInfo>, here: Override, now: Moment) {
         let entry = self.entry(&member.name);
-        if entry.known.operator.at() > Stamp::default() {
+        let (was_kept_out, is_known) = (entry.is_kept_out(), entry.known.operator.at() > Stamp::default());
+        if is_known {
             entry.applied = here;
-            self.apply_override(core, member);
-            return;
+        } else {
+            entry.override_here(here, now, None);
+            entry.found_override();
         }
-        entry.override_here(here, now, None);
-        entry.found_override();
-        self.unreported.insert(member.name.clone());
+        let is_kept_out = entry.is_kept_out();
+        self.foreign = self.foreign + usize::from(is_kept_out) - usize::from(was_kept_out);
+        if is_known {
+            self.apply_override(core, member);
+        } else {
+            self.unreported.insert(member.name.clone());
+        }
     }
 
     /// Applies what an operator set at another replica, if that is the latest.
@@ -57,17 +63,28 @@ impl Book {
             return;
         }
         let is_same = latest.is_same_as(override_of(member, latest));
-        if !is_same && !latest.is_none() && !entry.is_foreign && !self.may_override(core) {
+        let was_kept_out = entry.is_kept_out();
+        if !is_same && latest.keeps_out() && !was_kept_out && !self.may_override(core) {
             return;
         }
         let entry = self.entry(&member.name);
-        let is_foreign = !latest.is_none() && (entry.is_foreign || !is_same);
-        let was_foreign = std::mem::replace(&mut entry.is_foreign, is_foreign);
+        entry.is_foreign = !latest.is_none() && (entry.is_foreign || !is_same);
         entry.applied = latest;
-        self.foreign = self.foreign + usize::from(is_foreign) - usize::from(was_foreign);
+        let is_kept_out = entry.is_kept_out();
+        self.foreign = self.foreign + usize::from(is_kept_out) - usize::from(was_kept_out);
         if !is_same {
             set(core, member, latest);
             self.make_room(core);
+        }
+    }
+
+    /// Sets again what an operator set at another replica, after the backend was replaced here: that was about its service.
+    pub(super) fn keep_override(&mut self, core: &FleetCore, name: &BackendName) {
+        let applied = self.entries.get(name).filter(|entry| entry.is_foreign).map(|entry| entry.applied);
+        if let (Some(applied), Some(member)) = (applied, core.find(name))
+            && override_of(&member, applied).is_none()
+        {
+            set(core, &member, applied);
         }
     }
 

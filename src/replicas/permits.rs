@@ -22,8 +22,8 @@ pub(super) struct Ask {
     answer: oneshot::Sender<bool>,
 }
 
-/// How many questions wait for the exchange.
-pub(super) const BACKLOG: usize = 256;
+/// How many questions wait for the exchange: several times the probes that a prober sends at the same time by default.
+const BACKLOG: usize = 1024;
 
 /// How long a prober waits for the answer.
 const PATIENCE: Duration = Duration::from_millis(100);

@@ -88,6 +88,11 @@ impl Override {
         Self { at, ..self }
     }
 
+    /// Returns the same override, set at this moment if it was set later.
+    pub(super) fn no_later_than(self, at: Stamp) -> Self {
+        self.set_at(self.at.min(at))
+    }
+
     /// Returns when it was set.
     pub fn at(self) -> Stamp {
         self.at
@@ -119,6 +124,11 @@ impl Override {
     /// Returns whether it leaves the backend to the rules.
     pub fn is_none(self) -> bool {
         self.code.0 == 0
+    }
+
+    /// Returns whether it keeps the backend out.
+    pub(super) fn keeps_out(self) -> bool {
+        self.status() == AdminStatus::Draining || self.forced() == Some(CircuitState::ForcedOpen)
     }
 
     /// Returns whether both set the same, at whatever time.

@@ -15,7 +15,7 @@ use super::{
     exchange::{ExchangeError, Reports},
     permits::Ask,
 };
-use crate::name::BackendName;
+use crate::{foreign::Guarded, name::BackendName};
 
 /// The requests that are under way, at most one of each kind. Meanwhile, what else there is to ask is collected, so that a
 /// burst becomes a few requests.
@@ -41,7 +41,8 @@ const KINDS: usize = 5;
 /// The answer to a request.
 pub(super) enum Answer {
     Merged(Reports),
-    Read(Reports),
+    /// What is reported of these backends.
+    Read(Vec<BackendName>, Reports),
     /// For how long other replicas hold the permits for these backends, and who asked.
     Permits(Vec<BackendName>, Vec<Duration>, Vec<Ask>),
     Returned,
@@ -67,6 +68,7 @@ impl Requests {
         let limit = self.limit;
         self.is_running[kind as usize] = true;
         let late = move |_| Err(ExchangeError::late(limit));
+        let request = Guarded::new(request).map(|done| done.unwrap_or(Err(ExchangeError::PANICKED)));
         self.running.push(timeout(limit, request).map(move |done| (kind, done.unwrap_or_else(late))).boxed());
     }
 

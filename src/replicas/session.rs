@@ -2,25 +2,26 @@
 
 use std::{
     pin::Pin,
-    sync::Weak,
+    sync::{Arc, Weak},
     task::{Context, Poll},
     time::Duration,
 };
 
 use futures::{
-    future::{FutureExt, poll_fn},
+    future::poll_fn,
     stream::{Stream, StreamExt},
 };
 use tokio::time::{Sleep, sleep_until};
 
 use super::{
     exchange::{ExchangeError, Link, News, Reports},
-    local::{Ended, Local},
-    permits::{Ask, BACKLOG},
+    local::{Ended, Local, yield_once},
+    permits::Ask,
     requests::{Answer, Kind, Requests},
 };
 use crate::{
     fleet::{Change, FleetCore},
+    foreign,
     name::BackendName,
     telemetry,
     time::{Clock, Moment},
@@ -28,7 +29,7 @@ use crate::{
 
 /// One connection to the exchange.
 pub(super) struct Session<'a, L, N> {
-    link: L,
+    link: Arc<L>,
     news: N,
     core: &'a Weak<FleetCore>,
     clock: Clock,
@@ -60,6 +61,9 @@ const BATCH: usize = 128;
 /// How long changes are collected before refused hints are tried again.
 const RETRY: Duration = Duration::from_millis(250);
 
+/// After how many events the other tasks of the thread have their turn. An exchange may be ready at all times.
+const TURNS: usize = 64;
+
 impl<'a, L: Link, N: Stream<Item = News> + Unpin> Session<'a, L, N> {
     pub(super) fn new(
         link: L,
@@ -72,7 +76,7 @@ impl<'a, L: Link, N: Stream<Item = News> + Unpin> Session<'a, L, N> {
         let requests = Requests::new(local.book.settings.timeout);
         let timer = Box::pin(sleep_until(clock.instant(Moment::NEVER)));
         Self {
-            link,
+            link: Arc::new(link),
             news,
             core,
             clock,
@@ -91,8 +95,17 @@ impl<'a, L: Link, N: Stream<Item = News> + Unpin> Session<'a, L, N> {
     /// Shares until the connection is lost. `answered` is called when the exchange has answered for some time.
     pub(super) async fn run(mut self, mut answered: impl FnMut()) -> Result<ExchangeError, Ended> {
         // What time is it there?
-        self.requests.start(Kind::Read, self.link.read(Vec::new()).map(|read| read.map(Answer::Read)));
-        loop {
+        self.start_read(Vec::new());
+        let lost = self.share(&mut answered).await;
+        foreign::discard([self.news]);
+        lost
+    }
+
+    async fn share(&mut self, answered: &mut impl FnMut()) -> Result<ExchangeError, Ended> {
+        for turn in 1_usize.. {
+            if turn.is_multiple_of(TURNS) {
+                yield_once().await;
+            }
             let event = poll_fn(|cx| self.poll_event(cx)).await?;
             let core = self.core.upgrade().ok_or(Ended)?;
             let now = self.clock.now();
@@ -100,7 +113,7 @@ impl<'a, L: Link, N: Stream<Item = News> + Unpin> Session<'a, L, N> {
                 Err(error) => return Ok(error),
                 Ok(Event::Change(change)) => self.note(&core, &change, now),
                 Ok(Event::Due) => self.process_due(&core, now),
-                Ok(Event::Answer(Answer::Read(read))) if !self.is_begun => self.begin(&core, &read, now),
+                Ok(Event::Answer(Answer::Read(_, read))) if !self.is_begun => self.begin(&core, &read, now),
                 Ok(Event::Answer(answer)) => {
                     if matches!(answer, Answer::Ponged) {
                         answered();
@@ -115,6 +128,7 @@ impl<'a, L: Link, N: Stream<Item = News> + Unpin> Session<'a, L, N> {
                 self.start_requests(&core, now);
             }
         }
+        Ok(ExchangeError::CLOSED)
     }
 
     fn begin(&mut self, core: &FleetCore, read: &Reports, now: Moment) {
@@ -129,16 +143,17 @@ impl<'a, L: Link, N: Stream<Item = News> + Unpin> Session<'a, L, N> {
     /// Starts the requests that there is something to ask for.
     fn start_requests(&mut self, core: &FleetCore, now: Moment) {
         if self.requests.is_idle(Kind::Merge) && !self.local.book.unreported.is_empty() {
-            let merging = self.link.merge(self.local.book.take_unreported(BATCH));
-            self.requests.start(Kind::Merge, merging.map(|merged| merged.map(Answer::Merged)));
+            let (link, reports) = (Arc::clone(&self.link), self.local.book.take_unreported(BATCH));
+            self.requests.start(Kind::Merge, async move { link.merge(reports).await.map(Answer::Merged) });
         }
         if self.requests.is_idle(Kind::Read) && !self.local.book.unread.is_empty() {
-            let reading = self.link.read(self.local.book.take_unread(BATCH));
-            self.requests.start(Kind::Read, reading.map(|read| read.map(Answer::Read)));
+            let backends = self.local.book.take_unread(BATCH);
+            self.start_read(backends);
         }
         if self.requests.is_idle(Kind::Return) && !self.local.book.returned.is_empty() {
-            let returning = self.link.return_permits(self.local.book.take_returned(BATCH));
-            self.requests.start(Kind::Return, returning.map(|returned| returned.map(|()| Answer::Returned)));
+            let (link, backends) = (Arc::clone(&self.link), self.local.book.take_returned(BATCH));
+            self.requests
+                .start(Kind::Return, async move { link.return_permits(backends).await.map(|()| Answer::Returned) });
         }
         if self.requests.is_idle(Kind::Ask) {
             self.asks.retain(Ask::is_waiting);
@@ -147,16 +162,26 @@ impl<'a, L: Link, N: Stream<Item = News> + Unpin> Session<'a, L, N> {
             let mut backends: Vec<_> = asks.iter().map(|ask| ask.backend.clone()).collect();
             backends.extend(self.local.book.take_due(core, BATCH - asks.len(), now));
             if !backends.is_empty() {
-                let asking = self.link.take_permits(backends.clone(), self.local.book.settings.lease);
-                let answer = |times: Vec<Duration>| Answer::Permits(backends, times, asks);
-                self.requests.start(Kind::Ask, asking.map(|times| times.map(answer)));
+                let (link, lease) = (Arc::clone(&self.link), self.local.book.settings.lease);
+                self.requests.start(Kind::Ask, async move {
+                    let times = link.take_permits(backends.clone(), lease).await?;
+                    Ok(Answer::Permits(backends, times, asks))
+                });
             }
         }
         if self.requests.is_idle(Kind::Ping) && now.reached(self.ping_at) {
             self.ping_at = now.after(self.local.book.settings.timeout);
-            let ping = self.link.ping();
-            self.requests.start(Kind::Ping, ping.map(|ponged| ponged.map(|()| Answer::Ponged)));
+            let link = Arc::clone(&self.link);
+            self.requests.start(Kind::Ping, async move { link.ping().await.map(|()| Answer::Ponged) });
         }
+    }
+
+    fn start_read(&mut self, backends: Vec<BackendName>) {
+        let link = Arc::clone(&self.link);
+        self.requests.start(Kind::Read, async move {
+            let reports = link.read(backends.clone()).await?;
+            Ok(Answer::Read(backends, reports))
+        });
     }
 
     /// News come last: a flood of them must not keep what the fleet itself changes from being reported.
@@ -167,11 +192,12 @@ impl<'a, L: Link, N: Stream<Item = News> + Unpin> Session<'a, L, N> {
         if let Poll::Ready(change) = self.local.changes.poll_next_unpin(cx) {
             return Poll::Ready(change.map(|change| Ok(Event::Change(change))).ok_or(Ended));
         }
-        while let Poll::Ready(Some(ask)) = self.local.asks.poll_recv(cx) {
+        // The others wait in their channel until these are asked.
+        while self.asks.len() < BATCH
+            && let Poll::Ready(Some(ask)) = self.local.asks.poll_recv(cx)
+        {
             self.asks.push(ask);
-            if self.asks.len() > BACKLOG {
-                self.asks.drain(..).for_each(|ask| ask.answer(true));
-            } else if self.requests.is_idle(Kind::Ask) {
+            if self.requests.is_idle(Kind::Ask) {
                 return Poll::Ready(Ok(Ok(Event::Due)));
             }
         }
@@ -182,8 +208,9 @@ impl<'a, L: Link, N: Stream<Item = News> + Unpin> Session<'a, L, N> {
         if self.timer.as_mut().poll(cx).is_ready() {
             return Poll::Ready(Ok(Ok(Event::Due)));
         }
-        let news = self.news.poll_next_unpin(cx);
-        news.map(|news| Ok(news.map(Event::News).ok_or(ExchangeError::CLOSED)))
+        let mut news = Poll::Ready(Err(ExchangeError::PANICKED));
+        foreign::run(|| news = self.news.poll_next_unpin(cx).map(|news| news.ok_or(ExchangeError::CLOSED)));
+        news.map(|news| Ok(news.map(Event::News)))
     }
 
     /// Returns when there is something to be done next.
@@ -219,7 +246,7 @@ impl<'a, L: Link, N: Stream<Item = News> + Unpin> Session<'a, L, N> {
         match news {
             News::Changed(reports) => {
                 self.local.book.advance_clock(reports.now, now);
-                self.apply(core, &reports, false, now);
+                self.local.book.apply_all(core, &reports.reports, now);
             }
             News::Missed => self.local.book.resync(core, now),
             News::Garbled if !self.local.has_garbled => {
@@ -230,19 +257,16 @@ impl<'a, L: Link, N: Stream<Item = News> + Unpin> Session<'a, L, N> {
         }
     }
 
-    fn apply(&mut self, core: &FleetCore, reports: &Reports, is_answer: bool, now: Moment) {
-        reports.reports.iter().for_each(|report| self.local.book.apply(core, report, is_answer, now));
-    }
-
     fn take(&mut self, core: &FleetCore, answer: Answer, now: Moment) {
         match answer {
             Answer::Merged(reports) => {
                 self.local.book.set_clock(reports.now, now);
-                self.apply(core, &reports, true, now);
+                reports.reports.iter().for_each(|report| self.local.book.apply(core, report, now));
             }
-            Answer::Read(reports) => {
+            Answer::Read(backends, reports) => {
                 self.local.book.set_clock(reports.now, now);
-                self.apply(core, &reports, false, now);
+                self.local.book.apply_all(core, &reports.reports, now);
+                self.local.book.restore(backends, &reports.reports);
             }
             Answer::Permits(backends, times, asks) => self.take_permits(core, &backends, &times, asks, now),
             Answer::Returned | Answer::Ponged => {}
@@ -257,15 +281,15 @@ impl<'a, L: Link, N: Stream<Item = News> + Unpin> Session<'a, L, N> {
         asks: Vec<Ask>,
         now: Moment,
     ) {
-        let (of_prober, book) = (asks.len(), &mut self.local.book);
+        let of_prober = asks.len();
         // Without a time for it, each replica decides alone.
-        let time = |at: usize| times.get(at).copied().unwrap_or_default();
-        asks.into_iter().enumerate().for_each(|(at, ask)| ask.answer(time(at).is_zero()));
-        for (at, backend) in backends.iter().enumerate() {
-            match time(at) {
-                time if time.is_zero() => book.note_permit(core, backend, now),
-                _ if at < of_prober => {}
-                time => book.note_denial(core, backend, time, now),
+        let times = || times.iter().copied().chain(std::iter::repeat(Duration::ZERO));
+        asks.into_iter().zip(times()).for_each(|(ask, time)| ask.answer(time.is_zero()));
+        for (at, (backend, time)) in backends.iter().zip(times()).enumerate() {
+            if time.is_zero() {
+                self.local.book.note_permit(core, backend, now);
+            } else if at >= of_prober {
+                self.local.book.note_denial(core, backend, time, now);
             }
         }
     }

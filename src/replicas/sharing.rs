@@ -8,7 +8,7 @@ use std::{
     time::Duration,
 };
 
-use futures::future::BoxFuture;
+use futures::{FutureExt, future::BoxFuture};
 use tokio::time::{sleep, timeout};
 
 use super::{
@@ -21,6 +21,7 @@ use super::{
 };
 use crate::{
     fleet::{Fleet, FleetCore},
+    foreign::Guarded,
     setting::InvalidSetting,
     telemetry,
     time::{Clock, Moment},
@@ -59,7 +60,7 @@ impl<S: Send + Sync + 'static, C: Clone + Send + Sync + 'static> Fleet<S, C> {
             core: Arc::downgrade(core),
             clock: core.clock,
             name: Arc::clone(&core.name),
-            exchange,
+            exchange: Arc::new(exchange),
             local: Local { book, changes, asks, has_garbled: false },
             outage: Outage::default(),
         };
@@ -93,7 +94,7 @@ struct Replica<E> {
     core: Weak<FleetCore>,
     clock: Clock,
     name: Arc<str>,
-    exchange: E,
+    exchange: Arc<E>,
     local: Local,
     outage: Outage,
 }
@@ -107,7 +108,9 @@ impl<E: Exchange> Replica<E> {
     /// Connects, and shares until the connection is lost.
     async fn attempt(&mut self) -> Result<(), Ended> {
         let limit = self.local.book.settings.timeout;
-        let connecting = timeout(limit, self.exchange.connect(&self.name));
+        let (exchange, name) = (Arc::clone(&self.exchange), Arc::clone(&self.name));
+        let connecting = Guarded::new(async move { exchange.connect(&name).await });
+        let connecting = timeout(limit, connecting.map(|connected| connected.unwrap_or(Err(ExchangeError::PANICKED))));
         let connected = self.local.until(&self.core, self.clock, connecting).await?;
         let error = match connected.unwrap_or_else(|_| Err(ExchangeError::late(limit))) {
             Ok((link, news)) => {

@@ -4,6 +4,7 @@
 //! `FLEET_REQUIRE_VALKEY` set, they fail instead.
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+mod errors;
 mod hostile;
 mod outages;
 mod process;

@@ -30,6 +30,8 @@ struct Frames {
     open: Vec<usize>,
     /// The frames that the present reply has announced.
     announced: usize,
+    /// The bytes that it has announced or sent.
+    total: usize,
 }
 
 /// Longer than every error message.
@@ -38,6 +40,8 @@ const MAX_LINE: usize = 4096;
 const MAX_STRING: usize = 64 * 1024;
 /// More than the answers for one batch of backends.
 const MAX_FRAMES: usize = 4096;
+/// More than those have together.
+const MAX_REPLY: usize = 256 * 1024;
 /// A message in an array in a push.
 const MAX_DEPTH: usize = 8;
 
@@ -84,15 +88,19 @@ impl Frames {
     /// Takes the first line of a frame. `None` if the frame is refused.
     fn begin_frame(&mut self, line: &[u8]) -> Option<()> {
         let (kind, rest) = line.split_first()?;
+        self.total += line.len();
         match kind {
             b'+' | b'-' | b':' | b'_' | b'#' | b',' | b'(' => self.end_frame(),
             b'$' | b'*' if rest == b"-1" => self.end_frame(),
-            b'$' | b'=' | b'!' => self.bytes = number(rest, MAX_STRING)? + 2,
+            b'$' | b'=' | b'!' => {
+                self.bytes = number(rest, MAX_STRING)? + 2;
+                self.total += self.bytes;
+            }
             b'*' | b'~' | b'>' => self.begin_frames(number(rest, MAX_FRAMES)?)?,
             b'%' => self.begin_frames(2 * number(rest, MAX_FRAMES / 2)?)?,
             _ => return None,
         }
-        Some(())
+        (self.total <= MAX_REPLY).then_some(())
     }
 
     fn begin_frames(&mut self, count: usize) -> Option<()> {
@@ -116,7 +124,7 @@ impl Frames {
             }
             self.open.pop();
         }
-        self.announced = 0;
+        (self.announced, self.total) = (0, 0);
     }
 }
 
@@ -203,6 +211,9 @@ mod tests {
         assert!(read(&b"*1\r\n".repeat(MAX_DEPTH + 1)).is_none(), "too deep");
         assert!(read(&[&b"*4000\r\n"[..], b"*4000\r\n"].concat()).is_none(), "too many in all");
         assert!(read(&[b'+'; MAX_LINE + 1]).is_none(), "a line without end");
+        let string = [&b"$65000\r\n"[..], &[b'a'; 65_000], b"\r\n"].concat();
+        assert!(read(&[&b"*5\r\n"[..], &string.repeat(5)].concat()).is_none(), "too much in all");
+        assert!(is_whole(&string.repeat(9)), "each reply is a small one");
         for garbage in [&b"HTTP/1.1 400 Bad Request\r\n"[..], b"\r\n", b"|1\r\n", b"\x16\x03\x01\r\n"] {
             assert!(read(garbage).is_none(), "{}", garbage.escape_ascii());
         }

@@ -5,7 +5,7 @@
 
 /// Merges reports: `KEYS` are those of the backends. `ARGV`: the channel, the expiry of a report, the horizon and the
 /// skew, all in milliseconds; then for each key the name and the five numbers of the report. Returns the time and the
-/// merged reports.
+/// merged reports. An override of the future, from a time when the clock was wrong, counts as one of just before.
 pub(super) const MERGE: &str = r"
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
@@ -24,6 +24,7 @@ for i, key in ipairs(KEYS) do
     if e and math.max(e, o, c, s) <= most and k <= 8 then
       if e > epoch then epoch, open = e, o elseif e == epoch then open = math.max(open, o) end
       cool = math.max(cool, c)
+      if s > skew then s = now - ARGV[4] end
       if s > set or (s == set and k > code) then set, code = s, k end
     end
   end
