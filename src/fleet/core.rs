@@ -167,6 +167,10 @@ impl FleetCore {
     }
 
     pub(super) fn write(&self, registry: &mut Registry, member: &Arc<MemberInfo>, signal: Signal) -> bool {
+        // Its name may belong to another one by now.
+        if member.health.is_removed() {
+            return false;
+        }
         let cooled_until = member.health.until(Timed::Cooling).unwrap_or(Moment::EPOCH);
         let is_changed = member.health.apply(signal);
         if is_changed {

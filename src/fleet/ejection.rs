@@ -216,3 +216,43 @@ impl Ejection {
         changed
     }
 }
+
+#[cfg(test)]
+impl Ejection {
+    /// Compares what is noted with a recount of all members, and with the limits.
+    pub(super) fn assert_recounted(&self, members: &[Arc<MemberInfo>]) {
+        let counted: Vec<_> = members.iter().filter(|member| member.health.is_counted()).collect();
+        assert_eq!(self.counted, counted.len(), "the backends that count");
+        let is_held = |member: &MemberInfo, opinion| member.health.until(opinion).is_some();
+        let named = |members: &mut dyn Iterator<Item = &Arc<MemberInfo>>| {
+            let mut names: Vec<_> = members.map(|member| member.name.to_string()).collect();
+            names.sort();
+            names
+        };
+        let down = named(&mut counted.iter().copied().filter(|member| member.health.is_down()));
+        assert_eq!(named(&mut self.ejected.values().chain(self.exempt.values())), down, "ejected or exempt");
+        let suspects = |member: &&Arc<MemberInfo>| is_held(member, Timed::Outlier) || is_held(member, Timed::Hinted);
+        assert_eq!(
+            named(&mut self.suspects.values()),
+            named(&mut counted.iter().copied().filter(suspects)),
+            "suspects"
+        );
+        let hinted = |member: &&Arc<MemberInfo>| is_held(member, Timed::Hinted);
+        assert_eq!(named(&mut self.hinted.values()), named(&mut counted.iter().copied().filter(hinted)), "hinted");
+        let exempt = named(&mut members.iter().filter(|member| member.health.is_exempt()));
+        assert_eq!(named(&mut self.exempt.values()), exempt, "exempt");
+        // The limits, as they are documented.
+        let (all, share) = (counted.len() as f64, |share: f64| (share * counted.len() as f64 + 1e-9) as usize);
+        let allowed = |out: usize| match (all - out as f64) < self.limits.panic_below * all {
+            true => 0,
+            false => share(self.limits.max_ejected),
+        };
+        let out = down.len() + self.suspects.len();
+        assert!(self.suspects.is_empty() || out <= allowed(out), "{out} are out with suspects");
+        assert!(self.hinted.is_empty() || out <= share(self.limits.max_hinted), "{out} are out with hints");
+        let wanted = if self.limits.is_off() { 0 } else { down.len().saturating_sub(allowed(down.len())) };
+        assert_eq!(self.exempt.len(), wanted, "exempt of {} that are down", down.len());
+        let (last, first) = (self.ejected.last_key_value(), self.exempt.first_key_value());
+        assert!(last.zip(first).is_none_or(|((last, _), (first, _))| last < first), "the last ones are exempt");
+    }
+}

@@ -87,9 +87,10 @@ impl Registry {
 
     /// Ends an edit: applies the ejection limits. Returns whether anything changed.
     pub(super) fn finish_edit(&mut self, now: impl Fn() -> Moment) -> bool {
-        self.return_surplus(now);
+        self.return_surplus(&now);
         for member in self.ejection.update() {
-            self.note_change(&member);
+            // Also whether a request may probe it: while its probes fail, that depends on the exemption.
+            self.refresh(&member, false, now());
         }
         std::mem::take(&mut self.is_changed)
     }
@@ -247,12 +248,13 @@ impl Registry {
         if queued != Moment::NEVER {
             self.queue.remove(&(queued, member.id));
         }
-        let due = health.due();
-        let is_probe_due = health.on_probation().is_some() && due.is_some_and(|due| now.reached(due));
+        let is_probe_due = health.probe_at().is_some_and(|at| now.reached(at));
         let was_probe_due = marks.set(PROBE_DUE, is_probe_due);
         self.probes_due = self.probes_due + usize::from(is_probe_due) - usize::from(was_probe_due);
         self.wakes.some += usize::from(is_probe_due && !was_probe_due);
-        if let Some(due) = due.filter(|due| !is_probe_due && *due != Moment::NEVER) {
+        // An exempt backend may be due for a probe while its probes fail, which ends by itself too.
+        let due = if is_probe_due { health.ends_at() } else { health.due() };
+        if let Some(due) = due.filter(|due| *due != Moment::NEVER) {
             marks.queued.store(due.as_nanos(), Ordering::Relaxed);
             self.queue.insert((due, member.id), Arc::clone(member));
         }
@@ -287,3 +289,6 @@ const MAX_CHANGED: usize = 1024;
 
 /// The longest `retry_after` while a probe is running.
 const PROBE_WAIT: Duration = Duration::from_secs(1);
+
+#[cfg(test)]
+mod tests;

@@ -15,7 +15,7 @@ use super::{
     shares::SavedShare,
 };
 use crate::{
-    health::{AdminStatus, OutlierChange, SavedCircuit, SavedLoad, Signal, Timed},
+    health::{AdminStatus, CircuitState, OutlierChange, SavedCircuit, SavedLoad, Signal, Timed},
     name::BackendName,
     time::{Clock, Moment},
 };
@@ -139,6 +139,9 @@ impl FleetCore {
         if let Some(transition) = circuit.and_then(|(circuit, saved)| circuit.restore(saved, now)) {
             if transition.to.is_forced() {
                 member.marks.restored.store(true, Ordering::Relaxed);
+            }
+            if transition.to == CircuitState::ForcedClosed {
+                registry.overrule(member, now);
             }
             registry.transitions.push((Arc::clone(member), transition));
         }

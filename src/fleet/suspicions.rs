@@ -119,6 +119,10 @@ impl MemberInfo {
 impl Registry {
     /// Ends an opinion, if it is held. A backend is probed first where a hint requires it.
     pub(super) fn end(&mut self, member: &Arc<MemberInfo>, opinion: Timed, now: Moment) {
+        // Its name may belong to another one by now.
+        if member.health.is_removed() {
+            return;
+        }
         if opinion == Timed::Hinted && member.health.is_probed_after_hint() {
             self.transit(member, |circuit| circuit.begin_probation(now));
         }
@@ -139,7 +143,7 @@ impl Registry {
 
     /// Ends a hint as if there had been none.
     pub(super) fn drop_hint(&mut self, member: &Arc<MemberInfo>, now: Moment) {
-        if member.health.apply(Signal::Over(Timed::Hinted)) {
+        if !member.health.is_removed() && member.health.apply(Signal::Over(Timed::Hinted)) {
             self.announce(Change::Hint(member.name.clone(), None));
             self.refresh(member, false, now);
         }

@@ -211,10 +211,11 @@ impl Health {
     /// The opinions that eject a backend, besides its circuit.
     const EJECTS: u64 = Timed::Outlier.bit() | Timed::Failing.bit() | Timed::Hinted.bit();
 
-    /// Returns whether its open circuit or failing probes eject the backend, and no other opinion.
+    /// Returns whether its open circuit or failing probes eject the backend, and neither another opinion nor an operator.
     pub(crate) fn is_down(&self) -> bool {
+        let is_failing = self.opinions() & Timed::Failing.bit() != 0;
         let others = self.opinions() & !(NOTES | Timed::Failing.bit());
-        others == 0 && (self.opinions() & Timed::Failing.bit() != 0 || self.opened().is_some())
+        others == 0 && !self.is_forced_open() && (is_failing || self.opened().is_some())
     }
 
     /// Returns whether the circuit of the backend is probed when the hint ends.
@@ -257,13 +258,19 @@ impl Health {
         self.opinions() & EXEMPT != 0
     }
 
-    /// The first moment at which one of its opinions ends or, without one, when a request may probe it.
+    /// The first moment at which one of its opinions ends, or when a request may probe it.
     pub(crate) fn due(&self) -> Option<Moment> {
-        if self.is_removed() {
-            return None;
-        }
-        let probe = self.on_probation().map(Circuit::eligible_at).filter(|at| *at != Moment::NEVER);
-        self.ends().min().or(probe)
+        self.ends_at().into_iter().chain(self.probe_at()).min()
+    }
+
+    /// The first moment at which one of its opinions ends.
+    pub(crate) fn ends_at(&self) -> Option<Moment> {
+        self.ends().min().filter(|_| !self.is_removed())
+    }
+
+    /// The moment from which on a request may probe it. `None` while an opinion is against it.
+    pub(crate) fn probe_at(&self) -> Option<Moment> {
+        self.on_probation().map(Circuit::eligible_at).filter(|at| *at != Moment::NEVER)
     }
 
     /// The moment from which on requests may be sent to it, unless an operator has to act before.

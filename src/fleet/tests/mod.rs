@@ -1,10 +1,12 @@
 //! Membership, settings, tiers and streams of changes.
 
 mod discovery;
+mod ejections;
 mod rejections;
 mod rows;
 mod shares;
 mod suspicions;
+mod threads;
 
 use std::{sync::Arc, time::Duration};
 
