@@ -161,7 +161,8 @@ impl Memory {
     }
 
     /// Returns what is to be saved now.
-    pub(super) fn draft(&self) -> Draft {
+    pub(super) fn draft(&mut self) -> Draft {
+        self.schedule.begin();
         let now = self.savings.now();
         let mut backends = self.savings.read(now);
         for (name, saved) in &self.expected.backends {

@@ -2,11 +2,12 @@
 
 use std::{
     fmt, io,
+    panic::AssertUnwindSafe,
     pin::{Pin, pin},
     time::{Duration, SystemTime},
 };
 
-use futures::future::{Either, select};
+use futures::future::{Either, FutureExt, select};
 use tokio::time::{Instant, timeout};
 
 use super::{
@@ -14,7 +15,7 @@ use super::{
     memory::Memory,
     store::Store,
 };
-use crate::fleet::Fleet;
+use crate::{fleet::Fleet, foreign};
 
 impl<S: Send + Sync + 'static, C: Clone + Send + Sync + 'static> Fleet<S, C> {
     /// Restores what an earlier process has saved, and returns the [`Saver`] that saves it again.
@@ -28,7 +29,7 @@ impl<S: Send + Sync + 'static, C: Clone + Send + Sync + 'static> Fleet<S, C> {
     /// Outside of a tokio runtime with time enabled.
     pub async fn restore<T: Store>(&self, store: T) -> Saver<T> {
         let mut memory = Memory::of(&self.shared().core, store.location());
-        match timeout(LOAD_TIME, store.load()).await {
+        match timeout(LOAD_TIME, guarded(async { store.load().await })).await {
             Ok(Ok(None)) => memory.begin_empty(),
             Ok(Ok(Some(text))) => match document::read(&text, memory.fleet()) {
                 Ok(Document { written_at, backends, problems }) => {
@@ -97,7 +98,7 @@ impl<T: Store> Saver<T> {
     pub async fn save(&mut self) -> io::Result<()> {
         let draft = self.memory.draft();
         let text = self.memory.text(&draft)?;
-        self.store.save(text).await?;
+        guarded(async { self.store.save(text).await }).await?;
         self.memory.saved(draft);
         Ok(())
     }
@@ -110,7 +111,7 @@ impl<T: Store> Saver<T> {
             return;
         }
         let saved = match memory.text(&draft) {
-            Ok(text) => wait_for(pin!(store.save(text)), memory).await,
+            Ok(text) => wait_for(pin!(guarded(async { store.save(text).await })), memory).await,
             Err(error) => Err(error),
         };
         match saved {
@@ -121,6 +122,14 @@ impl<T: Store> Saver<T> {
             }
         }
     }
+}
+
+/// Runs an access to the store. A panic of the store is an error of the store.
+async fn guarded<T>(access: impl Future<Output = io::Result<T>>) -> io::Result<T> {
+    AssertUnwindSafe(access).catch_unwind().await.unwrap_or_else(|panic| {
+        foreign::discard([panic]);
+        Err(io::Error::other("the store panicked"))
+    })
 }
 
 /// Waits until a document is saved, and attends to the changes of the fleet meanwhile.

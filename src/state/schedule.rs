@@ -9,6 +9,8 @@ use tokio::time::Instant;
 pub(super) struct Schedule {
     /// When something changed that is not saved yet.
     changed_at: Option<Instant>,
+    /// When something changed after the state was read to be saved.
+    changed_since: Option<Instant>,
     saved_at: Option<Instant>,
     /// When the estimates were last saved, or found to be the same.
     refreshed_at: Instant,
@@ -31,7 +33,7 @@ const MAX_PAUSE: Duration = Duration::from_secs(60);
 
 impl Schedule {
     pub(super) fn new(now: Instant) -> Self {
-        Self { changed_at: None, saved_at: None, refreshed_at: now, failed_at: now, failures: 0 }
+        Self { changed_at: None, changed_since: None, saved_at: None, refreshed_at: now, failed_at: now, failures: 0 }
     }
 
     /// Returns when a save is due.
@@ -52,6 +54,12 @@ impl Schedule {
 
     pub(super) fn changed(&mut self, now: Instant) {
         self.changed_at.get_or_insert(now);
+        self.changed_since.get_or_insert(now);
+    }
+
+    /// Notes that the state is read, to be saved. What changes from now on is not in it.
+    pub(super) fn begin(&mut self) {
+        self.changed_since = None;
     }
 
     /// Notes that the state is the same as the saved one. `with_estimates`: these too.
@@ -64,6 +72,7 @@ impl Schedule {
 
     pub(super) fn saved(&mut self, now: Instant) {
         self.unchanged(true, now);
+        self.changed_at = self.changed_since;
         (self.saved_at, self.failures) = (Some(now), 0);
     }
 
@@ -95,6 +104,21 @@ mod tests {
         schedule.unchanged(false, start + millis(1_160));
         assert_eq!(schedule.due() - start, millis(60_160));
         assert!(!schedule.is_refresh(start + millis(60_159)) && schedule.is_refresh(start + millis(60_160)));
+    }
+
+    // C54
+    #[tokio::test(start_paused = true)]
+    async fn a_change_during_a_save_is_saved_by_the_next_one() {
+        let start = Instant::now();
+        let mut schedule = Schedule::new(start);
+        schedule.changed(start);
+        schedule.begin();
+        schedule.changed(start + millis(100));
+        schedule.saved(start + millis(200));
+        assert_eq!(schedule.due() - start, millis(1_200));
+        schedule.begin();
+        schedule.saved(start + millis(1_200));
+        assert_eq!(schedule.due() - start, millis(61_200));
     }
 
     // C54

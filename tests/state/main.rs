@@ -109,6 +109,7 @@ enum Disk {
     Works,
     IsFull,
     Hangs,
+    Panics,
 }
 
 /// A store in memory, as a disk would be. Clones share it.
@@ -165,6 +166,7 @@ impl Store for Shelf {
         if disk == Disk::Hangs {
             pending::<()>().await;
         }
+        assert_ne!(disk, Disk::Panics);
         Ok(self.0.document.lock().unwrap().clone())
     }
 
@@ -173,7 +175,9 @@ impl Store for Shelf {
         while *self.0.disk.lock().unwrap() == Disk::Hangs {
             tokio::time::sleep(millis(10)).await;
         }
-        if *self.0.disk.lock().unwrap() == Disk::IsFull {
+        let disk = *self.0.disk.lock().unwrap();
+        assert_ne!(disk, Disk::Panics);
+        if disk == Disk::IsFull {
             return Err(io::Error::other("the disk is full"));
         }
         *self.0.document.lock().unwrap() = Some(document);

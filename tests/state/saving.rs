@@ -177,6 +177,43 @@ async fn a_store_that_hangs_delays_nothing_else() {
     running.await.unwrap();
 }
 
+// C54: what changes while a document is on its way is in the next one.
+#[tokio::test(start_paused = true)]
+async fn a_change_during_a_slow_save_is_saved_after_it() {
+    let shelf = Shelf::empty();
+    let (fleet, _running) = started(&shelf).await;
+    shelf.set(Disk::Hangs);
+    fleet.drain("a");
+    sleep(secs(1)).await;
+    for step in 0..10_000 {
+        fleet.cool_down("c", secs(3_600 + step));
+    }
+    fleet.drain("b");
+    sleep(secs(1)).await;
+    assert_eq!(shelf.tries(), 1);
+    shelf.set(Disk::Works);
+    sleep(secs(2)).await;
+    assert_eq!((shelf.saves(), shelf.text().matches("draining").count()), (2, 2), "{}", shelf.text());
+    sleep(secs(50)).await;
+    assert_eq!(shelf.tries(), 2);
+}
+
+// C54, C58
+#[tokio::test(start_paused = true)]
+async fn a_store_that_panics_is_one_that_fails() {
+    let (shelf, warnings) = (Shelf::empty(), Warnings::collect());
+    shelf.set(Disk::Panics);
+    let (fleet, running) = started(&shelf).await;
+    fleet.drain("a");
+    sleep(secs(5)).await;
+    assert!(shelf.tries() > 1 && !running.is_finished());
+    let texts = warnings.take();
+    assert!(texts.len() == 1 && texts[0].contains("the store panicked"), "{texts:?}");
+    shelf.set(Disk::Works);
+    sleep(secs(60)).await;
+    assert!(shelf.text().contains("draining"));
+}
+
 // C54: at the start, too.
 #[tokio::test(start_paused = true)]
 async fn a_store_that_hangs_at_the_start_costs_five_seconds_and_one_warning() {
