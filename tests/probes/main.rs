@@ -15,6 +15,7 @@ mod members;
 #[path = "../support/mock.rs"]
 mod mock;
 mod operator;
+mod orders;
 mod panics;
 mod tcp;
 #[cfg(feature = "http")]
