@@ -7,7 +7,6 @@ use super::{
     handle::{Fleet, NewMember},
     member::{MemberInfo, Settings},
     registry::Registry,
-    saved::built_status,
     shard::Key,
     sources::SourceId,
 };
@@ -262,7 +261,7 @@ impl<K, S, C> Step<K, S, C> {
 
 /// Returns the status of a member, if an operator has set it.
 fn set_by_operator(member: &MemberInfo) -> Option<AdminStatus> {
-    Some(member.health.status()).filter(|status| *status != built_status(member))
+    Some(member.health.status()).filter(|status| *status != member.built_status())
 }
 
 fn is_listed(name: &str) -> InvalidSetting {

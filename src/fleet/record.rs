@@ -38,6 +38,15 @@ impl MemberInfo {
         self.health.apply(Signal::Status(status));
     }
 
+    /// The status that the backend has by its settings.
+    pub(super) fn built_status(&self) -> AdminStatus {
+        match (self.marks.has(BUILT_DRAINING), self.marks.has(BUILT_DEGRADED)) {
+            (true, _) => AdminStatus::Draining,
+            (false, true) => AdminStatus::Degraded,
+            (false, false) => AdminStatus::Healthy,
+        }
+    }
+
     /// Begins to measure these quantities. Under the fleet's lock.
     pub(super) fn measure(&self, measures: Measures) {
         self.measures.fetch_or(measures.bits(), Ordering::Relaxed);

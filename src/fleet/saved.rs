@@ -6,14 +6,7 @@ use std::{
     time::Duration,
 };
 
-use super::{
-    changes::Change,
-    core::FleetCore,
-    marks::{BUILT_DEGRADED, BUILT_DRAINING},
-    member::MemberInfo,
-    registry::Registry,
-    shares::SavedShare,
-};
+use super::{changes::Change, core::FleetCore, member::MemberInfo, registry::Registry, shares::SavedShare};
 use crate::{
     health::{AdminStatus, CircuitState, OutlierChange, SavedCircuit, SavedLoad, Signal, Timed},
     name::BackendName,
@@ -91,7 +84,7 @@ impl Savings {
         };
         let saved = |member: Arc<MemberInfo>| {
             let saved = SavedBackend {
-                status: Some(member.health.status()).filter(|status| *status != built_status(&member)),
+                status: Some(member.health.status()).filter(|status| *status != member.built_status()),
                 circuit: member.circuit().and_then(|circuit| circuit.saved(now)),
                 cools_for: member.health.until(Timed::Cooling).map(|until| until.since(now)),
                 share: shares.get(&member.id).copied().unwrap_or_default(),
@@ -126,7 +119,7 @@ impl Savings {
 
 impl FleetCore {
     fn restore(&self, registry: &mut Registry, member: &Arc<MemberInfo>, saved: &SavedBackend, now: Moment) {
-        if let Some(status) = saved.status.filter(|_| member.health.status() == built_status(member)) {
+        if let Some(status) = saved.status.filter(|_| member.health.status() == member.built_status()) {
             member.marks.restored.store(true, Ordering::Relaxed);
             self.write(registry, member, Signal::Status(status));
         }
@@ -176,15 +169,6 @@ impl Registry {
             }
             self.announce(Change::Outlier(member.name.clone(), change));
         }
-    }
-}
-
-/// The status that the backend has by its settings.
-pub(super) fn built_status(member: &MemberInfo) -> AdminStatus {
-    match (member.marks.has(BUILT_DRAINING), member.marks.has(BUILT_DEGRADED)) {
-        (true, _) => AdminStatus::Draining,
-        (false, true) => AdminStatus::Degraded,
-        (false, false) => AdminStatus::Healthy,
     }
 }
 

@@ -96,7 +96,7 @@ fn apply(fleet: &Numbers, name: &str, member: &Arc<MemberInfo>, event: &Event) {
             began.into_iter().for_each(|transition| member.moved(transition));
             match circuit.record(ticket, result, || core.clock.now(), || 0) {
                 Some(transition) => member.moved(transition),
-                None => member.publish(|fleet| fleet.permits_changed(member)).then_some(()).unwrap_or_default(),
+                None => assert!(member.publish(|fleet| fleet.permits_changed(member))),
             }
         }
         Event::Remove => drop(fleet.remove(name)),

@@ -8,7 +8,7 @@ use super::*;
 #[test]
 fn views_are_whole_while_threads_edit_and_pick() {
     let policy = crate::CircuitPolicy::new().consecutive(1).open_for(Duration::from_millis(1));
-    let first = (0..40).map(|number| Backend::new(format!("b{number}"), number).priority(number as i32 % 3));
+    let first = (0..40).map(|number| Backend::new(format!("b{number}"), number).priority(number % 3));
     let fleet =
         Fleet::plain().circuit_breaker(policy).max_ejected(0.5).backends(first).build().expect("valid backends");
     let (is_over, picks) = (AtomicBool::new(false), AtomicU64::new(0));
