@@ -55,19 +55,26 @@ struct Peers {
 impl Peers {
     fn new(settings: &Outliers, hosts: &[&Host]) -> Self {
         let rates = || hosts.iter().map(|host| 1.0 - failures(&host.counts));
-        let timed = hosts.iter().filter(|host| is_timed(settings, host));
-        let latencies: Vec<f64> = timed.map(|host| host.counts.latency().0).collect();
-        let is_compared = latencies.len() >= settings.minimum_hosts as usize;
-        Self {
+        let mut peers = Self {
             count: hosts.len() as f64,
             rates: rates().sum(),
             squares: rates().map(|rate| rate * rate).sum(),
             median_failures: median(hosts.iter().map(|host| failures(&host.counts)).collect()),
-            median_latency: is_compared.then(|| median(latencies)),
-        }
+            median_latency: None,
+        };
+        // Not those that fail: what succeeds at them is often what is fast, and their peers would look slow.
+        let timed = hosts.iter().filter(|host| is_timed(settings, host) && peers.fails(settings, host).is_none());
+        let latencies: Vec<f64> = timed.map(|host| host.counts.latency().0).collect();
+        let is_compared = latencies.len() >= settings.minimum_hosts as usize;
+        peers.median_latency = is_compared.then(|| median(latencies));
+        peers
     }
 
     fn reason(&self, settings: &Outliers, host: &Host) -> Option<OutlierReason> {
+        self.fails(settings, host).or_else(|| self.is_slow(settings, host))
+    }
+
+    fn fails(&self, settings: &Outliers, host: &Host) -> Option<OutlierReason> {
         let Counts { calls, failed, .. } = host.counts;
         let range = wilson(f64::from(failed), f64::from(calls));
         let limit = settings.failure_share.map(|share| share.max(2.0 * self.median_failures));
@@ -83,6 +90,10 @@ impl Peers {
                 return Some(OutlierReason::SuccessRate { failed, calls, peers: mean as f32 });
             }
         }
+        None
+    }
+
+    fn is_slow(&self, settings: &Outliers, host: &Host) -> Option<OutlierReason> {
         let (factor, median) = settings.latency.zip(self.median_latency)?;
         if !is_timed(settings, host) {
             return None;

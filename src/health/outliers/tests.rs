@@ -339,6 +339,15 @@ fn any_calls() -> impl Strategy<Value = Calls> {
     })
 }
 
+// C67: a fast failure is not fast.
+#[test]
+fn what_succeeds_fast_at_failing_backends_makes_none_of_the_others_slow() {
+    let failing = Calls { good: 50, failed: 85, took: Duration::ZERO };
+    let well = slow(57, Duration::from_micros(14_800));
+    assert_eq!(outliers(&[failing, failing, well, well]), [0, 1]);
+    assert_eq!(outliers(&[failing, failing, failing, well, well, well, slow(57, millis(150))]), [0, 1, 2, 6]);
+}
+
 proptest! {
     // C58, C67
     #[test]
