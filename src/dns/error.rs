@@ -53,7 +53,7 @@ pub enum ResolveErrorKind {
 #[derive(Clone, Debug)]
 pub(super) struct Failure {
     pub(super) kind: ResolveErrorKind,
-    /// The name server has said for certain that there are no records.
+    /// The name server states for certain that there are no records.
     pub(super) is_definite: bool,
     /// The time for which the negative answer is valid.
     pub(super) negative_ttl: Option<Duration>,

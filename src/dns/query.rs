@@ -122,7 +122,7 @@ impl Client {
 }
 
 /// Returns the records of a type that a name has, by itself or by its CNAME records, and the least TTL of them all. An
-/// answer may hold records of other names too, which nothing was asked about.
+/// answer may hold records of other names too, which no query named.
 fn of_name(name: &Name, kind: RecordType, answers: &[Record]) -> (Vec<Record>, u32) {
     let (mut names, mut least) = (vec![name], u32::MAX);
     // They may form a loop.

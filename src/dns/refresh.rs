@@ -37,7 +37,7 @@ pub(super) struct Answer {
 }
 
 impl Answer {
-    /// The name server has said for certain that there is no endpoint.
+    /// The name server states for certain that there is no endpoint.
     pub(super) fn empty(ttl: Duration) -> Self {
         Self { endpoints: Vec::new(), found: 0, ttl: Some(ttl), failure: None }
     }

@@ -9,10 +9,10 @@ use crate::name::BackendName;
 /// For replicas that share what they learn, so that not each of two hundred probes the same broken backend:
 /// [`Permits`](crate::replicas::Permits) are a gate. Without one, every probe is sent.
 ///
-/// It is asked for backends with an open circuit, and for those that a replica reports; not for a backend that failing
+/// It is called for backends with an open circuit, and for those that a replica reports; not for a backend that failing
 /// probes of this process keep out, since only further ones tell how it is.
 ///
-/// If the answer is no, the gate is asked again after an interval. A gate that does not answer within the
+/// If the answer is no, it is called again after an interval. A gate that does not answer within the
 /// [timeout](super::Probes::timeout), or panics, admits the probe: without the others, a replica decides alone.
 pub trait Gate: Send + Sync + 'static {
     /// Returns whether this process may probe a backend now: no other one does.

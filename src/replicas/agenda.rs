@@ -1,4 +1,4 @@
-//! The permits to probe backends, which are asked for ahead of need.
+//! The permits to probe backends, which are requested ahead of need.
 
 use std::time::Duration;
 
@@ -11,12 +11,12 @@ use crate::{
 };
 
 impl Book {
-    /// Returns when the next permits are to be asked for.
+    /// Returns when the next permits are to be requested.
     pub(super) fn next_ask(&self) -> Option<Moment> {
         self.agenda.first().map(|(at, _)| *at)
     }
 
-    /// Takes up to so many backends whose permit is to be asked for now.
+    /// Takes up to so many backends whose permit is to be requested now.
     pub(super) fn take_due(&mut self, core: &FleetCore, most: usize, now: Moment) -> Vec<BackendName> {
         let mut due = Vec::new();
         while due.len() < most

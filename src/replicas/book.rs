@@ -33,7 +33,7 @@ pub(super) struct Book {
     pub(super) unread: BTreeSet<BackendName>,
     /// The fleet refused the hint. Tried again when something changed.
     pub(super) refused: BTreeSet<BackendName>,
-    /// The permits to be asked for, by time.
+    /// The permits to be requested, by time.
     pub(super) agenda: BTreeSet<(Moment, BackendName)>,
     /// The permits to be returned.
     pub(super) returned: BTreeSet<BackendName>,
@@ -262,5 +262,5 @@ impl Book {
     }
 }
 
-/// How long before a backend is due for a probe the permit is asked for.
+/// How long before a backend is due for a probe the permit is requested.
 pub(super) const LEAD: Duration = Duration::from_millis(250);

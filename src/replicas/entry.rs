@@ -25,7 +25,7 @@ pub(super) struct Entry {
     dismissed: Stamp,
     /// For how long reports have kept the backend out.
     hints: Hints,
-    /// When the permit to probe is asked for.
+    /// When the permit to probe is requested.
     pub(super) asks_at: Option<Moment>,
     /// The end of the permit that this replica holds.
     pub(super) permit: Option<Moment>,

@@ -43,7 +43,7 @@ pub(super) enum Answer {
     Merged(Reports),
     /// What is reported of these backends.
     Read(Vec<BackendName>, Reports),
-    /// For how long other replicas hold the permits for these backends, and who asked.
+    /// For how long other replicas hold the permits for these backends, and the probers that wait for them.
     Permits(Vec<BackendName>, Vec<Duration>, Vec<Ask>),
     Returned,
     Ponged,

@@ -1,4 +1,4 @@
-//! One connection to the exchange: what is asked of it, and what it delivers.
+//! One connection to the exchange: what is sent to it, and what it delivers.
 
 use std::{
     pin::Pin,
