@@ -83,7 +83,7 @@ impl Switch {
     }
 
     /// Closes the circuit and clears its counters, and what [probes](crate::probe) and other
-    /// [replicas](crate::replicas) reported so far.
+    /// [replicas](crate::replicas) reported so far. A backend whose probes fail is out again with the next of them.
     pub fn reset(&self) {
         self.publish(self.circuit().reset(self.0.clock.now()));
         self.overrule();
