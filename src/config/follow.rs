@@ -5,12 +5,9 @@ use std::time::Duration;
 use std::{
     collections::HashMap,
     fmt,
-    pin::Pin,
+    future::poll_fn,
     sync::{Arc, Weak},
-    task::{Context, Poll},
 };
-
-use futures::stream::Stream;
 
 use super::{Applied, Config, ConfigError, file::reconcile, lookups::Lookups, watch::ConfigFile};
 #[cfg(feature = "dns")]
@@ -114,7 +111,7 @@ where
     /// No version and no answer is lost, and none is applied in part.
     pub async fn next(&mut self) -> Option<Followed> {
         let version = tokio::select! {
-            () = ended(&mut self.changes) => return None,
+            () = poll_fn(|cx| self.changes.poll_ended(cx)) => return None,
             version = changed(&mut self.file) => Some(version),
             () = self.lookups.changed() => None,
         };
@@ -177,19 +174,6 @@ async fn changed<T: Send + 'static>(file: &mut Option<ConfigFile<T>>) -> Result<
         Some(file) => file.changed().await,
         None => std::future::pending().await,
     }
-}
-
-/// Waits for the end of the fleet.
-async fn ended(changes: &mut Changes) {
-    std::future::poll_fn(|cx: &mut Context<'_>| {
-        while let Poll::Ready(change) = Pin::new(&mut *changes).poll_next(cx) {
-            if change.is_none() {
-                return Poll::Ready(());
-            }
-        }
-        Poll::Pending
-    })
-    .await;
 }
 
 impl AsRef<Self> for Config {

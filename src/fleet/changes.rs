@@ -64,6 +64,18 @@ pub struct Changes {
     missed: Arc<AtomicU64>,
 }
 
+impl Changes {
+    /// Polls for the end of the fleet. Drops the changes before it.
+    pub(crate) fn poll_ended(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        while let Poll::Ready(change) = Pin::new(&mut *self).poll_next(cx) {
+            if change.is_none() {
+                return Poll::Ready(());
+            }
+        }
+        Poll::Pending
+    }
+}
+
 impl Stream for Changes {
     type Item = Change;
 

@@ -104,13 +104,8 @@ impl Drop for Source {
 
 /// Polls the next list. `None` once the stream or the fleet has ended.
 fn poll_list<L: Stream>(changes: &mut Changes, lists: Pin<&mut L>, cx: &mut Context<'_>) -> Poll<Option<L::Item>> {
-    loop {
-        // The changes do not matter here, only their end: it is that of the fleet.
-        match Pin::new(&mut *changes).poll_next(cx) {
-            Poll::Ready(Some(_)) => {}
-            Poll::Ready(None) => return Poll::Ready(None),
-            Poll::Pending => break,
-        }
+    if changes.poll_ended(cx).is_ready() {
+        return Poll::Ready(None);
     }
     Poll::Ready(ready!(lists.poll_next(cx)))
 }
