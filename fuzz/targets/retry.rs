@@ -25,7 +25,8 @@ struct Answer {
 
 /// The pushback as gRFC A6 has it, read in another way than the crate does: `None` forbids a retry.
 fn pushback(value: &[u8]) -> Option<u64> {
-    let text = std::str::from_utf8(value).ok()?.trim();
+    // As a header value is text: other spaces than those of ASCII are none.
+    let text = std::str::from_utf8(value).ok().filter(|text| text.is_ascii())?.trim();
     let digits = text.strip_prefix('+').unwrap_or(text);
     if let Some(zero) = text.strip_prefix('-') {
         return (!zero.is_empty() && zero.bytes().all(|digit| digit == b'0')).then_some(0);
