@@ -6,7 +6,7 @@
 //! ```text
 //!                    ┌──────────────────────────── Fleet ───────────────────────────┐
 //! request ─► door ──►│ eligible backends ─► strategy ─► ready? ─► attempt ──► client │──► response
-//!            │       │   ▲ circuit, outlier, cool-down, operator    │ permit, timer  │
+//!            │       │   ▲ circuit, probe, outlier, hint, operator  │ permit, timer  │
 //!            │       └───┴──────────────── outcome ◄────────────────┘ classification ┘
 //!            ├ Balance         one backend per request
 //!            └ Failover        the primary; when it fails, all race, or the others follow or are hedged

@@ -9,6 +9,7 @@
 //!  set_status, drain, cool_down             ─┤                          ┌─► doors: which backends are eligible
 //!  follow, follow_lists, reconcile (lists)  ─┼─► one change, one lock ──┼─► Fleet::changes
 //!  circuits: opened, probed, closed         ─┤                          └─► tracing
+//!  probes, reports of other replicas        ─┤
 //!  slow start, outliers: at their steps     ─┘
 //! ```
 //!
@@ -20,6 +21,8 @@
 //! | [`cool_down`](Fleet::cool_down) | for a time | the time is over |
 //! | its circuit | while open | a probe succeeds |
 //! | [outliers](FleetBuilder::outliers) | while it fails more or is slower than its peers | the time is over |
+//! | active [probes](crate::probe) of all backends | while they fail | one succeeds, or they end |
+//! | other [replicas](crate::replicas) | while they report it, within [limits](FleetBuilder::max_hinted) | the time is over, or a probe succeeds here |
 //!
 //! An eligible backend has a share of its traffic: less than 1 during its [slow start](FleetBuilder::slow_start), and as
 //! an outlier before it is ejected.

@@ -94,7 +94,7 @@ impl<'a, L: Link, N: Stream<Item = News> + Unpin> Session<'a, L, N> {
 
     /// Shares until the connection is lost. `answered` is called when the exchange has answered for some time.
     pub(super) async fn run(mut self, mut answered: impl FnMut()) -> Result<ExchangeError, Ended> {
-        // What time is it there?
+        // Of no backend: for the time of the exchange.
         self.start_read(Vec::new());
         let lost = self.share(&mut answered).await;
         foreign::discard([self.news]);

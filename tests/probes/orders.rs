@@ -58,7 +58,7 @@ fn prober(fleet: &Plain, number: usize) -> JoinHandle<()> {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(256))]
 
-    // C41, C43: in the end, who is well serves, and who is not does not.
+    // C41, C43: in the end, backends that are well serve, and no others do.
     #[test]
     fn probes_find_the_truth_whatever_happened_before(
         edits in prop::collection::vec((0..3_usize, edit(), 0..20_000_u64), 1..60),

@@ -105,7 +105,7 @@ async fn one_probe_of_two_hundred_replicas_reaches_the_backend() {
     drop(Arc::clone(&b.0));
 }
 
-// C55, C59: a user who may do no more than is documented.
+// C55, C59: a user of the server with the documented rights, and no others.
 #[tokio::test]
 async fn a_user_with_few_permissions_suffices() {
     let commands = "+hello +ping +subscribe +publish +evalsha +script|load +time +get +mget +set +del +pttl +pexpire";
