@@ -181,11 +181,13 @@ struct History {
     standing: Standing,
     now: Moment,
     may_eject: bool,
+    /// How often an interval ended with an ejection.
+    ejections: u32,
 }
 
 impl History {
     fn new() -> Self {
-        Self { settings: Outliers::new(), standing: Standing::USUAL, now: Moment::EPOCH, may_eject: true }
+        Self { settings: Outliers::new(), standing: Standing::USUAL, now: Moment::EPOCH, may_eject: true, ejections: 0 }
     }
 
     /// Passes this long without an evaluation. Returns the change, if there is one.
@@ -197,7 +199,8 @@ impl History {
     /// Passes an interval and evaluates it.
     fn interval(&mut self, verdict: Verdict) -> f32 {
         self.pass(self.settings.interval);
-        self.standing.judge(&self.settings, verdict, || self.may_eject, self.now);
+        let change = self.standing.judge(&self.settings, verdict, || self.may_eject, self.now);
+        self.ejections += u32::from(matches!(change, Some(OutlierChange::Ejected { .. })));
         self.share()
     }
 
@@ -368,7 +371,6 @@ proptest! {
         let eject_for = Duration::from_secs(eject_for);
         history.settings = history.settings.eject_for(eject_for).max_eject_for(eject_for * 5).floor(floor);
         prop_assert!(history.settings.checked().is_ok());
-        let mut ejections = 0;
         for (verdict, may_eject) in verdicts {
             history.may_eject = may_eject;
             let was_ejected = history.standing.is_ejected(&history.settings);
@@ -377,9 +379,8 @@ proptest! {
             let is_ejected = history.standing.is_ejected(&history.settings);
             prop_assert!(may_eject || was_ejected || !is_ejected);
             prop_assert!(!is_ejected || was_ejected || before == history.settings.share(history.settings.levels()));
-            ejections += u32::from(is_ejected && !was_ejected);
         }
-        let steps = u32::from(history.settings.levels()) + 1 + ejections;
+        let steps = u32::from(history.settings.levels()) + 1 + history.ejections;
         let bound = eject_for * 5 + history.settings.interval * 2 * steps;
         let mut passed = Duration::ZERO;
         while !history.is_over() && passed <= bound {
