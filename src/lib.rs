@@ -93,6 +93,7 @@
 //! | [`outcome`] | what a call came to: success, failure, neutral |
 //! | [`probe`] | active checks, which need no traffic |
 //! | [`body`] | request bodies that several attempts may read |
+//! | `content` (`http`) | what bodies mean: the events of a stream, paths into JSON |
 //! | [`replicas`] | what replicas tell each other of their backends |
 //! | `upstream` (`http`) | origin, headers and credentials per backend |
 //! | `config` (`serde`) | a whole fleet from a file |
@@ -141,9 +142,10 @@
 //! |---|---|
 //! | `http` (default) | statuses, gRPC, `Retry-After`, bodies that are watched and replayed, `upstream` |
 //! | `dns` | backends from DNS |
+//! | `json` (with `http`) | `content`: paths into JSON, the events of three APIs of language models |
 //! | `file-state` | `state`: what is known of the backends, in a file for the next start |
 //! | `valkey` | what replicas know of their backends, through Valkey or Redis |
-//! | `serde` (with `http`) | `config`: a whole fleet from TOML, JSON or any other format of serde |
+//! | `serde` (with `json`) | `config`: a whole fleet from TOML, JSON or any other format of serde |
 //!
 //! Rust 1.88. Timeouts, deadlines, pauses and the waiting for a circuit use tokio's timers. A [`Failover`] has a timeout by
 //! default, so it is polled inside of a tokio runtime with time enabled. A [`Balance`] without timeouts and circuits runs on
@@ -161,6 +163,8 @@ mod boxed;
 pub mod breaker;
 #[cfg(feature = "serde")]
 pub mod config;
+#[cfg(feature = "http")]
+pub mod content;
 #[cfg(feature = "dns")]
 pub mod dns;
 pub mod failover;

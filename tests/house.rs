@@ -7,7 +7,7 @@ use std::{fs, path::Path};
 /// Bottom to top. A room imports from the floors below and, where that makes no cycle, from its own.
 const FLOORS: &[&[&str]] = &[
     &["setting", "name", "rng", "time", "foreign", "wake", "shard", "boxed"],
-    &["health"],
+    &["health", "content"],
     &["outcome", "body", "upstream", "key"],
     &["telemetry"],
     &["pick", "fleet"],
@@ -21,7 +21,7 @@ const FLOORS: &[&[&str]] = &[
 const DOORS: &[&str] = &["balance", "failover", "breaker"];
 
 /// These only compute: the time is given to them, and effects are left to others.
-const PURE: &[&str] = &["pick/", "health/", "failover/plan/"];
+const PURE: &[&str] = &["pick/", "health/", "content/", "failover/plan/"];
 const IMPURE: &[&str] = &["tokio", "Clock", "tracing", "Instant::now", "SystemTime"];
 
 /// Lines of a file before its tests.
