@@ -193,13 +193,13 @@ mod wake;
 pub use crate::config::Config;
 #[doc(inline)]
 pub use crate::{
-    attempt::{Oneshot, TimeLimit, TimedOut},
+    attempt::Oneshot,
     balance::{Balance, BalanceLayer},
     breaker::{CircuitBreaker, CircuitBreakerLayer},
     failover::{Failover, FailoverLayer, Ledger, Methods, Mode, Percentile},
     fleet::{Backend, Fleet, WhenFull},
     health::{AdaptiveLimit, AdminStatus, CircuitPolicy, CircuitState, Limit, Outliers, SlowStart, Transition},
-    outcome::PriorityClass,
+    outcome::{PriorityClass, TimeLimit, TimeLimits, TimedOut},
     pick::{Hash, Latency, LeastLoaded, PeakEwma, Primary, RoundRobin, Shuffle, Weighted},
     setting::InvalidSetting,
 };

@@ -258,7 +258,7 @@ impl Classify<(), &'static str> for Watcher {
         inspect(&**error)
     }
 
-    fn watch(&self, (): (), response: &'static str, _: CallGuard) -> &'static str {
+    fn watch((): (), response: &'static str, _: CallGuard) -> &'static str {
         response
     }
 }

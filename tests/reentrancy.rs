@@ -328,7 +328,7 @@ impl Classify<(), ()> for Curious {
         inspect(&**error)
     }
 
-    fn watch(&self, (): (), (): (), _: CallGuard) {}
+    fn watch((): (), (): (), _: CallGuard) {}
 }
 
 type Named = fn(&()) -> Cow<'_, str>;

@@ -10,12 +10,15 @@ use pin_project_lite::pin_project;
 use tower::BoxError;
 use tower_service::Service;
 
-use super::{TimeLimit, TimedOut};
 use crate::{
     body::Upload,
-    fleet::Shard,
+    fleet::{MemberInfo, Shard},
     name::BackendName,
-    outcome::{CallGuard, Classify, FailureKind, Guard, Outcome, Verdict, find_replay_error},
+    outcome::{
+        BodyLimits, CallGuard, Classify, FailureKind, Guard, Outcome, TimeLimit, TimeLimits, TimedOut, Verdict,
+        find_replay_error,
+    },
+    time::Moment,
 };
 
 pin_project! {
@@ -34,6 +37,8 @@ pin_project! {
         call: F,
         // Both are `Some` until the call has ended.
         state: Option<N>,
+        // When the call began, if its backend limits the parts of its responses.
+        started: Option<Moment>,
         guard: Option<Guard<Shard<S, C>>>,
     }
 }
@@ -58,14 +63,17 @@ impl<F, N, S: Send + Sync, C: Send + Sync> Attempt<F, N, S, C> {
         V: Service<Req, Future = F>,
         C: Classify<Req, V::Response, Call = N>,
     {
-        let classifier = guard.to().expect(COMPLETED).classifier();
-        let (state, upload) = (classifier.request(&request), classifier.upload(&request));
+        let shard = guard.to().expect(COMPLETED);
+        let (state, upload) = (shard.classifier().request(&request), shard.classifier().upload(&request));
+        let started = shard.info().time_limits().map(|_| shard.info().clock.now());
         guard.set_upload(upload);
         let call = guard.during(|| service.call(request));
-        Self { call, state: Some(state), guard: Some(guard) }
+        Self { call, state: Some(state), started, guard: Some(guard) }
     }
 
     /// Polls the call for the head of its response. Classifies and records the head, or the error.
+    ///
+    /// `door` has the limits of the door on the parts of a response, and when the attempt began.
     ///
     /// With `is_late`, the attempt commits later than its head. A successful head is then recorded at the commit, if
     /// [the classifier](Classify::guard) keeps the guard in the response.
@@ -74,6 +82,7 @@ impl<F, N, S: Send + Sync, C: Send + Sync> Attempt<F, N, S, C> {
         self: Pin<&mut Self>,
         cx: &mut Context<'_>,
         is_late: bool,
+        door: Option<(TimeLimits, Moment)>,
     ) -> Poll<Head<C::Watched>>
     where
         S: 'static,
@@ -111,18 +120,22 @@ impl<F, N, S: Send + Sync, C: Send + Sync> Attempt<F, N, S, C> {
         }
         if !C::WATCHES {
             // The guard is dropped in place, not moved: this is the path of a plain service.
-            let classifier = guard.to().expect(COMPLETED).classifier();
-            let watched = classifier.watch(state, response, CallGuard::empty());
+            let watched = C::watch(state, response, CallGuard::empty());
             *this.guard = None;
             return Poll::Ready(Ok((watched, outcome)));
         }
         let guard = this.guard.take().expect(COMPLETED);
-        let classifier = guard.to().expect(COMPLETED).classifier().clone();
+        let shard = guard.to().expect(COMPLETED);
+        let limits = body_limits(shard.info(), door, *this.started, guard.upload());
         let guard = match is_held {
             true => CallGuard::uncommitted(guard, matches!(verdict, Verdict::AtEnd)),
             false => CallGuard::new(guard),
         };
-        let mut watched = classifier.watch(state, response, guard);
+        let mut guard = guard;
+        if let Some(limits) = limits.filter(|_| outcome.is_success()) {
+            guard.set_limits(limits);
+        }
+        let mut watched = C::watch(state, response, guard);
         if is_held && let Some(guard) = C::guard(&mut watched) {
             guard.ride();
         }
@@ -135,9 +148,13 @@ impl<F, N, S: Send + Sync, C: Send + Sync> Attempt<F, N, S, C> {
         self.guard.as_ref()?.upload()
     }
 
-    /// Returns the timeout of the backend.
-    pub(crate) fn limit(&self) -> Option<Duration> {
-        self.guard.as_ref()?.to()?.info().timeout()
+    /// Returns the limit of the backend on the time until the head.
+    #[inline]
+    pub(crate) fn limit(&self) -> Option<(Duration, TimeLimit)> {
+        let info = self.guard.as_ref()?.to()?.info();
+        let timeout = info.timeout().map(|time| (time, TimeLimit::Backend));
+        let head = info.time_limits().and_then(|limits| limits.until_head());
+        timeout.into_iter().chain(head).min_by_key(|(time, _)| *time)
     }
 
     /// Ends the call and records this outcome, before its response was received.
@@ -147,14 +164,29 @@ impl<F, N, S: Send + Sync, C: Send + Sync> Attempt<F, N, S, C> {
         }
     }
 
-    /// Ends the call and records a timeout after `limit`.
+    /// Ends the call and records a timeout after this limit.
     #[cold]
-    pub(crate) fn time_out(self: Pin<&mut Self>, limit: Duration) -> TimedOut {
+    pub(crate) fn time_out(self: Pin<&mut Self>, (time, limit): (Duration, TimeLimit)) -> TimedOut {
         let mut guard = self.project().guard.take().expect("a running call has a guard");
         guard.outcome(&FailureKind::Timeout.into());
         let shard = guard.to().expect("the guard of a running call has a member");
-        TimedOut::new(shard.name.clone(), limit, TimeLimit::Backend)
+        TimedOut::new(shard.name.clone(), time, limit)
     }
+}
+
+/// The limits on the body of a response whose head was received now.
+#[inline]
+fn body_limits(
+    info: &MemberInfo,
+    door: Option<(TimeLimits, Moment)>,
+    started: Option<Moment>,
+    upload: Option<&Upload>,
+) -> Option<BodyLimits> {
+    let started = door.map(|(_, started)| started).or(started)?;
+    let (own, door) = (info.time_limits(), door.map(|(limits, _)| limits));
+    let limits = own.unwrap_or_default().or(&door.unwrap_or_default());
+    let until_head = info.clock.now().since(started).saturating_sub(upload.map(Upload::waited).unwrap_or_default());
+    limits.limits_body().then_some(BodyLimits { limits, until_head })
 }
 
 /// Records the error of a call.

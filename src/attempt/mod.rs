@@ -25,12 +25,12 @@ mod scan;
 mod search;
 mod select;
 mod state;
-mod timeout;
 mod timer;
 mod turn;
 mod underway;
 mod wait;
 
+pub use self::oneshot::Oneshot;
 pub(crate) use self::{
     call::{Attempt, Failed},
     door::Door,
@@ -38,8 +38,4 @@ pub(crate) use self::{
     scan::{AtLimit, Scope, Wanted},
     search::ReadySearch,
     timer::AttemptTimer,
-};
-pub use self::{
-    oneshot::Oneshot,
-    timeout::{TimeLimit, TimedOut},
 };

@@ -9,9 +9,9 @@ use tower_http::classify::GrpcCode;
 #[cfg(feature = "http")]
 use crate::outcome::{gateway_status, grpc_code};
 use crate::{
-    attempt::{Failed, NotReady, TimedOut, Unready},
+    attempt::{Failed, NotReady, Unready},
     name::BackendName,
-    outcome::{Failure, FailureKind, inspect},
+    outcome::{Failure, FailureKind, TimedOut, inspect},
 };
 #[cfg(feature = "http")]
 use crate::{body::ReplayError, outcome::find_replay_error};

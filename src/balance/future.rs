@@ -14,7 +14,7 @@ use super::Error;
 use crate::{
     attempt::{AtLimit, Attempt, AttemptTimer, ReadySearch, Sends},
     fleet::BackendService,
-    outcome::Classify,
+    outcome::{Classify, TimeLimit},
     pick::Strategy,
 };
 
@@ -66,7 +66,7 @@ pin_project! {
         // Waits for a ready backend.
         Searching { search: Box<ReadySearch<S, C, P, ()>>, request: Option<Req> },
         // Waits for the response of the backend.
-        Calling { #[pin] attempt: Attempt<F, N, S, C>, limit: Option<Duration> },
+        Calling { #[pin] attempt: Attempt<F, N, S, C>, limit: Option<(Duration, TimeLimit)> },
     }
 }
 
@@ -114,13 +114,13 @@ where
         loop {
             let attempt = match this.state.as_mut().project() {
                 StateProjection::Calling { mut attempt, limit } => {
-                    return match attempt.as_mut().poll_head(cx, false) {
+                    return match attempt.as_mut().poll_head(cx, false, None) {
                         Poll::Ready(Ok((watched, _))) => Poll::Ready(Ok(watched)),
                         Poll::Ready(Err(failed)) => Poll::Ready(Err(failed.into())),
                         Poll::Pending => {
                             if let Some(limit) = *limit {
                                 let upload = attempt.upload();
-                                let start = || Box::pin(AttemptTimer::start(limit, upload));
+                                let start = || Box::pin(AttemptTimer::start(limit.0, upload));
                                 ready!(this.timer.get_or_insert_with(start).as_mut().poll(cx, upload));
                                 return Poll::Ready(Err(attempt.time_out(limit).into()));
                             }

@@ -93,18 +93,18 @@ impl Gauge {
 }
 
 /// The bytes that one body is charged for. Dropping it releases them.
-pub(super) struct Charge {
+pub(crate) struct Charge {
     memory: ReplayMemory,
     bytes: usize,
 }
 
 impl Charge {
-    pub(super) fn new(memory: ReplayMemory) -> Self {
+    pub(crate) fn new(memory: ReplayMemory) -> Self {
         Self { memory, bytes: 0 }
     }
 
     /// Takes `bytes` more, or none. Returns whether it did.
-    pub(super) fn grow(&mut self, bytes: usize) -> bool {
+    pub(crate) fn grow(&mut self, bytes: usize) -> bool {
         let gauge = self.memory.gauge();
         // A plain counter that publishes no other memory, so `Relaxed` is enough.
         let taken = gauge

@@ -93,7 +93,7 @@ pub use self::{
 pub use self::{layer::ReplayLayer, memory::ReplayMemory, replay_body::ReplayBody, service::ReplayService};
 
 #[cfg(feature = "http")]
-pub(crate) use self::frames::into_bytes;
+pub(crate) use self::{frames::into_bytes, memory::Charge};
 
 #[cfg(test)]
 #[cfg(feature = "http")]

@@ -73,7 +73,9 @@ where
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let this = self.project();
         match this.attempt.as_pin_mut() {
-            Some(attempt) => attempt.poll_head(cx, false).map_ok(|(watched, _)| watched).map_err(|failed| failed.error),
+            Some(attempt) => {
+                attempt.poll_head(cx, false, None).map_ok(|(watched, _)| watched).map_err(|failed| failed.error)
+            }
             None => Poll::Ready(Err(*this.rejected.take().expect("polled after completion"))),
         }
     }

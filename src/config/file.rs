@@ -225,7 +225,7 @@ impl Config {
         S: Send + Sync + 'static,
     {
         let fleet = self.settings(Fleet::builder());
-        let fleet = fleet.classify(self.classifier).circuit_breaker(self.circuit_policy()).build()?;
+        let fleet = fleet.classify(self.classifier.clone()).circuit_breaker(self.circuit_policy()).build()?;
         reconcile(&fleet, self.backends().iter().cloned(), client)?;
         Ok(fleet)
     }

@@ -44,7 +44,7 @@ impl Config {
 
     /// Returns the classifier of the fleet: `statuses` and `success_at_end` of the section `[breaker]`.
     pub fn classifier(&self) -> HttpClassifier {
-        self.classifier
+        self.classifier.clone()
     }
 
     /// Returns the active probes of the section `[probe]`, for [`Fleet::probe`](crate::Fleet::probe). `B` is the request body that the clients

@@ -21,6 +21,8 @@ pub struct Event<'a> {
     /// Whether the event is longer than the bound of the reader, with its comments and line ends. Only its beginning is
     /// here then.
     pub is_cut: bool,
+    /// Where the event ends in the bytes that were read last.
+    pub end: usize,
 }
 
 /// Reads the events of a `text/event-stream` in pieces of any size, in bounded memory.
@@ -109,7 +111,7 @@ impl EventReader {
                 at += len + 1;
                 self.is_after_cr = data[at - 1] == b'\r';
                 if mem::replace(&mut self.is_line_empty, true) {
-                    self.end(&data[whole..at - 1], &mut on);
+                    self.end(&data[whole..at - 1], at, &mut on);
                     whole = at;
                 }
             } else {
@@ -131,8 +133,8 @@ impl EventReader {
         self.is_in_event |= has_bytes;
     }
 
-    /// Ends an event at its blank line. `rest` is what follows the kept bytes.
-    fn end(&mut self, rest: &[u8], on: &mut impl FnMut(Event<'_>)) {
+    /// Ends an event at its blank line, which ends at `at`. `rest` is what follows the kept bytes.
+    fn end(&mut self, rest: &[u8], at: usize, on: &mut impl FnMut(Event<'_>)) {
         if !self.is_in_event {
             return;
         }
@@ -146,9 +148,9 @@ impl EventReader {
                 self.keep(rest);
             }
             let fields = fields.join(&mut self.kept);
-            on(event(&self.kept, fields, self.is_cut));
+            on(event(&self.kept, fields, self.is_cut, at));
         } else {
-            on(event(if is_whole { rest } else { &self.kept }, fields, self.is_cut));
+            on(event(if is_whole { rest } else { &self.kept }, fields, self.is_cut, at));
         }
         self.clear();
     }
@@ -172,10 +174,10 @@ impl EventReader {
     }
 }
 
-fn event<'a>(block: &'a [u8], fields: Fields, is_cut: bool) -> Event<'a> {
+fn event<'a>(block: &'a [u8], fields: Fields, is_cut: bool, end: usize) -> Event<'a> {
     let Fields { name, id, data, data_lines } = fields;
     let id = id.map(|id| &block[id]);
-    Event { name: &block[name], data: &block[data], id, has_data: data_lines > 0, is_cut }
+    Event { name: &block[name], data: &block[data], id, has_data: data_lines > 0, is_cut, end }
 }
 
 /// Without what the stream holds.

@@ -161,7 +161,7 @@ mod tests {
     }
 
     fn event<'a>(name: &'a [u8], data: &'a [u8]) -> Event<'a> {
-        Event { name, data, id: None, has_data: true, is_cut: false }
+        Event { name, data, id: None, has_data: true, is_cut: false, end: 0 }
     }
 
     // C73, C74

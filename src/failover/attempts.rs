@@ -110,7 +110,8 @@ where
         ledger: &Ledger,
         policy: &Policy<H>,
     ) -> Option<AttemptEnd<Peek<S, H, C, Req>>> {
-        let mut is_due = |running: &Running<S, H, C, Req>| running.deadline(cx).is_some_and(|at| now.reached(at));
+        let mut is_due =
+            |running: &Running<S, H, C, Req>| running.deadline(cx, policy).is_some_and(|at| now.reached(at));
         let name = |running: &Running<S, H, C, Req>| ledger.attempts()[running.entry()].backend.clone();
         let mut this = self.project();
         if let Some(first) = this.first.as_mut().as_pin_mut()
@@ -130,8 +131,8 @@ where
     }
 
     /// The earliest moment at which the time of an attempt is up.
-    pub(super) fn deadline(&self, cx: &mut Context<'_>) -> Option<Moment> {
-        self.iter().filter_map(|running| running.deadline(cx)).min()
+    pub(super) fn deadline(&self, cx: &mut Context<'_>, policy: &Policy<H>) -> Option<Moment> {
+        self.iter().filter_map(|running| running.deadline(cx, policy)).min()
     }
 
     /// Cancels all attempts, and records in the ledger how long each took.

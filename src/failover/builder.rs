@@ -1,16 +1,16 @@
 //! The builder of the failover layer, and the constructors of both.
 
+#[cfg(feature = "http")]
+mod http;
+
 use std::{fmt, sync::Arc, time::Duration};
 
-#[cfg(feature = "http")]
-use super::CommitPoint;
 use super::{
     Backoff, Budget, FailoverLayer, HedgeDelay, Http, Methods, Mode, Plain, Trigger,
     settings::{Policy, Settings},
 };
-#[cfg(feature = "http")]
-use crate::{body::ReplayLayer, outcome::Statuses};
 use crate::{
+    outcome::TimeLimits,
     pick::{AnyStrategy, Primary, Strategy, StrategyName},
     setting::InvalidSetting,
 };
@@ -143,6 +143,13 @@ impl<H> FailoverBuilder<H> {
         self
     }
 
+    /// Limits the time of the parts of a response: to its head, its first byte, its first content, and between frames.
+    /// Default none. A backend's [own limits](crate::Backend::time_limits) take precedence, each for itself.
+    pub fn time_limits(mut self, limits: TimeLimits) -> Self {
+        self.settings.time_limits = limits;
+        self
+    }
+
     /// Limits the time of the whole request, until a response is final: the upload of its body included, however slow
     /// the caller is. The attempts share that time, and none starts after it. Default no limit.
     pub fn deadline(mut self, deadline: Duration) -> Self {
@@ -248,40 +255,6 @@ impl<H> FailoverBuilder<H> {
             _ => None,
         };
         FailoverLayer { strategy, policy: Policy { protocol, settings: Arc::new(settings) } }
-    }
-}
-
-#[cfg(feature = "http")]
-impl FailoverBuilder {
-    /// Sets when a response is final. Default [`CommitPoint::head`].
-    pub fn commit(mut self, point: CommitPoint) -> Self {
-        self.protocol = self.protocol.commit(point);
-        self
-    }
-
-    /// Sets how request bodies are kept for further attempts, and how long the attempts wait for the next frame of
-    /// one. Default [`ReplayLayer::new`]: up to 1 MiB of each body is kept, and a caller that sends nothing for 60 s
-    /// ends its request.
-    pub fn replay(mut self, replay: ReplayLayer) -> Self {
-        self.settings.has_zero_idle_timeout = replay.idle_limit().is_some_and(|limit| limit.is_zero());
-        self.protocol = self.protocol.replay(replay);
-        self
-    }
-
-    /// Adds a header to each response, with the name of the backend that served. Default no header.
-    pub fn served_by(mut self, header: http::HeaderName) -> Self {
-        self.protocol = self.protocol.served_by(header);
-        self
-    }
-
-    /// Sets the statuses on which [`Trigger::status`] fires. Default: those that the fleet's classifier counts as
-    /// failures.
-    ///
-    /// The circuits of the backends are not affected: a 404 may move a request on without being a failure of its
-    /// backend.
-    pub fn statuses(mut self, statuses: Statuses) -> Self {
-        self.settings.statuses = Some(statuses);
-        self
     }
 }
 

@@ -1,12 +1,18 @@
 //! What a failover has to know of a response: when it is final, and where its ledger is put.
 
-use std::task::{Context, Poll};
+use std::{
+    task::{Context, Poll},
+    time::Duration,
+};
 
 use super::Ledger;
 use crate::{
     body::{CloneRequest, Replay, Unreplayable},
-    outcome::Outcome,
+    outcome::{CallGuard, Outcome},
 };
+
+/// Returns the guard of the call of a response, if the response holds it: [`Classify::guard`](crate::outcome::Classify::guard).
+pub type GuardOf<Res> = fn(&mut Res) -> Option<&mut CallGuard>;
 
 /// Decides when a response is final, and returns it to the caller with its ledger.
 ///
@@ -44,8 +50,9 @@ pub trait Commit<Res>: Clone + Send + Sync + 'static {
         None
     }
 
-    /// Starts to look at a response. Nothing of its body was read yet.
-    fn peek(&self, response: Res) -> Self::Peek;
+    /// Starts to look at a response. Nothing of its body was read yet. `guard` returns the guard of its call, which knows
+    /// what the classifier has found in the body.
+    fn peek(&self, response: Res, guard: GuardOf<Res>) -> Self::Peek;
 
     /// Returns the response in a peek.
     fn response<'a>(&self, peek: &'a mut Self::Peek) -> &'a mut Res;
@@ -54,7 +61,19 @@ pub trait Commit<Res>: Clone + Send + Sync + 'static {
     ///
     /// Ready with [`Outcome::Success`] when the response is final, or with a failure. A failed response may still be
     /// [finished](Self::finish): if it fires no trigger, or if no other attempt succeeds.
-    fn poll_commit(&self, peek: &mut Self::Peek, cx: &mut Context<'_>) -> Poll<Outcome>;
+    fn poll_commit(&self, peek: &mut Self::Peek, cx: &mut Context<'_>, guard: GuardOf<Res>) -> Poll<Outcome>;
+
+    /// How long a response is read before it is final, from the start of its attempt. Default: as long as the attempt may
+    /// take.
+    fn held_for(&self) -> Option<Duration> {
+        None
+    }
+
+    /// The outcome of a response that was read for [that long](Self::held_for). Default [`Outcome::Success`]: it is final.
+    fn overdue(&self, peek: &Self::Peek) -> Outcome {
+        let _ = peek;
+        Outcome::Success
+    }
 
     /// Makes the caller's response out of a peek, including what was read, and out of the ledger of the request.
     fn finish(&self, peek: Self::Peek, ledger: Ledger) -> Self::Response;
@@ -107,7 +126,7 @@ impl<Res, R: Clone + Send + Sync + 'static> Commit<Res> for Plain<R> {
     const KEEPS_LEDGER: bool = false;
 
     #[inline]
-    fn peek(&self, response: Res) -> Res {
+    fn peek(&self, response: Res, _: GuardOf<Res>) -> Res {
         response
     }
 
@@ -115,7 +134,7 @@ impl<Res, R: Clone + Send + Sync + 'static> Commit<Res> for Plain<R> {
         peek
     }
 
-    fn poll_commit(&self, _: &mut Res, _: &mut Context<'_>) -> Poll<Outcome> {
+    fn poll_commit(&self, _: &mut Res, _: &mut Context<'_>, _: GuardOf<Res>) -> Poll<Outcome> {
         Poll::Ready(Outcome::Success)
     }
 

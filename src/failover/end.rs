@@ -61,9 +61,9 @@ where
         if let Some(guard) = C::guard(&mut watched) {
             guard.commit();
         }
-        return Err(End::Response(policy.protocol.peek(watched), outcome));
+        return Err(End::Response(policy.protocol.peek(watched, C::guard), outcome));
     }
-    let peek = policy.protocol.peek(watched);
+    let peek = policy.protocol.peek(watched, C::guard);
     match outcome {
         Outcome::Failure(_) => Err(End::Response(peek, outcome)),
         _ if policy.protocol.is_at_head() => Err(End::Final(peek)),

@@ -161,7 +161,7 @@ where
             // Wait for the timer.
             let stands_still = progress.plan.stands_still() && poll_postpone(&mut progress.plan, this.upload, cx);
             let wake = progress.plan.next_wake(stands_still);
-            let due = this.attempts.deadline(cx).into_iter().chain(wake).min();
+            let due = this.attempts.deadline(cx, progress.policy()).into_iter().chain(wake).min();
             let Some(due) = due else { return Poll::Pending };
             let at = progress.search.local().core.clock.instant(due);
             if this.timer.as_ref().as_pin_ref().is_none_or(|timer| timer.deadline() != at) {

@@ -1,23 +1,22 @@
 //! The protocol of HTTP and gRPC: how requests are sent again, when a response is final, and the status of an error.
 
 use std::{
-    pin::Pin,
-    task::{Context, Poll, ready},
+    task::{Context, Poll},
+    time::Duration,
 };
 
-use bytes::Buf;
 use http::{HeaderName, HeaderValue, Request, Response, StatusCode};
 use http_body::Body;
 use tower::BoxError;
 use tower_http::classify::GrpcCode;
 
 use super::{
-    Attempted, Commit, CommitPoint, Decision, Ending, Error, ErrorKind, Ledger, PeekedBody, Stopped,
-    commit_point::Point, peeked_body::Beginning,
+    Attempted, Commit, CommitPoint, Ending, Error, ErrorKind, GuardOf, Ledger, PeekedBody, Stopped,
+    commit_point::Point, peek::Peek,
 };
 use crate::{
     body::{Replay, ReplayBody, ReplayLayer, Unreplayable},
-    outcome::{FailureKind, Outcome, gateway_status},
+    outcome::{CallGuard, FailureKind, Outcome, gateway_status},
 };
 
 /// The protocol of HTTP and gRPC: how a request is sent again, and when a response is final.
@@ -89,71 +88,32 @@ where
     type Response = Response<PeekedBody<B>>;
 
     fn is_at_head(&self) -> bool {
-        matches!(self.commit.0, Point::Head)
+        matches!(self.commit.point, Point::Head)
     }
 
     fn status(&self, response: &Response<B>) -> Option<u16> {
         Some(response.status().as_u16())
     }
 
-    fn peek(&self, response: Response<B>) -> Peek<B> {
-        let size = response.body().size_hint().exact().and_then(|size| usize::try_from(size).ok());
-        let remaining = match self.commit.0 {
-            Point::Whole(bound) if size.is_some_and(|size| size <= bound) => Some(bound),
-            _ => None,
-        };
-        Peek { response, beginning: Beginning::new(), remaining }
+    fn peek(&self, mut response: Response<B>, guard: GuardOf<Response<B>>) -> Peek<B> {
+        let received = guard(&mut response).map(|guard| CallGuard::received(guard)).unwrap_or_default();
+        Peek::new(response, &self.commit, received)
     }
 
     fn response<'a>(&self, peek: &'a mut Peek<B>) -> &'a mut Response<B> {
         &mut peek.response
     }
 
-    fn poll_commit(&self, peek: &mut Peek<B>, cx: &mut Context<'_>) -> Poll<Outcome> {
-        let Peek { response, beginning, remaining } = peek;
-        for _ in 0..MAX_FRAMES {
-            let bound = match &self.commit.0 {
-                Point::Head => return Poll::Ready(Outcome::Success),
-                Point::FirstFrame if !beginning.data.is_empty() => return Poll::Ready(Outcome::Success),
-                Point::FirstFrame => 0,
-                Point::Whole(_) if remaining.is_none() => return Poll::Ready(Outcome::Success),
-                Point::Whole(bound) => *bound,
-                Point::Prelude(bound, decide) => match decide(&beginning.data) {
-                    Decision::Accept => return Poll::Ready(Outcome::Success),
-                    Decision::Refuse(name) => return Poll::Ready(FailureKind::Custom(name).into()),
-                    Decision::Wait if beginning.data.len() >= *bound => return Poll::Ready(Outcome::Success),
-                    Decision::Wait => *bound,
-                },
-            };
-            let frame = match ready!(Pin::new(response.body_mut()).poll_frame(cx)) {
-                Some(Ok(frame)) => frame,
-                None => {
-                    beginning.ended = true;
-                    return Poll::Ready(Outcome::Success);
-                }
-                // The response fails before it is final. If no trigger fires, the caller gets it with this error.
-                Some(Err(error)) => {
-                    beginning.error = Some(error);
-                    return Poll::Ready(FailureKind::Body.into());
-                }
-            };
-            match frame.into_data() {
-                Ok(data) => {
-                    // A body that is longer than its announced size is not buffered without a limit.
-                    *remaining = remaining.and_then(|remaining| remaining.checked_sub(data.remaining()));
-                    beginning.add(data, bound);
-                }
-                // Trailers are the last frame of a body.
-                Err(frame) => {
-                    beginning.trailers = frame.into_trailers().ok().map(Box::new);
-                    beginning.ended = true;
-                    return Poll::Ready(Outcome::Success);
-                }
-            }
-        }
-        // Yields to the task's timers, even if the body is always ready with another frame.
-        cx.waker().wake_by_ref();
-        Poll::Pending
+    fn poll_commit(&self, peek: &mut Peek<B>, cx: &mut Context<'_>, guard: GuardOf<Response<B>>) -> Poll<Outcome> {
+        peek.poll(cx, guard)
+    }
+
+    fn held_for(&self) -> Option<Duration> {
+        self.commit.within
+    }
+
+    fn overdue(&self, peek: &Peek<B>) -> Outcome {
+        peek.overdue()
     }
 
     fn finish(&self, peek: Peek<B>, ledger: Ledger) -> Self::Response {
@@ -210,15 +170,4 @@ impl Error {
             _ => GrpcCode::Unavailable,
         }
     }
-}
-
-/// How many frames one poll reads at most.
-const MAX_FRAMES: u32 = 32;
-
-/// An HTTP response, and what was read of its body before it is final.
-pub struct Peek<B: Body> {
-    response: Response<B>,
-    beginning: Beginning<B::Error>,
-    /// Under [`CommitPoint::whole`], how many more bytes are buffered; `None` if the end is not waited for.
-    remaining: Option<usize>,
 }

@@ -101,6 +101,8 @@ mod layer;
 mod ledger;
 mod measure;
 #[cfg(feature = "http")]
+mod peek;
+#[cfg(feature = "http")]
 mod peeked_body;
 mod plan;
 mod progress;
@@ -117,7 +119,7 @@ pub use self::{
     backoff::Backoff,
     budget::Budget,
     builder::FailoverBuilder,
-    commit::{Commit, Plain},
+    commit::{Commit, GuardOf, Plain},
     error::{Error, ErrorKind},
     future::ResponseFuture,
     hedge::{HedgeDelay, Percentile},
@@ -129,7 +131,8 @@ pub use self::{
 };
 #[cfg(feature = "http")]
 pub use self::{
-    commit_point::{CommitPoint, Decision},
-    http::{Http, Peek},
+    commit_point::{Beyond, CommitPoint, Decision},
+    http::Http,
+    peek::Peek,
     peeked_body::{PeekedBody, ResponseBody},
 };

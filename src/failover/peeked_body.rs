@@ -6,13 +6,13 @@ use std::{
     task::{Context, Poll},
 };
 
-use bytes::{Buf, BufMut, Bytes};
+use bytes::{BufMut, Bytes};
 use http::HeaderMap;
 use http_body::{Body, Frame, SizeHint};
 use pin_project_lite::pin_project;
 
 use crate::{
-    body::into_bytes,
+    body::{Charge, into_bytes},
     outcome::{HttpEnd, WatchedBody},
 };
 
@@ -35,6 +35,9 @@ const SMALLEST_STEP: usize = 256;
 /// these alive: a response that arrives a byte at a time would hold 8 KiB for each byte.
 pub(super) struct Beginning<E> {
     pub(super) data: Vec<u8>,
+    /// The frame that made the response final, which is not copied.
+    pub(super) last: Bytes,
+    charge: Charge,
     // Boxed: most bodies have none.
     pub(super) trailers: Option<Box<HeaderMap>>,
     /// The error after the data.
@@ -44,25 +47,40 @@ pub(super) struct Beginning<E> {
 }
 
 impl<E> Beginning<E> {
-    pub(super) const fn new() -> Self {
-        Self { data: Vec::new(), trailers: None, error: None, ended: false }
+    pub(super) const fn new(charge: Charge) -> Self {
+        Self { data: Vec::new(), last: Bytes::new(), charge, trailers: None, error: None, ended: false }
     }
 
     /// Adds the data of a frame. The buffer is doubled when it is full, but not beyond `bound` before that is reached.
-    pub(super) fn add(&mut self, data: impl Buf, bound: usize) {
+    /// Returns whether there was memory for it; if not, the frame is the last one that is held.
+    pub(super) fn add(&mut self, data: Bytes, bound: usize) -> bool {
         let (len, capacity) = (self.data.len(), self.data.capacity());
-        let needed = len.saturating_add(data.remaining());
+        let needed = len.saturating_add(data.len());
         if needed > capacity {
             let doubled = if capacity == 0 { 0 } else { capacity.saturating_mul(2).max(SMALLEST_STEP) };
-            self.data.reserve_exact(doubled.min(bound).max(needed) - len);
+            let grown = doubled.min(bound).max(needed);
+            if !self.charge.grow(grown - capacity) {
+                self.last = data;
+                return false;
+            }
+            self.data.reserve_exact(grown - len);
         }
         self.data.put(data);
+        true
+    }
+
+    /// Whether the marker is in the data so far together with this, and was not in it before.
+    pub(super) fn contains(&self, data: &[u8], marker: &[u8]) -> bool {
+        let before = &self.data[self.data.len().saturating_sub(marker.len() - 1)..];
+        let edge: Vec<u8> = before.iter().chain(data.iter().take(marker.len() - 1)).copied().collect();
+        let is_in = |data: &[u8]| data.windows(marker.len()).any(|window| window == marker);
+        is_in(&edge) || is_in(data)
     }
 
     /// Puts the beginning in front of the rest of the body.
     pub(super) fn before<B: Body<Error = E>>(self, rest: B) -> PeekedBody<B> {
-        let Self { data, trailers, error, ended } = self;
-        PeekedBody { data: data.into(), trailers, error, ended, rest }
+        let Self { data, last, charge, trailers, error, ended } = self;
+        PeekedBody { data: data.into(), last, charge: Some(charge), trailers, error, ended, rest }
     }
 }
 
@@ -70,13 +88,16 @@ pin_project! {
     /// A body whose beginning was read before the response was final: returns what was read, then the rest.
     ///
     /// See [`ResponseBody`] for the body of a failover's responses, and [`CommitPoint`](super::CommitPoint) for how
-    /// much is read. The data that was read is returned as one frame, the frames after it as they come.
+    /// much is read. The data that was held is returned as one frame, the frames after it as they come.
     pub struct PeekedBody<B>
     where
         B: Body,
     {
         // What was read and not yet returned.
         data: Bytes,
+        last: Bytes,
+        // Of `data`.
+        charge: Option<Charge>,
         trailers: Option<Box<HeaderMap>>,
         // The error after that.
         error: Option<B::Error>,
@@ -94,7 +115,11 @@ impl<B: Body> Body for PeekedBody<B> {
     fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, B::Error>>> {
         let this = self.project();
         if !this.data.is_empty() {
+            *this.charge = None;
             return Poll::Ready(Some(Ok(Frame::data(mem::take(this.data)))));
+        }
+        if !this.last.is_empty() {
+            return Poll::Ready(Some(Ok(Frame::data(mem::take(this.last)))));
         }
         if let Some(trailers) = this.trailers.take() {
             return Poll::Ready(Some(Ok(Frame::trailers(*trailers))));
@@ -110,12 +135,12 @@ impl<B: Body> Body for PeekedBody<B> {
     }
 
     fn is_end_stream(&self) -> bool {
-        let is_read = self.data.is_empty() && self.trailers.is_none() && self.error.is_none();
+        let is_read = self.data.is_empty() && self.last.is_empty() && self.trailers.is_none() && self.error.is_none();
         is_read && (self.ended || self.rest.is_end_stream())
     }
 
     fn size_hint(&self) -> SizeHint {
-        let read = self.data.len() as u64;
+        let read = (self.data.len() + self.last.len()) as u64;
         let rest = if self.ended { SizeHint::with_exact(0) } else { self.rest.size_hint() };
         let mut hint = SizeHint::new();
         // `SizeHint` panics if the bounds cross. Saturating both of them keeps their order.
@@ -129,6 +154,6 @@ impl<B: Body> Body for PeekedBody<B> {
 
 impl<B: Body> fmt::Debug for PeekedBody<B> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("PeekedBody").field("bytes_read", &self.data.len()).finish_non_exhaustive()
+        f.debug_struct("PeekedBody").field("bytes_read", &(self.data.len() + self.last.len())).finish_non_exhaustive()
     }
 }

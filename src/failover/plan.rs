@@ -4,8 +4,7 @@ use std::time::Duration;
 
 use super::{Mode, Stopped, settings::Settings};
 use crate::{
-    attempt::TimeLimit,
-    outcome::{Failure, Outcome},
+    outcome::{Failure, Outcome, TimeLimit},
     rng::Rng,
     time::Moment,
 };

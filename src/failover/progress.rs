@@ -19,11 +19,11 @@ use super::{
     settings::{Policy, Settings},
 };
 use crate::{
-    attempt::{Pass, Ready, ReadySearch, Sends, TimeLimit},
+    attempt::{Pass, Ready, ReadySearch, Sends},
     body::Replay,
-    fleet::BackendService,
+    fleet::{BackendService, MemberInfo},
     name::BackendId,
-    outcome::Classify,
+    outcome::{Classify, TimeLimit},
     pick::{AnyStrategy, SKIP_NONE},
     rng::Rng,
     time::Moment,
@@ -118,6 +118,7 @@ where
         let follow_up = self.follow_up(id);
         let own = ready.shard().info().timeout().map(|time| (time, TimeLimit::Backend));
         let timeout = own.or(self.settings().timeout.map(|time| (time, TimeLimit::Attempt)));
+        let until_head = self.until_head(ready.shard().info());
         let is_spare = ready.is_probe() && self.search.local().is_spare(ready.shard().info());
         let measured = self.settings().measures().then(|| Arc::clone(ready.shard()));
         // The clock was read for the ledger. A fleet that measures latencies does not read it again.
@@ -138,7 +139,14 @@ where
             self.plan.start_at(now.after(SPARE_PATIENCE));
         }
         let measured = measured.zip(delay.map(|(_, pace)| pace));
-        Some(Running::start(entry, now, limit, measured, || admitted.call(request)))
+        Some(Running::start(entry, now, limit, until_head, measured, || admitted.call(request)))
+    }
+
+    /// The limit on the time until the head of a response of this backend.
+    #[inline]
+    fn until_head(&self, backend: &MemberInfo) -> Option<(Duration, TimeLimit)> {
+        let door = &self.settings().time_limits;
+        backend.time_limits().map_or(*door, |own| own.or(door)).until_head()
     }
 
     /// Whether one more attempt may run while this many are running.

@@ -18,11 +18,11 @@ use super::{
     settings::Policy,
 };
 use crate::{
-    attempt::{Attempt, TimeLimit, TimedOut},
+    attempt::Attempt,
     body::{Replay, RunningUpload, Upload},
     fleet::{BackendService, MemberInfo, Shard},
     name::BackendName,
-    outcome::{Classify, FailureKind, Outcome},
+    outcome::{Classify, FailureKind, Outcome, TimeLimit, TimedOut},
     time::Moment,
 };
 
@@ -56,6 +56,8 @@ pin_project! {
         measured: Option<Arc<Shard<S, C>>>,
         started: Moment,
         limit: Option<(Duration, TimeLimit)>,
+        // The limit on the time until the head, if it ends before that.
+        until_head: Option<(Duration, TimeLimit)>,
         upload: Option<RunningUpload>,
         #[pin]
         stage: Stage<Attempt<F, N, S, C>, K>,
@@ -102,6 +104,7 @@ where
         entry: usize,
         started: Moment,
         limit: Option<(Duration, TimeLimit)>,
+        until_head: Option<(Duration, TimeLimit)>,
         measured: Option<(Arc<Shard<S, C>>, Pace)>,
         call: impl FnOnce() -> Call<S, H, C, Req>,
     ) -> Self {
@@ -113,7 +116,7 @@ where
             measured.map_or((None, Pace::new(Duration::ZERO)), |(backend, pace)| (Some(backend), pace));
         // A request has far fewer attempts than that.
         let entry = u32::try_from(entry).unwrap_or(u32::MAX);
-        Self { entry, pace, measured, started, limit, upload, stage, of: PhantomData }
+        Self { entry, pace, measured, started, limit, until_head, upload, stage, of: PhantomData }
     }
 
     /// The index of its ledger entry.
@@ -131,13 +134,24 @@ where
     }
 
     /// When its time is up. `None` while it waits for the caller; then the task is woken when it does not any more.
-    pub(super) fn deadline(&self, cx: &mut Context<'_>) -> Option<Moment> {
-        let (time, _) = self.limit?;
+    pub(super) fn deadline(&self, cx: &mut Context<'_>, policy: &Policy<H>) -> Option<Moment> {
+        let (time, _) = self.limit_now(policy)?;
         let waited = match &self.upload {
             Some(upload) => upload.poll_waited(cx)?,
             None => Duration::ZERO,
         };
         Some(self.started.after(time).after(waited))
+    }
+
+    /// The limit that ends first at this stage. `None` in place of the limit's name: how long the response is held.
+    fn limit_now(&self, policy: &Policy<H>) -> Option<(Duration, Option<TimeLimit>)> {
+        let named = |(time, limit)| (time, Some(limit));
+        let stage = match &self.stage {
+            Stage::Calling { .. } => self.until_head.map(named),
+            Stage::Peeking { .. } => policy.protocol.held_for().map(|time| (time, None)),
+            Stage::Panicked => None,
+        };
+        self.limit.map(named).into_iter().chain(stage).min_by_key(|(time, _)| *time)
     }
 
     /// Ready when the response is final or has failed. A panic of the backend is a failed attempt.
@@ -182,11 +196,13 @@ where
 
     fn step(mut self: Pin<&mut Self>, cx: &mut Context<'_>, policy: &Policy<H>) -> Poll<End<Peek<S, H, C, Req>>> {
         let mut this = self.as_mut().project();
+        let limits = policy.settings.time_limits;
+        let door = (!limits.is_none()).then_some((limits, *this.started));
         loop {
             let peek = match this.stage.as_mut().project() {
                 StageProjection::Panicked => return Poll::Ready(End::Error(None, FailureKind::Panic.into())),
                 StageProjection::Calling { attempt } => {
-                    match ready!(attempt.poll_head(cx, !policy.protocol.is_at_head())) {
+                    match ready!(attempt.poll_head(cx, !policy.protocol.is_at_head(), door)) {
                         Ok((watched, outcome)) => match inspect_head::<S, H, C, Req>(watched, outcome, policy) {
                             Ok(peek) => peek,
                             Err(end) => return Poll::Ready(end),
@@ -196,7 +212,7 @@ where
                 }
                 StageProjection::Peeking { peek } => {
                     const ONCE: &str = "an attempt ends once";
-                    let outcome = ready!(policy.protocol.poll_commit(peek.as_mut().expect(ONCE), cx));
+                    let outcome = ready!(policy.protocol.poll_commit(peek.as_mut().expect(ONCE), cx, C::guard));
                     return Poll::Ready(record_commit::<S, H, C, Req>(peek.take().expect(ONCE), outcome, policy));
                 }
             };
@@ -211,12 +227,29 @@ where
         policy: &Policy<H>,
     ) -> AttemptEnd<Peek<S, H, C, Req>> {
         let (entry, started) = (self.entry(), self.started);
-        let (time, limit) = self.limit.unwrap_or((Duration::ZERO, TimeLimit::Request));
+        let (time, limit) = self.limit_now(policy).unwrap_or((Duration::ZERO, Some(TimeLimit::Request)));
+        let Some(limit) = limit else {
+            let end = self.as_mut().overdue(policy);
+            self.measured(&end);
+            return AttemptEnd { entry, started, end };
+        };
         if limit != TimeLimit::Request {
             self.as_mut().record(policy, &FailureKind::Timeout.into());
         }
         let error = TimedOut::new(backend, time, limit);
         AttemptEnd { entry, started, end: End::Error(Some(error.into()), FailureKind::Timeout.into()) }
+    }
+
+    /// Ends the attempt because its response is not held any longer.
+    fn overdue(self: Pin<&mut Self>, policy: &Policy<H>) -> End<Peek<S, H, C, Req>> {
+        match self.project().stage.project() {
+            StageProjection::Peeking { peek } => {
+                let peek = peek.take().expect("an attempt ends once");
+                let outcome = policy.protocol.overdue(&peek);
+                record_commit::<S, H, C, Req>(peek, outcome, policy)
+            }
+            StageProjection::Calling { .. } | StageProjection::Panicked => End::Error(None, Outcome::Neutral),
+        }
     }
 
     /// Records the outcome of the call, unless an outcome was recorded already.

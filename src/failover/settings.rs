@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use super::{Backoff, Budget, HedgeDelay, Trigger, hedge::Median, invalid::invalid};
 use crate::{
-    outcome::{Outcome, Statuses},
+    outcome::{Outcome, Statuses, TimeLimits},
     setting::InvalidSetting,
 };
 
@@ -68,6 +68,7 @@ pub(super) struct Settings {
     pub(super) race_bound: Duration,
     pub(super) race_width: u32,
     pub(super) timeout: Option<Duration>,
+    pub(super) time_limits: TimeLimits,
     pub(super) deadline: Option<Duration>,
     pub(super) ready_within: Option<Duration>,
     pub(super) attempts_per_backend: u32,
@@ -86,6 +87,8 @@ pub(super) struct Settings {
     pub(super) pass_through: bool,
     /// Whether the `ReplayLayer` has an idle timeout of zero, which is refused with the rest.
     pub(super) has_zero_idle_timeout: bool,
+    /// Why the commit point is refused, if it is.
+    pub(super) refused_commit: Option<InvalidSetting>,
 }
 
 /// The protocol and the settings of a failover, shared by its requests.
@@ -105,6 +108,7 @@ impl Default for Settings {
             race_width: 16,
             // Longer than nearly every call. It keeps a backend that hangs from hanging its requests.
             timeout: Some(Duration::from_secs(60)),
+            time_limits: TimeLimits::new(),
             deadline: None,
             ready_within: None,
             // A further attempt is more likely to succeed at another backend.
@@ -126,6 +130,7 @@ impl Default for Settings {
             // The upstream's own response, such as a 429 with its headers, is of more use to the caller than an error.
             pass_through: true,
             has_zero_idle_timeout: false,
+            refused_commit: None,
         }
     }
 }
@@ -183,6 +188,10 @@ impl Settings {
             let reason = "need the trigger `status`, which is not among the triggers";
             return Err(invalid("statuses", format_args!("{statuses:?}"), reason));
         }
+        if let Some(refused) = &self.refused_commit {
+            return Err(refused.clone());
+        }
+        self.time_limits.checked(|field, value, reason| invalid(field, format_args!("{value:?}"), reason))?;
         if self.race_width == 0 {
             return Err(invalid("race_width", 0, "must be at least 1"));
         }

@@ -8,6 +8,7 @@ use super::member::Settings;
 use crate::{
     health::{AdminStatus, Limit},
     name::BackendName,
+    outcome::TimeLimits,
     setting::InvalidSetting,
 };
 
@@ -30,6 +31,7 @@ pub struct Backend<S> {
     pub(super) priority: i32,
     pub(super) timeout: Option<Duration>,
     pub(super) limit: Option<Limit>,
+    pub(super) time_limits: TimeLimits,
     pub(crate) status: AdminStatus,
     pub(super) service: S,
 }
@@ -46,6 +48,7 @@ impl<S> Backend<S> {
             priority: 0,
             timeout: None,
             limit: None,
+            time_limits: TimeLimits::new(),
             status: AdminStatus::Healthy,
             service,
         }
@@ -77,6 +80,13 @@ impl<S> Backend<S> {
         self
     }
 
+    /// Limits the time of the parts of a response: to its head, its first byte, its first content, and between frames.
+    /// Each limit applies in place of that of the door. Default none.
+    pub fn time_limits(mut self, limits: TimeLimits) -> Self {
+        self.time_limits = limits;
+        self
+    }
+
     /// Limits the calls in flight, up to the end of their responses. Default that of the
     /// [fleet](super::FleetBuilder::limit).
     ///
@@ -102,8 +112,8 @@ impl<S> Backend<S> {
 
     /// Replaces the service by one made from it. The name and the settings stay.
     pub fn map<T>(self, change: impl FnOnce(S) -> T) -> Backend<T> {
-        let Self { name, weight, priority, timeout, limit, status, service } = self;
-        Backend { name, weight, priority, timeout, limit, status, service: change(service) }
+        let Self { name, weight, priority, timeout, limit, time_limits, status, service } = self;
+        Backend { name, weight, priority, timeout, limit, time_limits, status, service: change(service) }
     }
 
     /// Returns the backend of one of several endpoints that this one stands for. `priority` is added to its own, and
@@ -117,6 +127,7 @@ impl<S> Backend<S> {
             service,
             timeout: self.timeout,
             limit: self.limit,
+            time_limits: self.time_limits,
             status: self.status,
         }
     }
@@ -137,7 +148,8 @@ impl<S> Backend<S> {
         let weight = checked_weight(&name, self.weight)?;
         checked_timeout(&name, self.timeout)?;
         let limit = checked_limit(&name, self.limit)?;
-        Ok(Settings { name, weight, priority: self.priority, timeout: self.timeout, limit })
+        let time_limits = checked_time_limits(&name, self.time_limits)?;
+        Ok(Settings { name, weight, priority: self.priority, timeout: self.timeout, limit, time_limits })
     }
 }
 
@@ -146,6 +158,13 @@ pub(super) fn checked_timeout(backend: &str, timeout: Option<Duration>) -> Resul
         return Err(InvalidSetting::of_backend(backend, "timeout", "0 s", "must be longer than zero"));
     }
     Ok(())
+}
+
+fn checked_time_limits(backend: &str, limits: TimeLimits) -> Result<TimeLimits, InvalidSetting> {
+    let refuse = |field, value: &dyn fmt::Debug, reason| {
+        InvalidSetting::of_backend(backend, field, format_args!("{value:?}"), reason)
+    };
+    limits.checked(refuse).map(|()| limits)
 }
 
 pub(super) fn checked_limit(backend: &str, limit: Option<Limit>) -> Result<Option<Limit>, InvalidSetting> {

@@ -168,7 +168,14 @@ impl Candidate {
     pub(crate) fn alone(id: u64, weight: u32) -> Self {
         let name = BackendName::lossy(&format!("backend-{id}"));
         let weight = NonZeroU32::new(weight).expect("a weight of at least 1");
-        let settings = super::member::Settings { name, weight, priority: 0, timeout: None, limit: None };
+        let settings = super::member::Settings {
+            name,
+            weight,
+            priority: 0,
+            timeout: None,
+            limit: None,
+            time_limits: Default::default(),
+        };
         Self(Arc::new(MemberInfo::new(
             BackendId(id),
             settings,

@@ -5,6 +5,7 @@ use std::{num::NonZeroU32, sync::Arc, time::Duration};
 use super::{changes::Change, core::FleetCore, member::MemberInfo, registry::Registry, rows::RowKey};
 use crate::{
     health::{AdminStatus, Limit, Signal, Timed},
+    outcome::TimeLimits,
     setting::InvalidSetting,
     time::Moment,
 };
@@ -29,7 +30,8 @@ impl FleetCore {
     pub(super) fn set_timeout(&self, name: &str, timeout: Option<Duration>) -> Result<(), InvalidSetting> {
         let mut registry = self.registry();
         let member = registry.member(name)?;
-        registry.set_timeout(&member, timeout);
+        let limits = member.time_limits().unwrap_or_default();
+        registry.set_timeout(&member, timeout, limits);
         Ok(())
     }
 
@@ -80,9 +82,11 @@ impl Registry {
         is_changed
     }
 
-    /// Sets the timeout of a member, which calls read by themselves. Returns whether it changed.
-    pub(super) fn set_timeout(&mut self, member: &MemberInfo, timeout: Option<Duration>) -> bool {
-        let is_changed = member.set_timeout(timeout);
+    /// Sets the timeout and the limits on the parts of responses of a member, which calls read by themselves. Returns
+    /// whether they changed.
+    pub(super) fn set_timeout(&mut self, member: &MemberInfo, timeout: Option<Duration>, limits: TimeLimits) -> bool {
+        let is_limited = member.set_time_limits(limits);
+        let is_changed = member.set_timeout(timeout) || is_limited;
         self.revision += u64::from(is_changed);
         is_changed
     }

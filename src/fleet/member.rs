@@ -11,18 +11,17 @@ use std::{
 };
 
 use super::{
-    feed::{Feed, Reader, feed},
     limit::MemberLimit,
     marks::Marks,
+    rare::Rare,
     watch::{Over, Watch},
-    watchers::Watchers,
 };
 use crate::{
     health::{Circuit, CircuitPolicy, FULL_SHARE, Health, Limit, Load, Metering, Transition},
     name::{BackendId, BackendName},
+    outcome::TimeLimits,
     shard::{self, PerThreadU64},
     time::{Clock, Moment},
-    wake::Waiters,
 };
 
 /// Publishes the changes of circuits. Implemented by the fleet of the members.
@@ -83,7 +82,7 @@ pub(crate) struct MemberInfo {
     /// `None` for a lone breaker.
     pub(super) fleet: Option<Arc<Links>>,
     /// Made for the first of them, since most members of a large fleet have none.
-    watchers: OnceLock<Box<Watchers>>,
+    pub(super) rare: OnceLock<Box<Rare>>,
 }
 
 /// The checked settings of a backend.
@@ -94,10 +93,8 @@ pub(crate) struct Settings {
     pub(crate) timeout: Option<Duration>,
     /// In place of that of the fleet.
     pub(crate) limit: Option<Limit>,
+    pub(crate) time_limits: TimeLimits,
 }
-
-/// How many transitions a stream holds for a reader that does not poll it.
-const BACKLOG: usize = 256;
 
 impl MemberInfo {
     /// Creates a member. Its calls in flight are counted on this number of cache lines.
@@ -110,8 +107,8 @@ impl MemberInfo {
         metering: &Arc<Metering>,
         fleet: Option<Arc<Links>>,
     ) -> Self {
-        let Settings { name, weight, priority, timeout, .. } = settings;
-        Self {
+        let Settings { name, weight, priority, timeout, time_limits, .. } = settings;
+        let member = Self {
             id,
             name,
             health: Health::new(policy.cloned().map(Circuit::new)),
@@ -135,13 +132,22 @@ impl MemberInfo {
             },
             position: id.0,
             fleet,
-            watchers: OnceLock::new(),
-        }
+            rare: OnceLock::new(),
+        };
+        member.set_time_limits(time_limits);
+        member
     }
 
     /// Creates the member of a lone breaker.
     pub(crate) fn alone(name: BackendName, policy: Arc<CircuitPolicy>, clock: Clock) -> Self {
-        let settings = Settings { name, weight: NonZeroU32::MIN, priority: 0, timeout: None, limit: None };
+        let settings = Settings {
+            name,
+            weight: NonZeroU32::MIN,
+            priority: 0,
+            timeout: None,
+            limit: None,
+            time_limits: TimeLimits::new(),
+        };
         let metering = Arc::default();
         Self::new(BackendId(0), settings, Some(&policy), shard::line_count(), clock, &metering, None)
     }
@@ -247,39 +253,6 @@ impl MemberInfo {
             publish(&*fleet);
             true
         })
-    }
-
-    /// Returns a stream of the transitions of the circuit.
-    pub(super) fn listen(&self) -> Reader<Transition> {
-        let (feed, reader) = feed(BACKLOG);
-        let mut listeners = self.watchers.get_or_init(Box::default).listeners();
-        listeners.feeds.retain(Feed::is_connected);
-        if !listeners.is_closed {
-            listeners.feeds.push(feed);
-        }
-        reader
-    }
-
-    /// Ends the streams of transitions when the backend is dropped, also those that are made later. Not those of a lone
-    /// breaker, whose circuit lives on in its handles.
-    ///
-    /// So a backend that is dropped under a lock of the fleet wakes no reader there.
-    pub(super) fn close(&self) {
-        if self.fleet.is_some() {
-            let mut listeners = self.watchers.get_or_init(Box::default).listeners();
-            listeners.is_closed = true;
-            let feeds = std::mem::take(&mut listeners.feeds);
-            drop(listeners);
-            drop(feeds);
-        }
-    }
-
-    pub(super) fn watchers(&self) -> Option<&Watchers> {
-        self.watchers.get().map(|watchers| &**watchers)
-    }
-
-    pub(crate) fn waiters(&self) -> &Waiters {
-        &self.watchers.get_or_init(Box::default).waiters
     }
 }
 

@@ -92,6 +92,7 @@ mod marks;
 mod member;
 mod published;
 mod publisher;
+mod rare;
 mod reconcile;
 mod record;
 mod registry;

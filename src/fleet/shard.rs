@@ -91,6 +91,10 @@ impl<S: Send + Sync, C: Send + Sync> Record for Shard<S, C> {
         self.info().sample(ticket, sample);
     }
 
+    fn backend(&self) -> Option<&BackendName> {
+        Some(&self.name)
+    }
+
     #[inline(always)]
     fn record(&self, ticket: &Ticket, event: Event<'_>) {
         self.info().record(ticket, event);

@@ -81,6 +81,7 @@ impl MemberInfo {
         self.weight() == settings.weight
             && self.priority() == settings.priority
             && self.has_timeout(settings.timeout)
+            && self.time_limits().unwrap_or_default() == settings.time_limits
             && own() == settings.limit
     }
 

@@ -6,6 +6,7 @@ use super::member::MemberInfo;
 use crate::{
     health::{AdminStatus, CircuitState, FULL_SHARE, OutlierReason, Timed},
     name::{BackendId, BackendName},
+    outcome::TimeLimits,
     time::Moment,
 };
 
@@ -23,6 +24,8 @@ pub struct Snapshot {
     pub priority: i32,
     /// The limit on the time of one attempt.
     pub timeout: Option<Duration>,
+    /// The limits on the parts of a response.
+    pub time_limits: TimeLimits,
     /// The status that the operator set.
     pub status: AdminStatus,
     /// The state of its circuit: closed if it has none.
@@ -54,6 +57,7 @@ impl Snapshot {
             weight: member.weight().get(),
             priority: member.priority(),
             timeout: member.timeout(),
+            time_limits: member.time_limits().unwrap_or_default(),
             status: member.health.status(),
             state: member.circuit().map_or(CircuitState::Closed, |circuit| circuit.state(now)),
             cools_for: member.health.until(Timed::Cooling).map(|until| until.since(now)),

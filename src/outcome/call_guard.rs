@@ -1,12 +1,14 @@
 //! The guard of a call, as a response holds it.
 
-use std::{fmt, sync::Arc};
+use std::{fmt, sync::Arc, time::Duration};
 
 use super::{
-    Outcome,
+    Outcome, TimeLimits,
     guard::{Guard, Meter, Record, Stage},
 };
 use crate::health::Ticket;
+#[cfg(feature = "http")]
+use crate::name::BackendName;
 
 /// The guard of a call, held by its response: while it is held, the call is in flight.
 ///
@@ -21,6 +23,31 @@ pub struct CallGuard {
     guard: Guard<dyn Record>,
     /// What the classifier recorded last, also if it waits for the commit.
     verdict: Option<Outcome>,
+    received: Received,
+    /// The limits on the body, until its watch takes them.
+    limits: Option<Box<BodyLimits>>,
+}
+
+/// What was received of the body of a response.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Received {
+    pub(crate) bytes: bool,
+    pub(crate) content: bool,
+    /// Whether the body is read as a stream of events, so that not every byte is content.
+    pub(crate) is_events: bool,
+    /// Whether such a stream has to end with a marker.
+    pub(crate) has_end: bool,
+    /// The end marker of such a stream.
+    pub(crate) end_marker: bool,
+}
+
+/// The limits on the body of a response.
+#[derive(Debug)]
+#[cfg_attr(not(feature = "http"), expect(dead_code, reason = "only bodies of HTTP are watched"))]
+pub(crate) struct BodyLimits {
+    pub(crate) limits: TimeLimits,
+    /// The time from the call to the head.
+    pub(crate) until_head: Duration,
 }
 
 impl CallGuard {
@@ -28,14 +55,20 @@ impl CallGuard {
     pub(crate) fn new<R: Record + 'static>(mut guard: Guard<R>) -> Self {
         let (to, upload) = (guard.to.take().map(|to| to as Arc<dyn Record>), guard.upload.take());
         let Guard { ticket, stage, meter, .. } = guard;
-        Self { guard: Guard { to, ticket, stage, meter, upload }, verdict: None }
+        Self {
+            guard: Guard { to, ticket, stage, meter, upload },
+            verdict: None,
+            received: Received::default(),
+            limits: None,
+        }
     }
 
     /// Creates a guard of no call, which records nothing.
     #[inline(always)]
     pub(crate) fn empty() -> Self {
         let (stage, meter) = (Stage::Recorded, Meter::default());
-        Self { guard: Guard { to: None, ticket: Ticket::VOID, stage, meter, upload: None }, verdict: None }
+        let guard = Guard { to: None, ticket: Ticket::VOID, stage, meter, upload: None };
+        Self { guard, verdict: None, received: Received::default(), limits: None }
     }
 
     /// Creates the guard of a call whose success is not recorded before the commit: that of the head or, with
@@ -93,7 +126,43 @@ impl CallGuard {
     /// [reports it](super::Classify::REPORTS_FIRST_BYTE). Only the first time counts.
     #[inline]
     pub fn first_byte(&mut self) {
+        self.received.bytes = true;
         self.guard.first_byte();
+    }
+
+    /// Notes that content of the response was received, for a classifier that can tell it from the rest: see
+    /// [`TimeLimits::first_content`].
+    #[inline]
+    pub fn content(&mut self) {
+        self.received.content = true;
+    }
+
+    /// What was received of the body so far.
+    pub(crate) fn received(&self) -> Received {
+        self.received
+    }
+
+    /// Changes what was received of the body.
+    #[cfg(feature = "http")]
+    pub(crate) fn received_mut(&mut self) -> &mut Received {
+        &mut self.received
+    }
+
+    /// Sets the limits on the body, before it is watched.
+    pub(crate) fn set_limits(&mut self, limits: BodyLimits) {
+        self.limits = Some(Box::new(limits));
+    }
+
+    /// Returns the limits on the body, to the watch that applies them.
+    #[cfg(feature = "http")]
+    pub(crate) fn take_limits(&mut self) -> Option<Box<BodyLimits>> {
+        self.limits.take()
+    }
+
+    /// The backend of the call.
+    #[cfg(feature = "http")]
+    pub(crate) fn backend(&self) -> Option<&BackendName> {
+        self.guard.to.as_ref()?.backend()
     }
 
     /// Records the outcome of the call.

@@ -73,11 +73,11 @@ pub trait Classify<Req, Res>: Clone + Send + Sync + 'static {
     /// Classifies a call that returned an error.
     fn error(&self, call: Self::Call, error: &BoxError) -> Outcome;
 
-    /// Returns what the caller gets in place of the response.
+    /// Returns what the caller gets in place of the response. What the body needs to be classified is in `call`.
     ///
     /// The call is in flight while `guard` is held, so a classifier moves it into the body. Dropping it ends the call
     /// with its head. The door records the verdict on the head; the body records its outcome through the guard.
-    fn watch(&self, call: Self::Call, response: Res, guard: CallGuard) -> Self::Watched;
+    fn watch(call: Self::Call, response: Res, guard: CallGuard) -> Self::Watched;
 
     /// Returns the guard that a watched response holds, if it does.
     ///
@@ -120,7 +120,7 @@ impl<Req, Res> Classify<Req, Res> for ErrorsOnly {
     }
 
     #[inline(always)]
-    fn watch(&self, (): (), response: Res, _: CallGuard) -> Res {
+    fn watch((): (), response: Res, _: CallGuard) -> Res {
         response
     }
 }
@@ -161,7 +161,7 @@ where
     }
 
     #[inline(always)]
-    fn watch(&self, (): (), response: Res, _: CallGuard) -> Res {
+    fn watch((): (), response: Res, _: CallGuard) -> Res {
         response
     }
 }
@@ -227,7 +227,7 @@ mod tests {
                 if let Verdict::Now(outcome) = classifier.response(&mut call, &response) {
                     guard.outcome(&outcome);
                 }
-                Ok(classifier.watch(call, response, guard))
+                Ok(C::watch(call, response, guard))
             }
             Err(error) => {
                 let error = error.into();

@@ -138,6 +138,10 @@ impl Failure {
 }
 
 impl FailureKind {
+    /// A stream that ended without its end marker.
+    #[cfg(feature = "http")]
+    pub(crate) const NO_END: Self = Self::Custom("no end marker");
+
     /// Returns whether the backend has certainly not processed the request, so that it may be sent again whatever its
     /// method is.
     pub const fn is_unprocessed(&self) -> bool {

@@ -6,6 +6,7 @@ use super::{FailureKind, Outcome};
 use crate::{
     body::Upload,
     health::{Sample, Ticket},
+    name::BackendName,
 };
 
 /// Where the calls to one backend are recorded.
@@ -23,6 +24,11 @@ pub(crate) trait Record: Send + Sync {
 
     /// Records the time of a timed call to its first byte. Once for each call.
     fn sample(&self, ticket: &Ticket, sample: Sample);
+
+    /// The backend, if the calls are those of one.
+    fn backend(&self) -> Option<&BackendName> {
+        None
+    }
 
     /// Records an event of a call.
     fn record(&self, ticket: &Ticket, event: Event<'_>);

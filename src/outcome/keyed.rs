@@ -85,8 +85,8 @@ where
     }
 
     #[inline]
-    fn watch(&self, call: Self::Call, response: Res, guard: CallGuard) -> Self::Watched {
-        self.classifier.watch(call, response, guard)
+    fn watch(call: Self::Call, response: Res, guard: CallGuard) -> Self::Watched {
+        C::watch(call, response, guard)
     }
 
     fn guard(watched: &mut Self::Watched) -> Option<&mut CallGuard> {

@@ -63,13 +63,21 @@ mod finding;
 mod guard;
 mod http;
 mod keyed;
+mod time_limit;
 
 pub use tower::BoxError;
 
 #[cfg(feature = "http")]
-pub use self::http::{ClassifyEnd, HttpEnd, TowerHttp, TowerHttpCall, WatchedBody, retry_after};
+pub use self::http::{
+    BrokenStream, ClassifyEnd, EventWatch, HttpEnd, PlainErrors, TowerHttp, TowerHttpCall, WatchedBody, retry_after,
+};
 #[cfg(feature = "http")]
 pub(crate) use self::http::{gateway_status, grpc_code};
+pub(crate) use self::{
+    call_guard::{BodyLimits, Received},
+    error::find_replay_error,
+    guard::{Event, Guard, Meter, Record, Timing},
+};
 pub use self::{
     call_guard::{CallGuard, InFlight},
     class::PriorityClass,
@@ -78,8 +86,5 @@ pub use self::{
     failure::{Failure, FailureKind, Outcome},
     http::{HttpClassifier, Statuses},
     keyed::{Keyed, keyed},
-};
-pub(crate) use self::{
-    error::find_replay_error,
-    guard::{Event, Guard, Meter, Record, Timing},
+    time_limit::{TimeLimit, TimeLimits, TimedOut},
 };

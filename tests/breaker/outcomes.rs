@@ -90,7 +90,7 @@ async fn read(client: &Client) -> Result<Bytes, BoxError> {
 }
 
 async fn state_after(client: Client, classifier: HttpClassifier) -> CircuitState {
-    let (client, switch) = guard(classifier, client);
+    let (client, switch) = guard(classifier.clone(), client);
     let _ = read(&client).await;
     switch.state()
 }
@@ -104,8 +104,12 @@ async fn too_many_requests_and_five_hundreds_count_and_no_other_status() {
         assert_eq!(state_after(with_status(status), HttpClassifier::new()).await, expected, "{status}");
     }
     let teapots = HttpClassifier::new().statuses(Statuses::none().and(418).unwrap());
-    assert_eq!(state_after(with_status(418), teapots).await, CircuitState::Open);
-    assert_eq!(state_after(with_status(503), teapots).await, CircuitState::Closed, "a list replaces the default");
+    assert_eq!(state_after(with_status(418), teapots.clone()).await, CircuitState::Open);
+    assert_eq!(
+        state_after(with_status(503), teapots.clone()).await,
+        CircuitState::Closed,
+        "a list replaces the default"
+    );
 }
 
 // C35, C37
@@ -138,8 +142,8 @@ async fn a_fleet_keeps_its_classifier_and_its_policy_in_either_order() {
     let teapots = HttpClassifier::new().statuses(Statuses::none().and(418).unwrap());
     let once = || policy().consecutive(1);
     for builder in [
-        Fleet::builder().classify(teapots).circuit_breaker(once()),
-        Fleet::builder().circuit_breaker(once()).classify(teapots),
+        Fleet::builder().classify(teapots.clone()).circuit_breaker(once()),
+        Fleet::builder().circuit_breaker(once()).classify(teapots.clone()),
     ] {
         let teapot = Backend::new("teapot", with_status(418));
         let fleet = builder.backend(teapot).backend(Backend::new("down", with_status(503))).build().unwrap();
@@ -186,10 +190,10 @@ async fn a_broken_connection_counts() {
 async fn network_errors_switched_off_leave_everything_else_on() {
     let off = HttpClassifier::new().network_errors(false);
     let reset = || io::Error::from(io::ErrorKind::ConnectionReset).into();
-    assert_eq!(state_after(cut(reset), off).await, CircuitState::Closed, "under a body too");
-    assert_eq!(state_after(with_status(500), off).await, CircuitState::Open);
+    assert_eq!(state_after(cut(reset), off.clone()).await, CircuitState::Closed, "under a body too");
+    assert_eq!(state_after(with_status(500), off.clone()).await, CircuitState::Open);
     let late = ServiceBuilder::new().layer(TimeoutLayer::new(secs(5))).service(hangs());
-    assert_eq!(state_after(Client::new(late), off).await, CircuitState::Open);
+    assert_eq!(state_after(Client::new(late), off.clone()).await, CircuitState::Open);
 }
 
 // C34
@@ -240,11 +244,15 @@ async fn a_long_stream_that_its_reader_leaves_is_not_slow() {
 #[tokio::test(start_paused = true)]
 async fn grpc_is_decided_by_its_trailers() {
     let classifier = HttpClassifier::new();
-    assert_eq!(state_after(grpc(&[("grpc-status", "0")]), classifier).await, CircuitState::Closed);
-    assert_eq!(state_after(grpc(&[("grpc-status", "5")]), classifier).await, CircuitState::Closed, "not found");
-    assert_eq!(state_after(grpc(&[("grpc-status", "1")]), classifier).await, CircuitState::Closed, "cancelled");
-    assert_eq!(state_after(grpc(&[("grpc-status", "14")]), classifier).await, CircuitState::Open, "unavailable");
-    assert_eq!(state_after(grpc(&[]), classifier).await, CircuitState::Open, "cut before its status");
+    assert_eq!(state_after(grpc(&[("grpc-status", "0")]), classifier.clone()).await, CircuitState::Closed);
+    assert_eq!(state_after(grpc(&[("grpc-status", "5")]), classifier.clone()).await, CircuitState::Closed, "not found");
+    assert_eq!(state_after(grpc(&[("grpc-status", "1")]), classifier.clone()).await, CircuitState::Closed, "cancelled");
+    assert_eq!(
+        state_after(grpc(&[("grpc-status", "14")]), classifier.clone()).await,
+        CircuitState::Open,
+        "unavailable"
+    );
+    assert_eq!(state_after(grpc(&[]), classifier.clone()).await, CircuitState::Open, "cut before its status");
     let trailers_only = says(|| {
         let response = Response::builder().header("content-type", "application/grpc").header("grpc-status", "14");
         Ok(response.body(boxed(Empty::new()))?)
@@ -278,7 +286,7 @@ async fn a_grpc_probe_keeps_its_permit_until_the_trailers() {
 #[tokio::test(start_paused = true)]
 async fn a_stream_whose_end_is_asked_for_holds_its_permit_until_then() {
     let classifier = HttpClassifier::new().success_at_end(true);
-    let (client, switch) = guard(classifier, says(|| Ok(Response::new(boxed(Full::from("long"))))));
+    let (client, switch) = guard(classifier.clone(), says(|| Ok(Response::new(boxed(Full::from("long"))))));
     switch.trip();
     pass(secs(30)).await;
     let response = ask(&client).await.unwrap();
@@ -286,7 +294,7 @@ async fn a_stream_whose_end_is_asked_for_holds_its_permit_until_then() {
     response.into_body().collect().await.unwrap();
     assert_eq!(switch.state(), CircuitState::Closed);
 
-    let (client, switch) = guard(classifier, cut(|| "gone".into()));
+    let (client, switch) = guard(classifier.clone(), cut(|| "gone".into()));
     switch.trip();
     pass(secs(30)).await;
     read(&client).await.unwrap_err();

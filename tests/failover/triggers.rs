@@ -80,9 +80,10 @@ async fn network_errors_switched_off_really_do_not_trip() {
         let by_trigger = FailoverLayer::builder().mode(mode).triggers([Trigger::status(), Trigger::timeout()]);
         let by_classifier = FailoverLayer::builder().mode(mode);
         let classifier = HttpClassifier::new();
-        for (layer, classifier) in [(by_trigger, classifier), (by_classifier, classifier.network_errors(false))] {
+        for (layer, classifier) in [(by_trigger, classifier.clone()), (by_classifier, classifier.network_errors(false))]
+        {
             for error in [Io::ConnectionRefused, Io::ConnectionReset, Io::BrokenPipe] {
-                let (fleet, [a, b]) = fleet_with(classifier);
+                let (fleet, [a, b]) = fleet_with(classifier.clone());
                 a.usually(io(error));
                 let failed = ask(&layer, &fleet, get()).await.unwrap_err();
                 assert!(matches!(failed.kind(), ErrorKind::Failed { .. }), "{failed:?}");

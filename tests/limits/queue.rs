@@ -43,7 +43,7 @@ impl<Res> Classify<u8, Res> for ByNumber {
         inspect(&**error)
     }
 
-    fn watch(&self, (): (), response: Res, _: CallGuard) -> Res {
+    fn watch((): (), response: Res, _: CallGuard) -> Res {
         response
     }
 }

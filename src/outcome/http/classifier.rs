@@ -31,13 +31,15 @@ use super::{Statuses, codes::FailureCodes};
 /// # let _ = classifier;
 /// # Ok::<_, tower_fleet::InvalidSetting>(())
 /// ```
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct HttpClassifier {
     pub(super) statuses: Statuses,
     #[cfg_attr(not(feature = "http"), expect(dead_code, reason = "read when a response is classified"))]
     pub(super) grpc: FailureCodes,
     pub(super) network_errors: bool,
     pub(super) success_at_end: bool,
+    #[cfg(feature = "http")]
+    pub(super) events: Option<crate::content::EventRules>,
 }
 
 impl HttpClassifier {
@@ -48,6 +50,8 @@ impl HttpClassifier {
             grpc: FailureCodes::default(),
             network_errors: true,
             success_at_end: false,
+            #[cfg(feature = "http")]
+            events: None,
         }
     }
 

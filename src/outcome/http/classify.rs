@@ -6,9 +6,11 @@ use tower_http::classify::GrpcCode;
 
 use super::{
     super::{BoxError, CallGuard, Classify, FailureKind, Outcome, PriorityClass, Verdict, error::find},
-    HttpClassifier, HttpEnd, Statuses, WatchedBody, grpc, retry_after,
+    HttpClassifier, HttpEnd, Statuses, WatchedBody,
+    events::{EventWatch, is_event_stream},
+    grpc, retry_after,
 };
-use crate::{body::Upload, key::KeySource};
+use crate::{body::Upload, content::EventRules, key::KeySource};
 
 impl HttpClassifier {
     /// Sets the gRPC codes that are failures. OK never is.
@@ -29,6 +31,40 @@ impl HttpClassifier {
     /// here, is not.
     pub fn grpc_codes(mut self, codes: impl IntoIterator<Item = GrpcCode>) -> Self {
         self.grpc = codes.into_iter().map(|code| code as i32).collect();
+        self
+    }
+}
+
+/// An extension of a request: its response does not get an error event when it breaks, only the error of its body. For
+/// middleware that goes on with a broken stream, and makes the error event if it cannot.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct PlainErrors;
+
+impl HttpClassifier {
+    /// Sets what the events of an event stream mean: which have content, which is an error, and which is the last one.
+    /// By default events are not read.
+    ///
+    /// With rules, a response with the content type `text/event-stream` and a status 2xx is passed on event by event,
+    /// and these are failures of the backend:
+    ///
+    /// | the stream | its failure | the caller gets |
+    /// |---|---|---|
+    /// | has an error event | `error event` | that event |
+    /// | has a malformed event | `malformed event` | an error event in its place, and a body error |
+    /// | ends without its end marker | `no end marker` | the same |
+    /// | breaks off, or [stalls](crate::TimeLimits) | `body`, `timeout` | the same |
+    ///
+    /// Before the response is [committed](crate::failover::CommitPoint), a failover moves on instead. The `Content-Length`
+    /// of such a response is removed, since an error event may follow.
+    ///
+    /// ```
+    /// use tower_fleet::{content::EventRules, outcome::HttpClassifier};
+    ///
+    /// let classifier = HttpClassifier::new().events(EventRules::new().end_data("[DONE]"));
+    /// # let _ = classifier;
+    /// ```
+    pub fn events(mut self, rules: EventRules) -> Self {
+        self.events = Some(rules);
         self
     }
 }
@@ -54,8 +90,10 @@ where
         source.key_of(request)
     }
 
-    fn request(&self, _: &Request<A>) -> HttpEnd {
-        HttpEnd { grpc: self.grpc, network_errors: self.network_errors, owes_status: false }
+    fn request(&self, request: &Request<A>) -> HttpEnd {
+        let has_plain_errors = self.events.is_some() && request.extensions().get::<PlainErrors>().is_some();
+        let (grpc, network_errors) = (self.grpc, self.network_errors);
+        HttpEnd { grpc, network_errors, owes_status: false, has_plain_errors, events: None }
     }
 
     fn response(&self, call: &mut HttpEnd, response: &Response<B>) -> Verdict {
@@ -70,6 +108,9 @@ where
             }
             call.owes_status = grpc::owes_status(status, flavour);
         }
+        if let Some(rules) = self.events.as_ref().filter(|_| status.is_success() && is_event_stream(headers)) {
+            call.events = Some(EventWatch::new(rules, call.has_plain_errors));
+        }
         if call.owes_status || self.success_at_end { Verdict::AtEnd } else { Verdict::Now(Outcome::Success) }
     }
 
@@ -77,7 +118,7 @@ where
         call.outcome_of(find(&**error))
     }
 
-    fn watch(&self, call: HttpEnd, response: Response<B>, guard: CallGuard) -> Self::Watched {
+    fn watch(call: HttpEnd, response: Response<B>, guard: CallGuard) -> Self::Watched {
         WatchedBody::watch(call, response, guard)
     }
 

@@ -5,11 +5,18 @@ use http::HeaderMap;
 use super::{
     super::{BoxError, FailureKind, Outcome, error::find, finding::Finding},
     codes::FailureCodes,
+    events::EventWatch,
     grpc,
 };
 
 /// Classifies the end of one response body. Used by [`WatchedBody`](super::WatchedBody).
 pub trait ClassifyEnd {
+    /// Returns the watch over the events of the body, if it is a stream of events that is to be read. Called once, before
+    /// the first frame. Default `None`.
+    fn events(&mut self) -> Option<Box<EventWatch>> {
+        None
+    }
+
     /// Classifies a body that ended without an error, with these trailers if it had any.
     fn end(self, trailers: Option<&HeaderMap>) -> Outcome;
 
@@ -18,12 +25,15 @@ pub trait ClassifyEnd {
 }
 
 /// The state of an [`HttpClassifier`](super::HttpClassifier) for one call, and its [`ClassifyEnd`].
-#[derive(Clone, Copy, Debug)]
+#[derive(Debug)]
 pub struct HttpEnd {
     pub(super) grpc: FailureCodes,
     pub(super) network_errors: bool,
     /// Whether the trailers must have a gRPC status.
     pub(super) owes_status: bool,
+    /// Whether the caller makes its own error events.
+    pub(super) has_plain_errors: bool,
+    pub(super) events: Option<Box<EventWatch>>,
 }
 
 impl HttpEnd {
@@ -34,6 +44,10 @@ impl HttpEnd {
 }
 
 impl ClassifyEnd for HttpEnd {
+    fn events(&mut self) -> Option<Box<EventWatch>> {
+        self.events.take()
+    }
+
     fn end(self, trailers: Option<&HeaderMap>) -> Outcome {
         if !self.owes_status {
             return Outcome::Success;

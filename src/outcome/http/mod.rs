@@ -5,12 +5,16 @@
 
 #[cfg(feature = "http")]
 mod body;
+#[cfg(feature = "http")]
+mod body_timer;
 mod classifier;
 #[cfg(feature = "http")]
 mod classify;
 mod codes;
 #[cfg(feature = "http")]
 mod end;
+#[cfg(feature = "http")]
+mod events;
 #[cfg(feature = "http")]
 mod grpc;
 #[cfg(feature = "http")]
@@ -25,8 +29,10 @@ pub(super) mod wire;
 pub(crate) use self::classify::{gateway_status, grpc_code};
 #[cfg(feature = "http")]
 pub use self::{
-    body::WatchedBody,
+    body::{BrokenStream, WatchedBody},
+    classify::PlainErrors,
     end::{ClassifyEnd, HttpEnd},
+    events::EventWatch,
     retry_after::retry_after,
     tower_http::{TowerHttp, TowerHttpCall},
 };

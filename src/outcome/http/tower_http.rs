@@ -131,7 +131,7 @@ where
         refined((call.convert)(classifier.classify_error(error)), inspect(&**error))
     }
 
-    fn watch(&self, call: Self::Call, response: Response<B>, guard: CallGuard) -> Self::Watched {
+    fn watch(call: Self::Call, response: Response<B>, guard: CallGuard) -> Self::Watched {
         WatchedBody::watch(call, response, guard)
     }
 
@@ -260,7 +260,7 @@ mod tests {
         if let Verdict::Now(outcome) = &verdict {
             guard.outcome(outcome);
         }
-        let watched = classifier.watch(call, response, guard).into();
+        let watched = C::watch(call, response, guard).into();
         let _ = watched.into_body().collect().await;
         (verdict, recorder.outcomes())
     }

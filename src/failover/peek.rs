@@ -1,0 +1,157 @@
+//! Reads an HTTP response until it is final.
+
+use std::{
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll, ready},
+};
+
+use bytes::{Buf, Bytes};
+use http::Response;
+use http_body::Body;
+
+use super::{
+    Beyond, CommitPoint, Decision, GuardOf,
+    commit_point::{Decide, Point},
+    peeked_body::Beginning,
+};
+use crate::{
+    body::{Charge, into_bytes},
+    outcome::{CallGuard, FailureKind, Outcome, Received},
+};
+
+/// An HTTP response, and what was read of its body before it is final.
+pub struct Peek<B: Body> {
+    pub(super) response: Response<B>,
+    pub(super) beginning: Beginning<B::Error>,
+    wait: Wait,
+    bound: usize,
+    beyond: Beyond,
+}
+
+/// What a response has to show before it is final.
+enum Wait {
+    Nothing,
+    FirstFrame,
+    FirstContent,
+    EndMarker,
+    Marker(Arc<[u8]>),
+    End,
+    Decision(Arc<Decide>),
+}
+
+/// How many frames one poll reads at most.
+const MAX_FRAMES: u32 = 32;
+
+impl<B: Body + Unpin> Peek<B> {
+    pub(super) fn new(response: Response<B>, point: &CommitPoint, received: Received) -> Self {
+        let bound = point.bound;
+        let is_too_long = response.body().size_hint().lower() > bound as u64;
+        let wait = match &point.point {
+            Point::Head => Wait::Nothing,
+            Point::FirstFrame => Wait::FirstFrame,
+            Point::FirstContent if received.is_events => Wait::FirstContent,
+            Point::UntilEnd if received.has_end => Wait::EndMarker,
+            Point::Until(marker) => Wait::Marker(Arc::clone(marker)),
+            Point::Prelude(decide) => Wait::Decision(Arc::clone(decide)),
+            Point::FirstContent | Point::UntilEnd | Point::Whole if is_too_long && point.beyond == Beyond::Commit => {
+                Wait::Nothing
+            }
+            Point::FirstContent | Point::UntilEnd | Point::Whole => Wait::End,
+        };
+        let charge = Charge::new(point.memory.clone());
+        Self { response, beginning: Beginning::new(charge), wait, bound, beyond: point.beyond }
+    }
+
+    /// Reads the response until it is final, or has failed.
+    pub(super) fn poll(&mut self, cx: &mut Context<'_>, guard: GuardOf<Response<B>>) -> Poll<Outcome> {
+        for _ in 0..MAX_FRAMES {
+            if let Some(outcome) = self.decided() {
+                return Poll::Ready(outcome);
+            }
+            let frame = match ready!(Pin::new(self.response.body_mut()).poll_frame(cx)) {
+                Some(Ok(frame)) => into_bytes(frame),
+                None => return Poll::Ready(self.ended()),
+                // The response fails before it is final. If no trigger fires, the caller gets it with this error.
+                Some(Err(error)) => {
+                    self.beginning.error = Some(error);
+                    return Poll::Ready(FailureKind::Body.into());
+                }
+            };
+            let data = match frame.into_data() {
+                Ok(data) => data,
+                // Trailers are the last frame of a body.
+                Err(frame) => {
+                    self.beginning.trailers = frame.into_trailers().ok().map(Box::new);
+                    return Poll::Ready(self.ended());
+                }
+            };
+            let guard = guard(&mut self.response);
+            let failure = guard.as_ref().and_then(|guard| guard.verdict()).filter(Outcome::is_failure);
+            let received = guard.map(|guard| CallGuard::received(guard));
+            let is_final = failure.is_none() && self.is_final_with(&data, received);
+            if is_final {
+                self.beginning.last = data;
+                return Poll::Ready(Outcome::Success);
+            }
+            let is_held = self.beginning.add(data, self.bound);
+            if let Some(failure) = failure {
+                // The watch over the body has found a failure in this frame.
+                return Poll::Ready(failure);
+            }
+            if !is_held {
+                return Poll::Ready(self.overdue());
+            }
+        }
+        // Yields to the task's timers, even if the body is always ready with another frame.
+        cx.waker().wake_by_ref();
+        Poll::Pending
+    }
+
+    /// The outcome, if what was read so far decides it.
+    fn decided(&mut self) -> Option<Outcome> {
+        let held = self.beginning.data.len();
+        match &self.wait {
+            Wait::Nothing => return Some(Outcome::Success),
+            Wait::FirstFrame => return None,
+            Wait::Decision(decide) => match decide(&self.beginning.data) {
+                Decision::Accept => return Some(Outcome::Success),
+                Decision::Refuse(name) => return Some(FailureKind::Custom(name).into()),
+                Decision::Wait => {}
+            },
+            Wait::FirstContent | Wait::EndMarker | Wait::Marker(_) => {}
+            // At the bound the body may still end. A longer one is not held.
+            Wait::End => return (held > self.bound).then(|| self.overdue()),
+        }
+        (held >= self.bound).then(|| self.overdue())
+    }
+
+    /// Whether this frame makes the response final, so that it need not be held.
+    fn is_final_with(&mut self, data: &Bytes, received: Option<Received>) -> bool {
+        match &self.wait {
+            Wait::FirstFrame => data.has_remaining(),
+            Wait::FirstContent => received.is_some_and(|received| received.content),
+            Wait::EndMarker => received.is_some_and(|received| received.end_marker),
+            Wait::Marker(marker) => self.beginning.contains(data, marker),
+            Wait::Nothing | Wait::End | Wait::Decision(_) => false,
+        }
+    }
+
+    /// The outcome of a response whose body has ended well.
+    fn ended(&mut self) -> Outcome {
+        self.beginning.ended = true;
+        match &self.wait {
+            Wait::Marker(_) => FailureKind::NO_END.into(),
+            // A stream with an end marker that ends without it has failed before.
+            _ => Outcome::Success,
+        }
+    }
+
+    /// The outcome of a response that is not held any longer.
+    pub(super) fn overdue(&self) -> Outcome {
+        match self.beyond {
+            Beyond::Commit => Outcome::Success,
+            Beyond::Fail => FailureKind::Custom("not held").into(),
+        }
+    }
+}

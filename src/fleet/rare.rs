@@ -1,0 +1,101 @@
+//! What few members of a fleet have.
+
+use std::{
+    sync::atomic::{AtomicU64, Ordering::Relaxed},
+    time::Duration,
+};
+
+use super::{
+    feed::{Feed, Reader, feed},
+    member::MemberInfo,
+    watchers::Watchers,
+};
+use crate::{health::Transition, outcome::TimeLimits, wake::Waiters};
+
+/// How many transitions a stream holds for a reader that does not poll it.
+const BACKLOG: usize = 256;
+
+/// What few members have. In one box that is made for the first of them, so that the others take no memory for it.
+#[derive(Default)]
+pub(super) struct Rare {
+    pub(super) watchers: Watchers,
+    /// In the order of [`parts`]. Zero for no limit.
+    time_limits: [AtomicU64; 4],
+}
+
+impl Rare {
+    #[inline]
+    pub(super) fn time_limits(&self) -> TimeLimits {
+        let [head, first_byte, first_content, idle] = &self.time_limits;
+        let limit = |nanos: &AtomicU64| Some(nanos.load(Relaxed)).filter(|nanos| *nanos > 0).map(Duration::from_nanos);
+        TimeLimits::new()
+            .head(limit(head))
+            .first_byte(limit(first_byte))
+            .first_content(limit(first_content))
+            .idle(limit(idle))
+    }
+
+    /// Sets the limits. Returns whether they changed. Under the fleet's lock.
+    pub(super) fn set_time_limits(&self, limits: TimeLimits) -> bool {
+        let mut is_changed = false;
+        for (own, limit) in self.time_limits.iter().zip(parts(&limits)) {
+            let nanos = limit.map_or(0, |limit| u64::try_from(limit.as_nanos()).unwrap_or(u64::MAX));
+            is_changed |= own.swap(nanos, Relaxed) != nanos;
+        }
+        is_changed
+    }
+}
+
+impl MemberInfo {
+    /// The limits on the parts of its responses.
+    #[inline]
+    pub(crate) fn time_limits(&self) -> Option<TimeLimits> {
+        Some(self.rare.get()?.time_limits()).filter(|limits| !limits.is_none())
+    }
+
+    /// Sets the limits on the parts of its responses. Returns whether they changed.
+    pub(super) fn set_time_limits(&self, limits: TimeLimits) -> bool {
+        !(limits.is_none() && self.rare.get().is_none()) && self.rare().set_time_limits(limits)
+    }
+
+    /// Returns a stream of the transitions of the circuit.
+    pub(super) fn listen(&self) -> Reader<Transition> {
+        let (feed, reader) = feed(BACKLOG);
+        let mut listeners = self.rare().watchers.listeners();
+        listeners.feeds.retain(Feed::is_connected);
+        if !listeners.is_closed {
+            listeners.feeds.push(feed);
+        }
+        reader
+    }
+
+    /// Ends the streams of transitions when the backend is dropped, also those that are made later. Not those of a lone
+    /// breaker, whose circuit lives on in its handles.
+    ///
+    /// So a backend that is dropped under a lock of the fleet wakes no reader there.
+    pub(super) fn close(&self) {
+        if self.fleet.is_some() {
+            let mut listeners = self.rare().watchers.listeners();
+            listeners.is_closed = true;
+            let feeds = std::mem::take(&mut listeners.feeds);
+            drop(listeners);
+            drop(feeds);
+        }
+    }
+
+    pub(super) fn watchers(&self) -> Option<&Watchers> {
+        self.rare.get().map(|rare| &rare.watchers)
+    }
+
+    pub(crate) fn waiters(&self) -> &Waiters {
+        &self.rare().watchers.waiters
+    }
+
+    fn rare(&self) -> &Rare {
+        self.rare.get_or_init(Box::default)
+    }
+}
+
+fn parts(limits: &TimeLimits) -> [Option<Duration>; 4] {
+    [limits.head, limits.first_byte, limits.first_content, limits.idle]
+}
