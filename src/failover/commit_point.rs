@@ -168,7 +168,7 @@ impl CommitPoint {
             return Err(invalid("commit.within", "0ns", "must be longer than zero"));
         }
         match &self.point {
-            Point::Until(marker) if marker.is_empty() => Err(invalid("commit.until", "\"\"", "must not be empty")),
+            Point::Until(marker) if marker.is_empty() => Err(invalid("commit.until", "", "must not be empty")),
             Point::Until(marker) if marker.len() > self.bound => {
                 let reason = "must be at least as large as the marker";
                 Err(invalid("commit.bound", self.bound, reason))

@@ -75,7 +75,7 @@ where
             return Some(self.pass_on(entry, outcome, last));
         };
         self.ledger.set_ending(entry, Ending::Tripped { trigger, outcome });
-        let is_broken = outcome.failure().is_some_and(|failure| failure.kind() == FailureKind::Body);
+        let is_broken = outcome.failure().is_some_and(|failure| failure.kind().breaks_body());
         // The last failure replaces an earlier one. But a response is of more use than an error, unless it was cut
         // short.
         let dropped = match (&self.last, last) {

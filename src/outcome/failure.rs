@@ -141,6 +141,14 @@ impl FailureKind {
     /// A stream that ended without its end marker.
     #[cfg(feature = "http")]
     pub(crate) const NO_END: Self = Self::Custom("no end marker");
+    /// A stream with an event that is not one of its API.
+    #[cfg(feature = "http")]
+    pub(crate) const MALFORMED: Self = Self::Custom("malformed event");
+
+    /// Whether a response that failed so is not complete, so that it is of no use to the caller.
+    pub(crate) fn breaks_body(&self) -> bool {
+        matches!(self, Self::Body | Self::Timeout | Self::Custom("no end marker" | "malformed event"))
+    }
 
     /// Returns whether the backend has certainly not processed the request, so that it may be sent again whatever its
     /// method is.

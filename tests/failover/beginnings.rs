@@ -90,11 +90,10 @@ fn prelude(decision: Decision) -> CommitPoint {
     CommitPoint::prelude(1_000, move |seen| if seen.len() < 100 { Decision::Wait } else { decision })
 }
 
-// C32
+// C32: but for the frame that makes the response final, which is passed on at once.
 #[tokio::test(start_paused = true)]
 async fn what_is_read_before_the_commit_holds_no_buffer_of_its_connection() {
     let points = [
-        (CommitPoint::first_frame(), 1),
         (prelude(Decision::Accept), 100),
         (prelude(Decision::Refuse("error")), 100),
         (CommitPoint::prelude(100, |_| Decision::Wait), 100),

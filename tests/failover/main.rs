@@ -4,6 +4,7 @@
 
 mod beginnings;
 mod commits;
+mod content;
 mod ledger;
 #[path = "../support/http.rs"]
 mod mock;

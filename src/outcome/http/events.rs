@@ -54,7 +54,7 @@ impl StreamFailure {
     pub(super) const fn kind(self) -> FailureKind {
         match self {
             Self::ErrorEvent => FailureKind::Custom("error event"),
-            Self::Malformed => FailureKind::Custom("malformed event"),
+            Self::Malformed => FailureKind::MALFORMED,
             Self::NoEnd => FailureKind::NO_END,
         }
     }
@@ -174,7 +174,7 @@ fn reason(outcome: &Outcome) -> &'static str {
     match outcome.failure().map(|failure| failure.kind()) {
         Some(FailureKind::Timeout) => "the stream stalled before it was complete",
         Some(FailureKind::NO_END) => "the stream ended before it was complete",
-        Some(FailureKind::Custom("malformed event")) => "the stream was malformed before it was complete",
+        Some(FailureKind::MALFORMED) => "the stream was malformed before it was complete",
         _ => "the stream broke off before it was complete",
     }
 }
