@@ -138,6 +138,18 @@ impl fmt::Debug for BackendName {
     }
 }
 
+/// Returns the reason why a text is no tag of a backend: tags are shown where names are.
+pub(crate) fn tag_fault(tag: &str) -> Option<&'static str> {
+    if tag.is_empty() {
+        Some("must not be empty")
+    } else if tag.len() > 64 {
+        Some("must have at most 64 bytes")
+    } else {
+        let is_safe = tag.bytes().all(BackendName::is_safe);
+        (!is_safe).then_some("may hold ASCII letters, digits and -_.:/[] only")
+    }
+}
+
 /// The id of a backend in its fleet. A name may be used again for another backend; an id never is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct BackendId(pub(crate) u64);

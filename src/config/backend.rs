@@ -1,6 +1,6 @@
 //! The entries of `[[backend]]`.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
 use http::{
     HeaderName,
@@ -33,6 +33,8 @@ pub(super) struct Section {
     limit: Option<Calls>,
     #[serde(default)]
     status: AdminStatus,
+    #[serde(default)]
+    tags: Vec<String>,
     bearer: Option<String>,
     #[serde(default)]
     secrets: BTreeMap<String, String>,
@@ -59,6 +61,11 @@ pub(super) struct Backends {
 pub(super) struct Template {
     pub(super) backend: Backend<UpstreamLayer>,
     pub(super) dns: crate::dns::Dns,
+}
+
+/// Returns the tags that any of the backends has.
+pub(super) fn tags(entries: &[Section]) -> BTreeSet<String> {
+    entries.iter().flat_map(|entry| &entry.tags).cloned().collect()
 }
 
 /// Makes the backends of a fleet.
@@ -98,6 +105,7 @@ impl Section {
         if let Some(Calls(limit)) = self.limit {
             backend = backend.limit(limit);
         }
+        backend = self.tags.iter().fold(backend, |backend, tag| backend.tag(tag.as_str()));
         match backend.checked() {
             Ok(_) => Ok(backend),
             Err(refused) if refused.field() != "name" => {

@@ -1,6 +1,6 @@
 //! The section `[failover]`.
 
-use std::{num::NonZeroU32, time::Duration};
+use std::{collections::BTreeSet, num::NonZeroU32, time::Duration};
 
 use http::HeaderName;
 use serde::Deserialize;
@@ -9,6 +9,7 @@ use super::{
     ConfigError, ValueError,
     error::safe,
     hedge::Hedge,
+    rejection,
     units::{Share, Size, Span},
 };
 use crate::{
@@ -43,6 +44,9 @@ pub(super) struct Section {
     replay_memory: Option<Size>,
     upload_idle_timeout: Option<Span>,
     served_by: Option<String>,
+    rejections: Option<rejection::Preset>,
+    rejection: Vec<rejection::Section>,
+    rejection_bound: Option<Size>,
 }
 
 #[derive(Deserialize)]
@@ -108,6 +112,8 @@ pub(super) struct RootKeys {
     pub(super) hash: Option<Hash>,
     /// Whether the default mode is sequential.
     pub(super) sequential: bool,
+    /// The tags of the backends.
+    pub(super) tags: BTreeSet<String>,
 }
 
 impl Section {
@@ -120,7 +126,11 @@ impl Section {
     }
 
     pub(super) fn layer(self, root: RootKeys) -> Result<FailoverLayer, ConfigError> {
+        let rejections = rejection::rejections(self.rejections, self.rejection, self.rejection_bound, &root.tags)?;
         let mut builder = builder(root);
+        if let Some(rejections) = rejections {
+            builder = builder.rejections(rejections);
+        }
         if let Some(Span(timeout)) = self.timeout {
             builder = builder.timeout(timeout);
         }

@@ -170,7 +170,8 @@ impl Config {
             return Err(ValueError::new(format_args!("{limit:?}"), reason).at("breaker.slow_calls.slower_than", None));
         }
         let hash = hash::strategy(file.strategy, file.hash)?;
-        let root = failover::RootKeys { strategy: file.strategy, hash, sequential: file.preset.is_some() };
+        let tags = backend::tags(&file.backend);
+        let root = failover::RootKeys { strategy: file.strategy, hash, sequential: file.preset.is_some(), tags };
         let name = file.name.map(Arc::from);
         if let Some(name) = &name {
             BackendName::checked(name)

@@ -81,6 +81,7 @@ mod neighbours;
 mod node;
 mod parts;
 mod probe;
+mod rejection;
 #[cfg(feature = "file-state")]
 mod saved;
 mod secret;

@@ -11,7 +11,7 @@ use tower::BoxError;
 use tower_http::classify::GrpcCode;
 
 use super::{
-    Attempted, Commit, CommitPoint, Ending, Error, ErrorKind, GuardOf, Ledger, PeekedBody, Stopped,
+    Attempted, Commit, CommitPoint, Ending, Error, ErrorKind, GuardOf, Ledger, PeekedBody, Rejections, Stopped,
     commit_point::Point, peek::Peek,
 };
 use crate::{
@@ -28,6 +28,7 @@ pub struct Http {
     replay: ReplayLayer,
     commit: CommitPoint,
     served_by: Option<HeaderName>,
+    pub(super) rejections: Option<Rejections>,
 }
 
 impl Http {
@@ -43,6 +44,11 @@ impl Http {
 
     pub(super) fn replay(mut self, replay: ReplayLayer) -> Self {
         self.replay = replay;
+        self
+    }
+
+    pub(super) fn rejections(mut self, rejections: Rejections) -> Self {
+        self.rejections = Some(rejections);
         self
     }
 

@@ -106,6 +106,8 @@ mod peek;
 mod peeked_body;
 mod plan;
 mod progress;
+#[cfg(feature = "http")]
+mod rejection;
 mod running;
 mod search;
 mod service;
@@ -115,6 +117,8 @@ mod trigger;
 
 #[cfg(not(feature = "http"))]
 pub use self::commit::Http;
+#[cfg(feature = "serde")]
+pub(crate) use self::rejection::{Refused, intern};
 pub use self::{
     backoff::Backoff,
     budget::Budget,
@@ -135,4 +139,5 @@ pub use self::{
     http::Http,
     peek::Peek,
     peeked_body::{PeekedBody, ResponseBody},
+    rejection::{Follow, Rejection, Rejections},
 };

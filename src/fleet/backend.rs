@@ -4,7 +4,7 @@ use std::{fmt, num::NonZeroU32, sync::Arc, time::Duration};
 
 use tower_layer::Layer;
 
-use super::member::Settings;
+use super::{member::Settings, tags::Tags};
 use crate::{
     health::{AdminStatus, Limit},
     name::BackendName,
@@ -32,6 +32,7 @@ pub struct Backend<S> {
     pub(super) timeout: Option<Duration>,
     pub(super) limit: Option<Limit>,
     pub(super) time_limits: TimeLimits,
+    pub(super) tags: Vec<Arc<str>>,
     pub(crate) status: AdminStatus,
     pub(super) service: S,
 }
@@ -49,6 +50,7 @@ impl<S> Backend<S> {
             timeout: None,
             limit: None,
             time_limits: TimeLimits::new(),
+            tags: Vec::new(),
             status: AdminStatus::Healthy,
             service,
         }
@@ -97,6 +99,15 @@ impl<S> Backend<S> {
         self
     }
 
+    /// Adds a tag, which tells what the backend can do that others cannot, such as `larger-context`. Default none.
+    ///
+    /// Rules on [rejections](crate::failover) send a request on to the backends with a tag. A tag has 1 to 64 bytes of the
+    /// same characters as a name, and a backend has at most 32 of them.
+    pub fn tag(mut self, tag: impl Into<Arc<str>>) -> Self {
+        self.tags.push(tag.into());
+        self
+    }
+
     /// Sets the status with which the backend is added. Default [`Healthy`](AdminStatus::Healthy).
     ///
     /// Use [`Draining`](AdminStatus::Draining) for a backend that gets no requests before an operator enables it.
@@ -112,8 +123,9 @@ impl<S> Backend<S> {
 
     /// Replaces the service by one made from it. The name and the settings stay.
     pub fn map<T>(self, change: impl FnOnce(S) -> T) -> Backend<T> {
-        let Self { name, weight, priority, timeout, limit, time_limits, status, service } = self;
-        Backend { name, weight, priority, timeout, limit, time_limits, status, service: change(service) }
+        let Self { name, weight, priority, timeout, limit, time_limits, tags, status, service } = self;
+        let service = change(service);
+        Backend { name, weight, priority, timeout, limit, time_limits, tags, status, service }
     }
 
     /// Returns the backend of one of several endpoints that this one stands for. `priority` is added to its own, and
@@ -128,6 +140,7 @@ impl<S> Backend<S> {
             timeout: self.timeout,
             limit: self.limit,
             time_limits: self.time_limits,
+            tags: self.tags.clone(),
             status: self.status,
         }
     }
@@ -149,7 +162,9 @@ impl<S> Backend<S> {
         checked_timeout(&name, self.timeout)?;
         let limit = checked_limit(&name, self.limit)?;
         let time_limits = checked_time_limits(&name, self.time_limits)?;
-        Ok(Settings { name, weight, priority: self.priority, timeout: self.timeout, limit, time_limits })
+        let tags = Tags::checked(&name, &self.tags)?;
+        let (priority, timeout) = (self.priority, self.timeout);
+        Ok(Settings { name, weight, priority, timeout, limit, time_limits, tags })
     }
 }
 
@@ -187,6 +202,7 @@ impl<S> fmt::Debug for Backend<S> {
             .field("timeout", &self.timeout)
             .field("status", &self.status)
             .field("limit", &self.limit)
+            .field("tags", &self.tags)
             .finish_non_exhaustive()
     }
 }

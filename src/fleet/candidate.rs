@@ -175,6 +175,7 @@ impl Candidate {
             timeout: None,
             limit: None,
             time_limits: Default::default(),
+            tags: None,
         };
         Self(Arc::new(MemberInfo::new(
             BackendId(id),

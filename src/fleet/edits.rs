@@ -2,7 +2,13 @@
 
 use std::{num::NonZeroU32, sync::Arc, time::Duration};
 
-use super::{changes::Change, core::FleetCore, member::MemberInfo, registry::Registry, rows::RowKey};
+use super::{
+    changes::Change,
+    core::FleetCore,
+    member::{MemberInfo, Settings},
+    registry::Registry,
+    rows::RowKey,
+};
 use crate::{
     health::{AdminStatus, Limit, Signal, Timed},
     outcome::TimeLimits,
@@ -87,6 +93,13 @@ impl Registry {
     pub(super) fn set_timeout(&mut self, member: &MemberInfo, timeout: Option<Duration>, limits: TimeLimits) -> bool {
         let is_limited = member.set_time_limits(limits);
         let is_changed = member.set_timeout(timeout) || is_limited;
+        self.revision += u64::from(is_changed);
+        is_changed
+    }
+
+    /// Sets the tags of a member, which requests read when they are rejected. Returns whether they changed.
+    pub(super) fn set_tags(&mut self, member: &MemberInfo, settings: &Settings) -> bool {
+        let is_changed = member.set_tags(&settings.tags);
         self.revision += u64::from(is_changed);
         is_changed
     }

@@ -14,6 +14,7 @@ use super::{
     limit::MemberLimit,
     marks::Marks,
     rare::Rare,
+    tags::Tags,
     watch::{Over, Watch},
 };
 use crate::{
@@ -94,6 +95,7 @@ pub(crate) struct Settings {
     /// In place of that of the fleet.
     pub(crate) limit: Option<Limit>,
     pub(crate) time_limits: TimeLimits,
+    pub(crate) tags: Option<Arc<Tags>>,
 }
 
 impl MemberInfo {
@@ -107,7 +109,7 @@ impl MemberInfo {
         metering: &Arc<Metering>,
         fleet: Option<Arc<Links>>,
     ) -> Self {
-        let Settings { name, weight, priority, timeout, time_limits, .. } = settings;
+        let Settings { name, weight, priority, timeout, time_limits, tags, .. } = settings;
         let member = Self {
             id,
             name,
@@ -135,6 +137,7 @@ impl MemberInfo {
             rare: OnceLock::new(),
         };
         member.set_time_limits(time_limits);
+        member.set_tags(&tags);
         member
     }
 
@@ -147,6 +150,7 @@ impl MemberInfo {
             timeout: None,
             limit: None,
             time_limits: TimeLimits::new(),
+            tags: None,
         };
         let metering = Arc::default();
         Self::new(BackendId(0), settings, Some(&policy), shard::line_count(), clock, &metering, None)

@@ -111,6 +111,7 @@ mod spare_turns;
 mod steps;
 mod suspicions;
 mod switch;
+mod tags;
 mod view;
 mod watch;
 mod watchers;

@@ -1,13 +1,17 @@
 //! What few members of a fleet have.
 
 use std::{
-    sync::atomic::{AtomicU64, Ordering::Relaxed},
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering::Relaxed},
+    },
     time::Duration,
 };
 
 use super::{
     feed::{Feed, Reader, feed},
     member::MemberInfo,
+    tags::{MemberTags, Tags},
     watchers::Watchers,
 };
 use crate::{health::Transition, outcome::TimeLimits, wake::Waiters};
@@ -21,6 +25,7 @@ pub(super) struct Rare {
     pub(super) watchers: Watchers,
     /// In the order of [`parts`]. Zero for no limit.
     time_limits: [AtomicU64; 4],
+    tags: MemberTags,
 }
 
 impl Rare {
@@ -47,6 +52,21 @@ impl Rare {
 }
 
 impl MemberInfo {
+    /// Its tags, if it has some.
+    pub(super) fn tags(&self) -> Option<&MemberTags> {
+        self.rare.get().map(|rare| &rare.tags)
+    }
+
+    /// Returns whether it has this tag.
+    pub(crate) fn has_tag(&self, tag: &str) -> bool {
+        self.tags().is_some_and(|tags| tags.has(tag))
+    }
+
+    /// Sets its tags. Returns whether they changed.
+    pub(super) fn set_tags(&self, tags: &Option<Arc<Tags>>) -> bool {
+        !(tags.is_none() && self.rare.get().is_none()) && self.rare().tags.set(tags)
+    }
+
     /// The limits on the parts of its responses.
     #[inline]
     pub(crate) fn time_limits(&self) -> Option<TimeLimits> {

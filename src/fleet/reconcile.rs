@@ -25,7 +25,7 @@ pub struct Reconciled {
     pub inserted: Vec<BackendName>,
     /// Backends that were replaced, since their keys changed.
     pub replaced: Vec<BackendName>,
-    /// Backends that kept their service and got another weight, priority, timeout or limit.
+    /// Backends that kept their service and got another weight, priority, timeout or limit, or other tags.
     pub updated: Vec<BackendName>,
     /// Backends that were removed. Their requests in flight finish.
     pub removed: Vec<BackendName>,
@@ -70,7 +70,7 @@ impl<S: Send + Sync + 'static, C: Clone + Send + Sync + 'static> Fleet<S, C> {
     /// | in the fleet | change |
     /// |---|---|
     /// | no such name | inserted, with the service that `make` returns |
-    /// | the same key | keeps its service, health, load and position; gets the wanted weight, priority, timeout and limit |
+    /// | the same key | keeps its service, health, load and position; gets the wanted weight, priority, timeout, limit and tags |
     /// | another key, or none | replaced by a backend with the service that `make` returns |
     ///
     /// Backends that are not wanted are removed, and their requests in flight finish. Those of lists that the fleet

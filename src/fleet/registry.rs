@@ -217,7 +217,8 @@ impl Registry {
         let is_moved = self.set_priority(member, settings.priority);
         let is_limited = self.set_limit(member, settings.limit, limit, now);
         let is_timed = self.set_timeout(member, settings.timeout, settings.time_limits);
-        is_timed || is_reweighted || is_moved || is_limited
+        let is_tagged = self.set_tags(member, settings);
+        is_timed || is_reweighted || is_moved || is_limited || is_tagged
     }
 
     /// Notes that a share or a weight changed, so that the doors make their picks anew.

@@ -83,6 +83,7 @@ impl MemberInfo {
             && self.has_timeout(settings.timeout)
             && self.time_limits().unwrap_or_default() == settings.time_limits
             && own() == settings.limit
+            && self.tags().map_or(settings.tags.is_none(), |tags| tags.are(&settings.tags))
     }
 
     /// Sets the limit: that of the backend itself, or else that of the fleet. Returns whether it changed. Under the

@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use super::member::MemberInfo;
+use super::{member::MemberInfo, tags::MemberTags};
 use crate::{
     health::{AdminStatus, CircuitState, FULL_SHARE, OutlierReason, Timed},
     name::{BackendId, BackendName},
@@ -26,6 +26,8 @@ pub struct Snapshot {
     pub timeout: Option<Duration>,
     /// The limits on the parts of a response.
     pub time_limits: TimeLimits,
+    /// The [tags](super::Backend::tag), in ascending order.
+    pub tags: Vec<Arc<str>>,
     /// The status that the operator set.
     pub status: AdminStatus,
     /// The state of its circuit: closed if it has none.
@@ -58,6 +60,7 @@ impl Snapshot {
             priority: member.priority(),
             timeout: member.timeout(),
             time_limits: member.time_limits().unwrap_or_default(),
+            tags: member.tags().map(MemberTags::list).unwrap_or_default(),
             status: member.health.status(),
             state: member.circuit().map_or(CircuitState::Closed, |circuit| circuit.state(now)),
             cools_for: member.health.until(Timed::Cooling).map(|until| until.since(now)),

@@ -17,6 +17,7 @@ mod formats;
 mod limits;
 mod random;
 mod refusals;
+mod rejections;
 mod secrets;
 mod shares;
 

@@ -1,0 +1,24 @@
+//! The setting of the builder.
+
+#[cfg(test)]
+use super::super::FailoverLayer;
+use super::{super::FailoverBuilder, rules::Rejections};
+
+impl FailoverBuilder {
+    /// Tells rejections apart by their status and body, and sets what follows each of them. Default none: a response is
+    /// judged by its status alone.
+    ///
+    /// A rule that matches takes precedence over the [triggers](Self::triggers).
+    pub fn rejections(mut self, rejections: Rejections) -> Self {
+        self.protocol = self.protocol.rejections(rejections);
+        self
+    }
+}
+
+#[cfg(test)]
+impl FailoverLayer {
+    /// Returns the rules, for the tests of files.
+    pub(crate) fn rejections(&self) -> Option<&Rejections> {
+        self.policy.protocol.rejections.as_ref()
+    }
+}
