@@ -139,7 +139,7 @@ impl From<ErrorKind> for Error {
         let failure = match &kind {
             ErrorKind::Timeout { .. } => Failure::new(FailureKind::Timeout),
             ErrorKind::NoneAvailable { retry_after, .. } => {
-                Failure::new(FailureKind::Overloaded).retry_after(*retry_after)
+                Failure::new(FailureKind::Overloaded).pushback(*retry_after)
             }
             _ => Failure::new(FailureKind::Overloaded),
         };

@@ -41,7 +41,7 @@ pub struct CircuitOpen {
 
 impl CircuitOpen {
     pub(super) fn new(backend: BackendName, retry_after: Option<Duration>) -> Self {
-        Self { backend, retry_after, failure: Failure::new(FailureKind::Overloaded).retry_after(retry_after) }
+        Self { backend, retry_after, failure: Failure::new(FailureKind::Overloaded).pushback(retry_after) }
     }
 }
 

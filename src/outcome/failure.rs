@@ -30,7 +30,10 @@ pub struct Failure {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Retry {
     Unspecified,
+    /// The backend wants no request before that.
     After(Duration),
+    /// The backend wants this request not before that.
+    Pushback(Duration),
     Never,
 }
 
@@ -96,8 +99,20 @@ impl Failure {
     }
 
     /// Sets how long the backend wants to get no requests: a `Duration`, or an `Option` of one.
+    ///
+    /// A backend of a fleet gets none until then, from any door: see [`named_time`](Self::named_time).
     pub fn retry_after(mut self, delay: impl Into<Option<Duration>>) -> Self {
         self.retry = delay.into().map_or(Retry::Unspecified, Retry::After);
+        self
+    }
+
+    /// Sets how long this request must not be sent to the backend again: a `Duration`, or an `Option` of one. In place
+    /// of a [`retry_after`](Self::retry_after); other requests are not affected.
+    ///
+    /// gRPC servers state this with `grpc-retry-pushback-ms`, and so does a layer on the way to the backend that rejects
+    /// a request, such as an open circuit.
+    pub fn pushback(mut self, delay: impl Into<Option<Duration>>) -> Self {
+        self.retry = delay.into().map_or(Retry::Unspecified, Retry::Pushback);
         self
     }
 
@@ -115,14 +130,31 @@ impl Failure {
         self.kind
     }
 
-    /// Returns how long the backend wants to get no requests, counted from the response.
+    /// Returns how long this request must not be sent to the backend again, counted from the response.
     ///
     /// It is not capped, so that adding it to an instant can overflow.
     pub const fn retry_delay(&self) -> Option<Duration> {
         match self.retry {
-            Retry::After(delay) => Some(delay),
+            Retry::After(delay) | Retry::Pushback(delay) => Some(delay),
             Retry::Unspecified | Retry::Never => None,
         }
+    }
+
+    /// Returns how long the backend wants to get no requests at all, counted from the response: the time of a
+    /// [`retry_after`](Self::retry_after) that is longer than zero, and not that of a [`pushback`](Self::pushback).
+    ///
+    /// It is not capped. For what a fleet does with it see [`FleetBuilder::named_times`](crate::fleet::FleetBuilder::named_times).
+    pub const fn named_time(&self) -> Option<Duration> {
+        match self.retry {
+            Retry::After(delay) if !delay.is_zero() => Some(delay),
+            _ => None,
+        }
+    }
+
+    /// Returns whether the backend throttles: it responded with status 429 or gRPC `RESOURCE_EXHAUSTED`, and with the
+    /// [time](Self::named_time) from which on it serves again. That is no failure to its circuit.
+    pub const fn is_throttled(&self) -> bool {
+        self.kind.is_of_quota() && self.named_time().is_some()
     }
 
     /// Returns whether the request must not be sent again, to any backend.
@@ -154,6 +186,11 @@ impl FailureKind {
     /// method is.
     pub const fn is_unprocessed(&self) -> bool {
         matches!(self, Self::Connect | Self::Refused | Self::Overloaded)
+    }
+
+    /// Whether a rate limit or a quota rejected the request.
+    pub(super) const fn is_of_quota(&self) -> bool {
+        matches!(self, Self::Status(429) | Self::Grpc(8))
     }
 
     /// Returns the name of the kind, without a code: a label with few values. That of a custom kind is its own.
@@ -205,7 +242,7 @@ impl fmt::Display for Outcome {
 impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.retry {
-            Retry::After(delay) => write!(f, "{}, retry after {delay:?}", self.kind),
+            Retry::After(delay) | Retry::Pushback(delay) => write!(f, "{}, retry after {delay:?}", self.kind),
             Retry::Never => write!(f, "{}, no retry", self.kind),
             Retry::Unspecified => self.kind.fmt(f),
         }
@@ -252,6 +289,28 @@ mod tests {
         assert_eq!(read(failure.no_retry()), (None, true));
         assert_eq!(read(failure.retry_after(second).no_retry()), (None, true));
         assert_eq!(read(failure.no_retry().retry_after(second)), (Some(second), false));
+    }
+
+    // C37, C71
+    #[test]
+    fn only_a_time_that_is_for_every_request_is_named() {
+        let (second, throttled) = (Duration::from_secs(1), Failure::new(FailureKind::Status(429)));
+        assert_eq!(throttled.retry_after(second).named_time(), Some(second));
+        assert_eq!(throttled.retry_after(Duration::ZERO).named_time(), None);
+        assert_eq!((throttled.pushback(second).named_time(), throttled.named_time()), (None, None));
+        assert_eq!(throttled.pushback(second).retry_delay(), Some(second));
+        for (kind, is_throttled) in [
+            (FailureKind::Status(429), true),
+            (FailureKind::Grpc(8), true),
+            (FailureKind::Status(503), false),
+            (FailureKind::Grpc(14), false),
+        ] {
+            assert_eq!(Failure::new(kind).retry_after(second).is_throttled(), is_throttled, "{kind}");
+            assert!(
+                !Failure::new(kind).is_throttled() && !Failure::new(kind).pushback(second).is_throttled(),
+                "{kind}"
+            );
+        }
     }
 
     #[test]

@@ -6,7 +6,7 @@ use super::{Statuses, codes::FailureCodes};
 ///
 /// | event | outcome |
 /// |---|---|
-/// | status 429 or 500–599 | failure, with the `Retry-After` of the response |
+/// | status 429 or 500–599 | failure, with the [time](#the-time-that-a-backend-names) that the response names |
 /// | any other status | success |
 /// | an error | that of [`inspect`](crate::outcome::inspect) |
 /// | a body that ends with an error | failure |
@@ -17,6 +17,22 @@ use super::{Statuses, codes::FailureCodes};
 /// retry (gRFC A6), as [`Failure::no_retry`](crate::outcome::Failure::no_retry) does.
 ///
 /// For the gRPC codes that are failures, see `grpc_codes` (feature `http`).
+///
+/// # The time that a backend names
+///
+/// A failed response may name the time from which on its backend takes requests again. The first of these headers counts;
+/// what has none of the known forms is ignored:
+///
+/// 1. `retry-after-ms`, in milliseconds;
+/// 2. `Retry-After`, in seconds or as a date. A 0 means at once;
+/// 3. with status 429 or gRPC `RESOURCE_EXHAUSTED`, the reset of the rate limit that is used up: `x-ratelimit-reset*`,
+///    `anthropic-ratelimit-*-reset`, `ratelimit-reset` or `RateLimit`. Of several limits the one with a `remaining` of 0
+///    counts, else those without a `remaining`; of several of these, the latest. Forms: seconds (`30`, `1.5`), durations
+///    as in Go (`6m0s`, `250ms`), Unix time in seconds or milliseconds, RFC 3339, HTTP dates.
+///
+/// A moment is compared with the `Date` of the response, so the clock of the backend may differ from ours. For a service
+/// with other headers, see `named_time` (feature `http`). What follows is described at
+/// [`FleetBuilder::named_times`](crate::fleet::FleetBuilder::named_times).
 ///
 /// ```
 /// use tower_fleet::outcome::{HttpClassifier, Statuses};
@@ -40,6 +56,8 @@ pub struct HttpClassifier {
     pub(super) success_at_end: bool,
     #[cfg(feature = "http")]
     pub(super) events: Option<crate::content::EventRules>,
+    #[cfg(feature = "http")]
+    pub(super) named_time: Option<super::retry_after::NamedTime>,
 }
 
 impl HttpClassifier {
@@ -52,6 +70,8 @@ impl HttpClassifier {
             success_at_end: false,
             #[cfg(feature = "http")]
             events: None,
+            #[cfg(feature = "http")]
+            named_time: None,
         }
     }
 

@@ -1,11 +1,13 @@
 //! The default classifier at work: heads, errors, and the statuses of a gateway.
 
-use http::{Request, Response, StatusCode};
+use std::time::Duration;
+
+use http::{HeaderMap, Request, Response, StatusCode};
 use http_body::Body;
 use tower_http::classify::GrpcCode;
 
 use super::{
-    super::{BoxError, CallGuard, Classify, FailureKind, Outcome, PriorityClass, Verdict, error::find},
+    super::{BoxError, CallGuard, Classify, Failure, FailureKind, Outcome, PriorityClass, Verdict, error::find},
     HttpClassifier, HttpEnd, Statuses, WatchedBody,
     events::{EventWatch, is_event_stream},
     grpc, retry_after,
@@ -13,6 +15,27 @@ use super::{
 use crate::{body::Upload, content::EventRules, key::KeySource};
 
 impl HttpClassifier {
+    /// Sets a function that reads the time that a failed response names, for a service whose headers are not among those
+    /// [known](Self#the-time-that-a-backend-names). Default none.
+    ///
+    /// It is called for each status that is a failure. What it returns takes precedence over all headers; for `None`,
+    /// they are read as without it.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use tower_fleet::outcome::HttpClassifier;
+    ///
+    /// let classifier = HttpClassifier::new().named_time(|_status, headers| {
+    ///     let minutes = headers.get("x-quota-minutes")?.to_str().ok()?.parse::<u32>().ok()?;
+    ///     Some(Duration::from_secs(60) * minutes)
+    /// });
+    /// # let _ = classifier;
+    /// ```
+    pub fn named_time(mut self, read: fn(StatusCode, &HeaderMap) -> Option<Duration>) -> Self {
+        self.named_time = Some(read);
+        self
+    }
+
     /// Sets the gRPC codes that are failures. OK never is.
     ///
     /// | code | default | reason |
@@ -99,8 +122,12 @@ where
     fn response(&self, call: &mut HttpEnd, response: &Response<B>) -> Verdict {
         let (status, headers) = (response.status(), response.headers());
         if self.statuses.contains(status.as_u16()) {
-            let failure = FailureKind::Status(status.as_u16()).into();
-            return Verdict::Now(retry_after::with_headers(failure, headers).into());
+            let failure = Failure::new(FailureKind::Status(status.as_u16()));
+            let named = self.named_time.and_then(|read| read(status, headers));
+            return Verdict::Now(match named {
+                Some(time) => failure.retry_after(time).into(),
+                None => retry_after::with_headers(failure, headers).into(),
+            });
         }
         if let Some(flavour) = grpc::flavour(headers) {
             if let Some(outcome) = grpc::outcome(headers, self.grpc) {

@@ -18,8 +18,12 @@ mod events;
 #[cfg(feature = "http")]
 mod grpc;
 #[cfg(feature = "http")]
+mod rate_limits;
+#[cfg(feature = "http")]
 mod retry_after;
 mod status;
+#[cfg(feature = "http")]
+mod times;
 #[cfg(feature = "http")]
 mod tower_http;
 #[cfg(feature = "http")]

@@ -1,10 +1,14 @@
-//! `Retry-After`, and its counterpart in gRPC.
+//! The times that responses name: `Retry-After` and its relatives, rate limits, and the pushback of gRPC.
 
 use std::time::{Duration, SystemTime};
 
-use http::{HeaderMap, HeaderValue, header};
+use http::{HeaderMap, HeaderValue, StatusCode, header};
 
-use super::super::Failure;
+use super::{
+    super::{Failure, FailureKind},
+    rate_limits,
+    times::{decimal, text, time_until},
+};
 
 /// Parses a `Retry-After` value: seconds, or a date in any of the three forms of RFC 9110, 5.6.7.
 ///
@@ -32,21 +36,38 @@ pub fn retry_after(value: &HeaderValue, now: SystemTime) -> Option<Duration> {
     Some(date.duration_since(now).unwrap_or_default())
 }
 
+/// Reads the time that a failed response names.
+pub(super) type NamedTime = fn(StatusCode, &HeaderMap) -> Option<Duration>;
+
 /// The failure, with what the headers or trailers of its response state about a retry: a time after which the backend
 /// wants the next request, or that the request must not be sent again.
 ///
-/// A `grpc-retry-pushback-ms` takes precedence over a `Retry-After`. A date is compared with the `Date` of the response,
-/// if it has one, so that the clock of the backend may differ from ours.
+/// In this order: `grpc-retry-pushback-ms`, which is about this request only; `retry-after-ms`; `Retry-After`; and for a
+/// response that throttles, the [reset](rate_limits::reset) of its rate limit, which others state too although they were
+/// not rejected by it. A date is compared with the `Date` of the response, if it has one, so that the clock of the
+/// backend may differ from ours.
 pub(super) fn with_headers(failure: Failure, headers: &HeaderMap) -> Failure {
     let mut pushbacks = headers.get_all("grpc-retry-pushback-ms").iter();
     if let Some(first) = pushbacks.next() {
         return match pushback(first).filter(|_| pushbacks.next().is_none()) {
-            Some(delay) => failure.retry_after(delay),
+            Some(delay) => failure.pushback(delay),
             None => failure.no_retry(),
         };
     }
-    let value = headers.get(header::RETRY_AFTER);
-    failure.retry_after(value.and_then(|value| retry_after(value, date(headers).unwrap_or_else(SystemTime::now))))
+    failure.retry_after(named_time(failure.kind(), headers))
+}
+
+/// The time that the headers of a failed response name. Garbage is ignored.
+fn named_time(kind: FailureKind, headers: &HeaderMap) -> Option<Duration> {
+    let now = || date(headers).unwrap_or_else(SystemTime::now);
+    let millis = headers.get("retry-after-ms").and_then(|value| decimal(text(value)?, 1e-3));
+    let seconds = || {
+        let value = headers.get(header::RETRY_AFTER)?;
+        // Some services send what the specification of `Retry-After` does not allow, such as 1.5.
+        retry_after(value, now()).or_else(|| time_until(text(value)?, now()))
+    };
+    let reset = || if kind.is_of_quota() { rate_limits::reset(headers, now()) } else { None };
+    millis.or_else(seconds).or_else(reset)
 }
 
 /// The delay of a pushback. `None` if the server states that the request must not be sent again: if the value is not a
@@ -112,6 +133,35 @@ mod tests {
             assert_eq!(read(garbage, 0), None, "{garbage}");
         }
         assert_eq!(retry_after(&HeaderValue::from_bytes(b"12\xff").unwrap(), UNIX_EPOCH), None);
+    }
+
+    // C52, C71
+    #[test]
+    fn explicit_times_take_precedence_over_resets() {
+        let read = |kind: FailureKind, headers: &[(&'static str, &'static str)]| {
+            let headers = headers
+                .iter()
+                .map(|(name, value)| (HeaderName::from_static(name), HeaderValue::from_static(value)))
+                .collect();
+            with_headers(kind.into(), &headers).named_time().map(|time| time.as_millis())
+        };
+        let throttled = FailureKind::Status(429);
+        let (millis, seconds) = (("retry-after-ms", "1500.5"), ("retry-after", "2"));
+        let reset = [("x-ratelimit-reset-requests", "6m0s"), ("x-ratelimit-remaining-requests", "0")];
+        assert_eq!(read(throttled, &[millis, seconds, reset[0], reset[1]]), Some(1_500));
+        assert_eq!(read(throttled, &[("retry-after-ms", "soon"), seconds, reset[0], reset[1]]), Some(2_000));
+        assert_eq!(read(throttled, &[("retry-after", "soon"), reset[0], reset[1]]), Some(360_000));
+        assert_eq!(read(throttled, &[("retry-after", "0"), reset[0], reset[1]]), None, "at once");
+        assert_eq!(read(throttled, &[("retry-after", "1.5")]), Some(1_500));
+        // Every response of such a service states its rate limits.
+        assert_eq!(read(FailureKind::Status(500), &reset), None);
+        assert_eq!(read(FailureKind::Status(500), &[seconds, reset[0], reset[1]]), Some(2_000));
+        assert_eq!(read(FailureKind::Grpc(8), &reset), Some(360_000));
+        assert_eq!(read(throttled, &[("grpc-retry-pushback-ms", "250"), seconds]), None, "for this request only");
+        // C58: ten years are ten years here; a fleet caps them.
+        assert_eq!(read(throttled, &[("retry-after", "315360000")]), Some(315_360_000_000));
+        let date = ("date", "Fri, 02 Jan 2026 03:04:05 GMT");
+        assert_eq!(read(throttled, &[date, ("x-ratelimit-reset", "2026-01-02T03:05:05Z")]), Some(60_000));
     }
 
     #[test]

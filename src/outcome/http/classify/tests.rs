@@ -196,7 +196,7 @@ async fn grpc_trailers_may_have_a_pushback() {
     // C31, C52
     let pushback = trailers(&[("grpc-status", "8"), ("grpc-retry-pushback-ms", "1500")]);
     let call = response(200, &[("content-type", "application/grpc")], vec![pushback]);
-    let expected = Failure::new(FailureKind::Grpc(8)).retry_after(Duration::from_millis(1500));
+    let expected = Failure::new(FailureKind::Grpc(8)).pushback(Duration::from_millis(1500));
     assert_eq!(recorded(HttpClassifier::new(), call).await, [expected.into()]);
 
     let negative = [("grpc-status", "8"), ("grpc-retry-pushback-ms", "-1")];
