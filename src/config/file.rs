@@ -51,6 +51,7 @@ pub struct Config {
     max_hinted: Option<f64>,
     limit: Option<Limit>,
     when_full: WhenFull,
+    named_times: Option<bool>,
     slow_start: Option<SlowStart>,
     outliers: Option<Outliers>,
     pub(super) backends: backend::Backends,
@@ -91,6 +92,7 @@ struct File {
     max_hinted: Option<units::Share>,
     limit: Option<limit::Calls>,
     when_full: Option<limit::AtLimit>,
+    named_times: Option<bool>,
     hash: Option<hash::Section>,
     #[serde(default)]
     failover: failover::Section,
@@ -186,6 +188,7 @@ impl Config {
             max_hinted: file.max_hinted.map(|units::Share(share)| share),
             limit: file.limit.map(|limit::Calls(limit)| limit),
             when_full: file.when_full.map_or_else(WhenFull::default, WhenFull::from),
+            named_times: file.named_times,
             slow_start: file.slow_start.map(share::SlowStartSection::settings).transpose()?,
             outliers: file.outliers.map(share::OutliersSection::settings).transpose()?,
             failover: file.failover.layer(root)?,
@@ -241,6 +244,7 @@ impl Config {
     fn settings<S>(&self, builder: FleetBuilder<S>) -> FleetBuilder<S> {
         let builder = builder.max_ejected(self.max_ejected).panic_below(self.panic_below).when_full(self.when_full);
         let builder = self.max_hinted.into_iter().fold(builder, FleetBuilder::max_hinted);
+        let builder = self.named_times.into_iter().fold(builder, FleetBuilder::named_times);
         let builder = self.limit.into_iter().fold(builder, FleetBuilder::limit);
         let builder = self.slow_start.into_iter().fold(builder, FleetBuilder::slow_start);
         let builder = self.outliers.into_iter().fold(builder, FleetBuilder::outliers);

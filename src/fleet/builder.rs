@@ -63,6 +63,7 @@ pub struct FleetBuilder<S, C = HttpClassifier> {
     when_full: WhenFull,
     slow_start: Option<SlowStart>,
     outliers: Option<Outliers>,
+    named_times: bool,
 }
 
 /// The name of a fleet that was given none.
@@ -80,6 +81,7 @@ impl<S, C> FleetBuilder<S, C> {
             when_full: WhenFull::Wait,
             slow_start: None,
             outliers: None,
+            named_times: true,
         }
     }
 
@@ -105,8 +107,8 @@ impl<S, C> FleetBuilder<S, C> {
     ///
     /// Default [`HttpClassifier`] for [`Fleet::builder`], and [`ErrorsOnly`] for [`Fleet::plain`].
     pub fn classify<D>(self, classifier: D) -> FleetBuilder<S, D> {
-        let Self { name, backends, policy, limits, limit, when_full, slow_start, outliers, .. } = self;
-        FleetBuilder { name, backends, classifier, policy, limits, limit, when_full, slow_start, outliers }
+        let Self { name, backends, policy, limits, limit, when_full, slow_start, outliers, named_times, .. } = self;
+        FleetBuilder { name, backends, classifier, policy, limits, limit, when_full, slow_start, outliers, named_times }
     }
 
     /// Gives each backend a circuit of its own, also those that are inserted later. Default none.
@@ -176,6 +178,27 @@ impl<S, C> FleetBuilder<S, C> {
         self.when_full = when_full;
         self
     }
+
+    /// Sets whether a backend gets no requests until the time that a failed response of it [names][header], such as with
+    /// `Retry-After`. Default `true`.
+    ///
+    /// Until then the backend [cools down](Fleet::cool_down): it gets no request of any door, no race and no hedge. A
+    /// later response can only lengthen that. While all backends cool down, requests fail at once, with the time at which
+    /// the first of them is back. More than a day counts as a day, since a clock or a unit may be wrong: after it, the
+    /// backend may name the rest. [`Fleet::end_cool_down`] ends it earlier.
+    ///
+    /// A [throttled](crate::outcome::Failure::is_throttled) call is no failure to the circuit of the backend, since it
+    /// serves again at a known time; a probe of a half-open circuit that is throttled releases its permit. A 5xx with a
+    /// time is a failure too. A gRPC pushback is about one request, and takes no backend out.
+    ///
+    /// With `false`, only the request itself honours the time, and throttled calls are failures. So they are to a lone
+    /// [`CircuitBreaker`](crate::CircuitBreaker), which has no other way to protect its service.
+    ///
+    /// [header]: HttpClassifier#the-time-that-a-backend-names
+    pub fn named_times(mut self, honour: bool) -> Self {
+        self.named_times = honour;
+        self
+    }
 }
 
 impl<S: Send + Sync + 'static, C: Clone + Send + Sync + 'static> FleetBuilder<S, C> {
@@ -185,7 +208,8 @@ impl<S: Send + Sync + 'static, C: Clone + Send + Sync + 'static> FleetBuilder<S,
     ///
     /// The first invalid setting: of the fleet, of the circuits, or of a backend. Or a name that two backends share.
     pub fn build(self) -> Result<Fleet<S, C>, InvalidSetting> {
-        let Self { name, backends, classifier, policy, limits, limit, when_full, slow_start, outliers } = self;
+        let Self { name, backends, classifier, policy, limits, limit, when_full, slow_start, outliers, named_times } =
+            self;
         BackendName::checked(&name).map_err(|error| InvalidSetting::in_part("fleet", error))?;
         let refuse = |field, value, reason| InvalidSetting::of("fleet", field, value, reason);
         let (slow_start, outliers) = (slow_start.map(SlowStart::checked), outliers.map(Outliers::checked));
@@ -195,6 +219,7 @@ impl<S: Send + Sync + 'static, C: Clone + Send + Sync + 'static> FleetBuilder<S,
             shares: Shares::new(slow_start.transpose()?, outliers.transpose()?),
             limit: limit.map(|limit| limit.checked(refuse)).transpose()?,
             when_full: when_full.checked()?,
+            named_times,
         };
         let core = FleetCore::new(name, rules);
         let fleet = Fleet { shared: Arc::new(FleetInner::new(core, classifier)) };

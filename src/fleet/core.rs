@@ -44,6 +44,8 @@ pub(crate) struct FleetCore {
     /// The limit of the backends without one of their own.
     pub(super) limit: Option<Limit>,
     pub(crate) slots: Arc<Slots>,
+    /// Whether a member gets no requests until the time that it names.
+    pub(super) named_times: bool,
     version: AtomicU64,
     /// The first deadline of the registry, in nanoseconds; [`Moment::NEVER`] without one.
     next_due: AtomicU64,
@@ -63,11 +65,12 @@ pub(super) struct Rules {
     /// The limit of the backends without one of their own.
     pub(super) limit: Option<Limit>,
     pub(super) when_full: WhenFull,
+    pub(super) named_times: bool,
 }
 
 impl FleetCore {
     pub(super) fn new(name: Arc<str>, rules: Rules) -> Self {
-        let Rules { policy, ejection: limits, shares, limit, when_full } = rules;
+        let Rules { policy, ejection: limits, shares, limit, when_full, named_times } = rules;
         let (clock, metering) = (Clock::start(), Arc::<Metering>::default());
         let schedule = shares.outliers().map(|outliers| Arc::new(Schedule::new(outliers.every(), clock.now())));
         if schedule.is_some() {
@@ -82,6 +85,7 @@ impl FleetCore {
             limits,
             limit,
             slots: Arc::new(Slots::new(when_full)),
+            named_times,
             version: AtomicU64::new(1),
             next_due: AtomicU64::new(Moment::NEVER.as_nanos()),
             spare_turns: SpareTurns::default(),

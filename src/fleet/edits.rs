@@ -10,7 +10,7 @@ use super::{
     rows::RowKey,
 };
 use crate::{
-    health::{AdminStatus, Limit, Signal, Timed},
+    health::{AdminStatus, Limit, Signal},
     outcome::TimeLimits,
     setting::InvalidSetting,
     time::Moment,
@@ -52,12 +52,6 @@ impl FleetCore {
     pub(super) fn set_status(&self, name: &str, status: AdminStatus) -> bool {
         let Some(member) = self.find(name) else { return false };
         self.signal(&member, Signal::Status(status));
-        true
-    }
-
-    pub(super) fn cool_down(&self, name: &str, time: Duration) -> bool {
-        let Some(member) = self.find(name) else { return false };
-        self.signal(&member, Signal::Until(Timed::Cooling, self.clock.now().after(time)));
         true
     }
 }

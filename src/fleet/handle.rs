@@ -155,14 +155,6 @@ impl<S: Send + Sync + 'static, C: Clone + Send + Sync + 'static> Fleet<S, C> {
         self.set_status(name, AdminStatus::Draining)
     }
 
-    /// Sends no new requests to a backend for some time. Returns false if there is no such backend.
-    ///
-    /// For a backend that requires a pause, such as with `Retry-After`, or that has no quota for now. The cool-down
-    /// ends by itself, and is independent of the status and of the circuit. A second call can only lengthen it.
-    pub fn cool_down(&self, name: &str, time: Duration) -> bool {
-        self.shared.core.cool_down(name, time)
-    }
-
     /// Returns the current settings and state of each backend, in the order in which they were added.
     pub fn snapshot(&self) -> Vec<Snapshot> {
         self.shared.core.snapshot()

@@ -38,6 +38,9 @@ pub(crate) trait Publisher: Send + Sync {
 
     /// An interval of the detection of outliers is over.
     fn interval_over(&self, over: Over, now: Moment);
+
+    /// A response of a member named the time from which on it takes requests again.
+    fn time_named(&self, member: &Arc<MemberInfo>, until: Moment);
 }
 
 /// The requests that wait for a slot of a member. Implemented by those of its fleet.
@@ -53,6 +56,8 @@ pub(crate) trait Waiting: Send + Sync {
 pub(super) struct Links {
     pub(super) publisher: Weak<dyn Publisher>,
     pub(super) waiting: Arc<dyn Waiting>,
+    /// Whether a member gets no requests until the time that it names.
+    pub(super) named_times: bool,
 }
 
 /// The settings, health and load of a backend, without its service.

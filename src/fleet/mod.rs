@@ -19,6 +19,7 @@
 //! |---|---|---|
 //! | [`set_status`](Fleet::set_status), [`drain`](Fleet::drain) | `degraded`, `draining` | it is set to `healthy` |
 //! | [`cool_down`](Fleet::cool_down) | for a time | the time is over |
+//! | its own [responses](FleetBuilder::named_times), such as a 429 | with a `Retry-After` | that time |
 //! | its circuit | while open | a probe succeeds |
 //! | [outliers](FleetBuilder::outliers) | while it fails more or is slower than its peers | the time is over |
 //! | active [probes](crate::probe) of all backends | while they fail | one succeeds, or they end |
@@ -79,6 +80,7 @@ mod builder;
 mod candidate;
 mod changes;
 mod class_queue;
+mod cool_downs;
 mod core;
 mod edits;
 mod ejection;

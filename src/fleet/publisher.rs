@@ -9,7 +9,7 @@ use super::{
     watch::Over,
 };
 use crate::{
-    health::{CircuitState, Transition},
+    health::{CircuitState, Signal, Timed, Transition},
     time::Moment,
 };
 
@@ -39,5 +39,9 @@ impl Publisher for FleetCore {
 
     fn interval_over(&self, over: Over, now: Moment) {
         self.edit(|registry| registry.evaluate(over.is_stale, now));
+    }
+
+    fn time_named(&self, member: &Arc<MemberInfo>, until: Moment) {
+        self.signal(member, Signal::Until(Timed::Cooling, until));
     }
 }

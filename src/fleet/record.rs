@@ -158,16 +158,29 @@ impl MemberInfo {
     /// Records an event of a call.
     #[inline(always)]
     pub(super) fn record(self: &Arc<Self>, ticket: &Ticket, event: Event<'_>) {
-        let Some(circuit) = self.circuit() else { return };
-        if !matches!(event, Event::Outcome(Outcome::Success)) || !circuit.expects_success(ticket) {
-            self.record_slowly(circuit, *ticket, event);
+        let is_expected = match (self.circuit(), event) {
+            (Some(circuit), Event::Outcome(Outcome::Success)) => circuit.expects_success(ticket),
+            (None, Event::Outcome(Outcome::Failure(_)) | Event::BodyFailed(_)) | (Some(_), _) => false,
+            (None, _) => true,
+        };
+        if !is_expected {
+            self.record_slowly(*ticket, event);
         }
     }
 
     #[inline(never)]
-    fn record_slowly(self: &Arc<Self>, circuit: &Circuit, ticket: Ticket, event: Event<'_>) {
+    fn record_slowly(self: &Arc<Self>, ticket: Ticket, event: Event<'_>) {
+        // Before the circuit: a probe that is throttled must not make way for the next one.
+        let is_throttled = match event {
+            Event::Outcome(Outcome::Failure(failure)) | Event::BodyFailed(Outcome::Failure(failure)) => {
+                self.note_named_time(failure)
+            }
+            _ => false,
+        };
+        let Some(circuit) = self.circuit() else { return };
         let result = match event {
             Event::Outcome(Outcome::Success) => CallResult::Success,
+            Event::Outcome(Outcome::Failure(_)) if is_throttled => CallResult::Neutral,
             Event::Outcome(Outcome::Failure(_)) => CallResult::Failure,
             Event::Outcome(Outcome::Neutral) => CallResult::Neutral,
             Event::Cancelled => CallResult::GivenUp,

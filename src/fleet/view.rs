@@ -67,7 +67,7 @@ impl<S: Send + Sync + 'static, C: Clone + Send + Sync + 'static> FleetInner<S, C
         let publisher: Weak<FleetCore> = Arc::downgrade(&core);
         let waiting: Arc<dyn Waiting> = Arc::clone(&core.slots) as _;
         Self {
-            links: Arc::new(Links { publisher, waiting }),
+            links: Arc::new(Links { publisher, waiting, named_times: core.named_times }),
             core,
             classifier,
             services: Mutex::default(),
@@ -255,8 +255,17 @@ impl<S, C> Selection<S, C> {
     /// Returns the row of the member with this id and position. `None` if it is not eligible. Searches the tiers one
     /// after the other, not their rows.
     pub(crate) fn eligible_row(&self, id: BackendId, position: u64) -> Option<u32> {
-        let row = self.view.row_at(position).filter(|row| self.info(*row).id == id)?;
+        let row = self.row(id, position)?;
         self.eligible.binary_search(&row).is_ok().then_some(row)
+    }
+
+    /// Returns the member with this id and position, eligible or not. `None` if it was removed.
+    pub(crate) fn member(&self, id: BackendId, position: u64) -> Option<&Arc<MemberInfo>> {
+        self.row(id, position).map(|row| self.info(row))
+    }
+
+    fn row(&self, id: BackendId, position: u64) -> Option<u32> {
+        self.view.row_at(position).filter(|row| self.info(*row).id == id)
     }
 
     /// Returns the row of the eligible member with this position in the serving tier.

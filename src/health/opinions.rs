@@ -148,6 +148,11 @@ impl Health {
         self.against() == 0 && (self.is_exempt() || self.circuit.as_ref().is_none_or(Circuit::serves))
     }
 
+    /// Returns whether new requests may be sent to the backend once this opinion has ended.
+    pub(crate) fn is_eligible_after(&self, opinion: Timed) -> bool {
+        self.against() & !opinion.bit() == 0 && (self.is_exempt() || self.circuit.as_ref().is_none_or(Circuit::serves))
+    }
+
     /// Returns whether no opinion is against the backend, and nothing else is to be considered but its circuit.
     #[inline(always)]
     pub(crate) fn is_unmarked(&self) -> bool {

@@ -11,6 +11,7 @@ use super::{
 };
 use crate::{
     fleet::{FleetCore, MemberInfo},
+    health::Timed,
     name::{BackendId, BackendName},
     rng::Rng,
     time::Moment,
@@ -59,10 +60,14 @@ impl Targets {
     pub(super) fn take_due(&mut self, now: Moment) -> Option<(&mut Target, &Rules)> {
         while let Some((_, id)) = self.queue.first().copied().filter(|(due, _)| now.reached(*due)) {
             self.schedule(id, None);
-            match self.all.get_mut(&id) {
-                Some(target) if wants(&self.rules, &target.member, now) => return self.target(id),
-                Some(target) => target.forget_probes(),
-                None => {}
+            let Some(target) = self.all.get_mut(&id) else { continue };
+            if !wants(&self.rules, &target.member, now) {
+                target.forget_probes();
+            } else if let Some(until) = target.member.health.until(Timed::Cooling).filter(|until| *until > now) {
+                // It wants no requests before, and gets none. The cool-down may be ended earlier.
+                self.schedule(id, Some(until.min(now.after(self.rules.interval))));
+            } else {
+                return self.target(id);
             }
         }
         None

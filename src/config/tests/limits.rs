@@ -24,6 +24,14 @@ fn a_limit_is_that_of_the_backend_or_else_that_of_the_fleet() {
 
 // C68
 #[test]
+fn named_times_can_be_switched_off() {
+    // C71
+    assert!(debugged(&good("")).contains("named_times: None"));
+    assert!(debugged(&good("named_times = false")).contains("named_times: Some(false)"));
+    assert!(refused("named_times = \"soon\"").contains("named_times"));
+}
+
+#[test]
 fn when_full_is_set_by_name() {
     assert!(debugged(&good("")).contains("when_full: Wait"));
     assert!(debugged(&good("when_full = \"wait\"")).contains("when_full: Wait"));

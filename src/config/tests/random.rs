@@ -71,6 +71,7 @@ const KEYS: &[&str] = &[
     "successes_to_close",
     "limit",
     "when_full",
+    "named_times",
     "initial",
     "min",
     "max",
