@@ -169,7 +169,8 @@ impl<H> FailoverBuilder<H> {
 
     /// Limits how many attempts one request makes at one backend, from 1 to 100. Default 1.
     ///
-    /// A race is not affected: it makes one attempt at each backend, which is the second one at the primary.
+    /// After a timeout none follows at the same backend, unless the fleet has no other one. A race is not affected: it
+    /// makes one attempt at each backend, which is the second one at the primary.
     pub fn attempts_per_backend(mut self, attempts: u32) -> Self {
         self.settings.attempts_per_backend = attempts;
         self
@@ -183,13 +184,14 @@ impl<H> FailoverBuilder<H> {
     }
 
     /// Sets the pauses before further attempts under [`Mode::Sequential`], at other backends too. Default no pauses.
-    /// The `Retry-After` of a backend lengthens the pause before the next attempt at this backend.
     pub fn backoff(mut self, backoff: Backoff) -> Self {
         self.settings.backoff = Some(backoff);
         self
     }
 
-    /// Sets the longest pause that a `Retry-After` leads to under [`Mode::Sequential`]. Default 60 s.
+    /// Sets the longest time that a request waits under [`Mode::Sequential`] for a backend that named it, with
+    /// `Retry-After` for example, and that is the last one to attempt. Default 60 s. If a backend names a longer one, the
+    /// request is not sent to it again.
     pub fn retry_after_cap(mut self, cap: Duration) -> Self {
         self.settings.retry_after_cap = cap;
         self

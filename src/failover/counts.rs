@@ -1,11 +1,13 @@
 //! How often each backend was attempted for one request, and which may not be attempted again.
 
-use std::collections::HashMap;
+use std::{collections::HashMap, mem};
 
-use super::{Attempted, Ending, settings::Settings};
+use super::{Attempted, Ending, Mode, settings::Settings};
 use crate::{
     name::BackendId,
+    outcome::{FailureKind, Outcome},
     pick::{Prefix, Skip},
+    time::Moment,
 };
 
 /// The attempts at each backend, up to the ledger entry that was counted last.
@@ -16,12 +18,28 @@ pub(super) struct AttemptCounts {
     pub(super) per_backend: HashMap<BackendId, u32>,
     /// The backends with at least one attempt.
     pub(super) attempted: Skip,
-    /// The backends that have had all their attempts.
+    /// The backends that may not be attempted now: those that have had all their attempts, that are left out, and that
+    /// rest.
     pub(super) spent: Skip,
     /// The candidates at the beginning of a tier that are all in `spent`.
     pub(super) prefix: Prefix,
+    /// The backends that are not attempted again, although they have not had all their attempts.
+    left_out: Vec<BackendId>,
+    /// The backends that may be attempted again later.
+    resting: Vec<Rest>,
     /// The backend that tripped before the race.
     primary: Option<BackendId>,
+}
+
+/// A backend that named a time, as one request knows it.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Rest {
+    pub(super) id: BackendId,
+    pub(super) position: u64,
+    /// When it named the time.
+    pub(super) named_at: Moment,
+    /// The time that it named, or a later one.
+    pub(super) until: Moment,
 }
 
 impl AttemptCounts {
@@ -32,6 +50,7 @@ impl AttemptCounts {
             // A race gives each backend one attempt. The primary, whose failure started it, has a second one there.
             self.primary = entries.last().map(|entry| entry.id);
             (self.counted, self.per_backend, self.spent) = (0, HashMap::new(), Skip::default());
+            self.left_out.iter().for_each(|id| self.spent.insert(*id));
             self.prefix = Prefix::default();
         }
         // A backend that failed to become ready was not called. The search leaves it out for some time.
@@ -50,5 +69,58 @@ impl AttemptCounts {
         }
         self.counted = entries.len();
         begins_race
+    }
+
+    /// Notes how a counted attempt failed, which decides whether its backend may be attempted again. `is_only`: the
+    /// fleet has no other backend.
+    pub(super) fn note(
+        &mut self,
+        entry: &Attempted,
+        outcome: &Outcome,
+        settings: &Settings,
+        is_only: bool,
+        now: Moment,
+    ) {
+        let Some(failure) = outcome.failure() else { return };
+        let (id, position) = (entry.id, entry.position);
+        if let Some(delay) = failure.retry_delay().filter(|delay| !delay.is_zero()) {
+            if settings.mode != Mode::Sequential {
+                self.leave_out(id);
+            } else if !self.spent.contains(id) {
+                let pause = if settings.backoff.is_none() { settings.same_backend_delay } else { Default::default() };
+                self.spent.insert(id);
+                self.resting.push(Rest { id, position, named_at: now, until: now.after(delay.max(pause)) });
+            }
+        } else if failure.kind() == FailureKind::Timeout && settings.mode != Mode::Race && !is_only {
+            // A backend that is silent is likely to be silent again, for as long.
+            self.leave_out(id);
+        }
+    }
+
+    fn leave_out(&mut self, id: BackendId) {
+        self.left_out.push(id);
+        self.spent.insert(id);
+    }
+
+    /// Returns whether a backend may be attempted again later.
+    pub(super) fn has_resting(&self) -> bool {
+        !self.resting.is_empty()
+    }
+
+    /// Returns the backends that may be attempted again later.
+    pub(super) fn resting(&self) -> &[Rest] {
+        &self.resting
+    }
+
+    /// Makes the backends free whose time has come: those for which `is_over` returns true. Returns whether there are
+    /// any.
+    pub(super) fn release(&mut self, is_over: impl Fn(&Rest) -> bool) -> bool {
+        let (over, resting): (Vec<_>, _) = mem::take(&mut self.resting).into_iter().partition(is_over);
+        self.resting = resting;
+        over.iter().for_each(|rest| self.spent.remove(rest.id));
+        if !over.is_empty() {
+            self.prefix = Prefix::default();
+        }
+        !over.is_empty()
     }
 }

@@ -145,6 +145,7 @@ where
                             this.attempts.as_mut().add(running);
                             continue;
                         }
+                        Poll::Ready(None) if is_idle && progress.waits_for_rested() => continue,
                         Poll::Ready(None) if is_idle => return Poll::Ready(progress.conclude()),
                         // Another request was first to take the last token.
                         Poll::Ready(None) if is_hedge && progress.is_over_budget() => {

@@ -125,6 +125,9 @@ pub enum Stopped {
     OverBudget,
     /// The time of the request ran out.
     OutOfTime,
+    /// The backends that could be attempted again named a later time than the request may wait for: its deadline, or the
+    /// [longest wait](super::FailoverBuilder::retry_after_cap).
+    RetryAfter,
 }
 
 impl Ledger {
@@ -193,6 +196,7 @@ impl fmt::Display for Stopped {
             Self::Pushback => f.write_str("not sent again: pushback of a backend"),
             Self::OverBudget => f.write_str("not sent again: over the retry budget"),
             Self::OutOfTime => f.write_str("not sent again: out of time"),
+            Self::RetryAfter => f.write_str("not sent again: retry-after of a backend is too long"),
         }
     }
 }

@@ -18,6 +18,17 @@
 //! | [`Sequential`](Mode::Sequential) | one after the other, each when the one before has tripped |
 //! | [`Hedged`](Mode::Hedged) | one more after each delay, fixed or a [percentile](Percentile), or when an attempt trips |
 //!
+//! Which backend is attempted again, up to `attempts_per_backend`, depends on how an attempt ended:
+//!
+//! | an attempt ends with | the next one is at |
+//! |---|---|
+//! | a status, or a refused connection | the same backend, under [`Sequential`](Mode::Sequential), or another one |
+//! | a timeout | another backend |
+//! | a time that the backend named, with `Retry-After` for example | another backend. Under `Sequential`, if there is none, the same one at exactly that time, if the request [may wait](FailoverBuilder::retry_after_cap) so long. A race and hedges leave it out |
+//!
+//! A backend that named a time is out for other requests too: see
+//! [`FleetBuilder::named_times`](crate::fleet::FleetBuilder::named_times).
+//!
 //! A [`Trigger`] decides which failures move the request on. Each attempt sends the caller's request; its body is kept
 //! for that, [within bounds](crate::body). Every HTTP response has a [`Ledger`] in its extensions, and every [`Error`]
 //! has one too: which backends were attempted, how each attempt ended, how long it took, and which backend served.
@@ -108,6 +119,7 @@ mod plan;
 mod progress;
 #[cfg(feature = "http")]
 mod rejection;
+mod resting;
 mod running;
 mod search;
 mod service;

@@ -149,17 +149,13 @@ impl Plan {
     /// Plans the pause before the next attempt of a sequence.
     fn pause(&mut self, settings: &Settings, trip: &Trip<'_>, rng: &mut Rng) -> Option<Stopped> {
         self.same_backend = trip.has_same;
-        // The `Retry-After` of a backend does not delay an attempt at another one.
-        let failure = trip.outcome.failure().filter(|_| self.same_backend);
-        let retry_after = failure.and_then(|failure| failure.retry_delay()).unwrap_or_default();
-        let retry_after = retry_after.min(settings.retry_after_cap);
         let own = match settings.backoff {
             Some(backoff) => backoff.pause(self.pauses, self.last_pause, rng),
             None if self.same_backend => settings.same_backend_delay,
             None => Duration::ZERO,
         };
         (self.pauses, self.last_pause) = (self.pauses.saturating_add(1), own);
-        let mut pause = own.max(retry_after);
+        let mut pause = own;
         let remaining = self.ends.map(|ends| ends.since(trip.now));
         if let Some(remaining) = remaining.filter(|remaining| pause >= *remaining) {
             // There is no time to wait for this backend, but there may be for an attempt at another one.
@@ -172,6 +168,18 @@ impl Plan {
             pause = backoff;
         }
         self.next = if pause.is_zero() { Next::Now } else { Next::At(trip.now.after(pause)) };
+        None
+    }
+
+    /// Plans a wait for a backend that named a time: until then, if that is within `cap` from the failure and before the
+    /// time of the request is up. It is never asked earlier. Returns why no attempt may follow otherwise.
+    pub(super) fn wait_for(&mut self, until: Moment, named_at: Moment, cap: Duration) -> Option<Stopped> {
+        if until.since(named_at) > cap || self.ends.is_some_and(|ends| until >= ends) {
+            self.next = Next::Never;
+            return Some(Stopped::RetryAfter);
+        }
+        self.same_backend = false;
+        self.start_at(until);
         None
     }
 
@@ -274,17 +282,17 @@ mod tests {
         assert_eq!(plan.next, Next::Hedge);
     }
 
-    // C23, C52
+    // C52, C71
     #[test]
-    fn retry_after_delays_an_attempt_at_the_same_backend_only() {
-        let mut settings = settings(Mode::Sequential);
-        let mut plan = Plan::new(None);
-        let throttled = Failure::new(FailureKind::Status(429)).retry_after(Duration::from_secs(9));
-        trip(&mut plan, &settings, throttled.into(), 1);
-        assert_eq!((plan.next, plan.same_backend), (Next::Now, false), "no pause before an attempt at another backend");
-        settings.attempts_per_backend = 2;
-        trip(&mut plan, &settings, throttled.into(), 1);
-        assert_eq!((plan.next, plan.same_backend), (Next::At(at(10)), true));
+    fn a_backend_that_named_a_time_is_asked_then_or_not_at_all() {
+        let (secs, mut plan) = (Duration::from_secs, Plan::new(Some(at(20))));
+        assert_eq!((plan.wait_for(at(10), at(1), secs(9)), plan.next), (None, Next::At(at(10))));
+        plan.wake(at(10));
+        assert_eq!((plan.next, plan.same_backend), (Next::Now, false));
+        assert_eq!((plan.wait_for(at(10), at(1), secs(8)), plan.next), (Some(Stopped::RetryAfter), Next::Never));
+        assert_eq!(plan.wait_for(at(19), at(1), secs(60)), None);
+        assert_eq!(plan.wait_for(at(20), at(1), secs(60)), Some(Stopped::RetryAfter));
+        assert_eq!(plan.wait_for(Moment::NEVER, at(1), Duration::MAX), Some(Stopped::RetryAfter));
     }
 
     // C26, C52

@@ -230,6 +230,8 @@ where
         let spent = counts.map_or(&SKIP_NONE, |counts| &counts.spent);
         if repeats && made + 1 < attempts {
             FollowUp::Now
+        } else if counts.is_some_and(AttemptCounts::has_resting) {
+            FollowUp::Later
         } else if !self.search.local().may_have_another(spent, id) {
             FollowUp::Never
         } else if self.search.local().has_another(spent, Some(id)) {

@@ -84,7 +84,7 @@ where
             (_, last) => std::mem::replace(&mut self.last, last),
         };
         foreign::discard(dropped);
-        self.plan_next(&outcome, now);
+        self.plan_next(entry, &outcome, now);
         None
     }
 
@@ -122,10 +122,13 @@ where
         true
     }
 
-    /// Plans what follows a trip.
-    fn plan_next(&mut self, outcome: &Outcome, now: Moment) {
+    /// Plans what follows the trip of the attempt in this ledger entry.
+    fn plan_next(&mut self, entry: usize, outcome: &Outcome, now: Moment) {
         self.search.renew();
         let (can_send, may_repeat) = (self.kept.is_some(), self.may_repeat());
+        if can_send {
+            self.note_failure(entry, outcome, now);
+        }
         let (mut has_same, mut has_new) = (false, false);
         if self.settings().mode == Mode::Sequential {
             let last = self.ledger.attempts().last().map(|last| (last.id, last.position));

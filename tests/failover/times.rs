@@ -232,13 +232,23 @@ async fn backoff_doubles_up_to_its_cap() {
 // C52
 #[tokio::test(start_paused = true)]
 async fn retry_after_is_waited_for_up_to_a_cap() {
-    for (asked, waited) in [("7", 7), ("3600", 20), ("99999999999999999999999", 20), ("soon", 0), ("-5", 0), ("", 0)] {
+    for (asked, waited) in [("7", 7), ("20", 20), ("0", 0), ("soon", 0), ("-5", 0), ("", 0)] {
         let (fleet, [a]) = fleet();
         a.then([status(429).header("retry-after", asked)]);
         let began = Instant::now();
         let answer = ask(&sequential().attempts_per_backend(2).retry_after_cap(secs(20)), &fleet, get()).await;
         assert_eq!(told(answer).await.0, 200);
         assert_took(began, waited * 1_000);
+    }
+    // C71: a longer one is not waited for, and the request is not sent earlier.
+    for asked in ["21", "3600", "99999999999999999999999"] {
+        let (fleet, [a]) = fleet();
+        a.then([status(429).header("retry-after", asked)]);
+        let began = Instant::now();
+        let answer = ask(&sequential().attempts_per_backend(2).retry_after_cap(secs(20)), &fleet, get()).await;
+        assert_eq!(ledger(&answer).stopped(), Some(Stopped::RetryAfter));
+        assert_eq!((told(answer).await.0, a.calls()), (429, 1));
+        assert_took(began, 0);
     }
     // With a backoff the longer of the two.
     for (asked, waited) in [("1", 2), ("9", 9)] {
