@@ -5,7 +5,7 @@ use std::{
     time::Duration,
 };
 
-use super::Ledger;
+use super::{Ledger, Rejected};
 use crate::{
     body::{CloneRequest, Replay, Unreplayable},
     outcome::{CallGuard, Outcome},
@@ -47,6 +47,19 @@ pub trait Commit<Res>: Clone + Send + Sync + 'static {
     /// Default `None`.
     fn status(&self, response: &Res) -> Option<u16> {
         let _ = response;
+        None
+    }
+
+    /// Whether a response with this head may be [rejected](Self::rejection), so that it is read before what follows is
+    /// decided. Default `false`.
+    fn may_reject(&self, response: &Res) -> bool {
+        let _ = response;
+        false
+    }
+
+    /// The rejection that a response is, now that it was [read](Self::poll_commit). Default `None`.
+    fn rejection(&self, peek: &Self::Peek) -> Option<Rejected> {
+        let _ = peek;
         None
     }
 

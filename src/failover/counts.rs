@@ -27,6 +27,8 @@ pub(super) struct AttemptCounts {
     left_out: Vec<BackendId>,
     /// The backends that may be attempted again later.
     resting: Vec<Rest>,
+    /// Only backends with this tag are attempted.
+    pub(super) tag: Option<&'static str>,
     /// The backend that tripped before the race.
     primary: Option<BackendId>,
 }
@@ -97,7 +99,8 @@ impl AttemptCounts {
         }
     }
 
-    fn leave_out(&mut self, id: BackendId) {
+    /// Notes that a backend is not attempted again.
+    pub(super) fn leave_out(&mut self, id: BackendId) {
         self.left_out.push(id);
         self.spent.insert(id);
     }

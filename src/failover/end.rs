@@ -3,7 +3,7 @@
 use tower::BoxError;
 use tower_service::Service;
 
-use super::{Commit, settings::Policy};
+use super::{Commit, Follow, Rejected, settings::Policy};
 use crate::{
     body::Replay,
     outcome::{Classify, Outcome},
@@ -37,12 +37,14 @@ pub(super) enum End<K> {
     Final(K),
     /// The response is a failure, or its status fires a trigger. It may still be passed through.
     Response(K, Outcome),
+    /// The response is a rejection.
+    Rejected(K, Rejected),
     /// There is no response; and no error if the backend panicked.
     Error(Option<BoxError>, Outcome),
 }
 
-/// A response whose body has to be read before it is final, or the end of the attempt.
-type Inspected<K> = Result<K, End<K>>;
+/// A response whose body has to be read before it is final, with the outcome of its head; or the end of the attempt.
+type Inspected<K> = Result<(K, Outcome), End<K>>;
 
 /// Decides by the head of a response whether the attempt ends.
 pub(super) fn inspect_head<S, H, C, Req>(
@@ -56,7 +58,11 @@ where
     C: Classify<H::Request, S::Response>,
 {
     let status = policy.protocol.status(&watched);
-    if let Some(outcome) = policy.settings.on_status(outcome, status) {
+    let tripped = policy.settings.on_status(outcome, status);
+    if policy.protocol.may_reject(&watched) {
+        return Ok((policy.protocol.peek(watched, C::guard), tripped.unwrap_or(outcome)));
+    }
+    if let Some(outcome) = tripped {
         // To the classifier it is no failure, and is committed: only the failover's list of statuses makes it one.
         if let Some(guard) = C::guard(&mut watched) {
             guard.commit();
@@ -67,14 +73,16 @@ where
     match outcome {
         Outcome::Failure(_) => Err(End::Response(peek, outcome)),
         _ if policy.protocol.is_at_head() => Err(End::Final(peek)),
-        _ => Ok(peek),
+        _ => Ok((peek, outcome)),
     }
 }
 
-/// Records the outcome at the commit point, and ends the attempt.
+/// Records the outcome at the commit point, and ends the attempt. `head` is the outcome of the head, `read` that of what
+/// was read after it.
 pub(super) fn record_commit<S, H, C, Req>(
     mut peek: Peek<S, H, C, Req>,
-    outcome: Outcome,
+    head: Outcome,
+    read: Outcome,
     policy: &Policy<H>,
 ) -> End<Peek<S, H, C, Req>>
 where
@@ -82,11 +90,20 @@ where
     H: Replay<Req> + Commit<C::Watched>,
     C: Classify<H::Request, S::Response>,
 {
-    let mut outcome = outcome;
+    if let Some(rejected) = policy.protocol.rejection(&peek) {
+        let failure = rejected.kind().into();
+        if let Some(guard) = C::guard(policy.protocol.response(&mut peek)) {
+            if rejected.is_failure { guard.refuse(&failure) } else { guard.commit() }
+        }
+        return if rejected.follow == Follow::Answer { End::Final(peek) } else { End::Rejected(peek, rejected) };
+    }
+    let mut outcome = if head.is_failure() { head } else { read };
     if let Some(guard) = C::guard(policy.protocol.response(&mut peek)) {
         match guard.verdict().filter(Outcome::is_failure) {
             // The classifier watches the body too, and has recorded a failure of its own.
             Some(failure) => outcome = failure,
+            // The outcome of the head is recorded, or is none to the classifier.
+            None if head.is_failure() => guard.commit(),
             None if outcome.is_failure() => guard.refuse(&outcome),
             None => guard.commit(),
         }

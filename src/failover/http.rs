@@ -11,8 +11,8 @@ use tower::BoxError;
 use tower_http::classify::GrpcCode;
 
 use super::{
-    Attempted, Commit, CommitPoint, Ending, Error, ErrorKind, GuardOf, Ledger, PeekedBody, Rejections, Stopped,
-    commit_point::Point, peek::Peek,
+    Attempted, Commit, CommitPoint, Ending, Error, ErrorKind, GuardOf, Ledger, PeekedBody, Rejected, Rejections,
+    Stopped, commit_point::Point, peek::Peek,
 };
 use crate::{
     body::{Replay, ReplayBody, ReplayLayer, Unreplayable},
@@ -101,7 +101,18 @@ where
         Some(response.status().as_u16())
     }
 
+    fn may_reject(&self, response: &Response<B>) -> bool {
+        self.rejections.as_ref().is_some_and(|rejections| rejections.concerns(response.status().as_u16()))
+    }
+
+    fn rejection(&self, peek: &Peek<B>) -> Option<Rejected> {
+        peek.rejection(self.rejections.as_ref()?)
+    }
+
     fn peek(&self, mut response: Response<B>, guard: GuardOf<Response<B>>) -> Peek<B> {
+        if let Some(rejections) = self.rejections.as_ref().filter(|_| Commit::may_reject(self, &response)) {
+            return Peek::of_error(response, rejections, &self.commit);
+        }
         let received = guard(&mut response).map(|guard| CallGuard::received(guard)).unwrap_or_default();
         Peek::new(response, &self.commit, received)
     }

@@ -102,6 +102,7 @@ mod commit_point;
 mod counts;
 mod end;
 mod error;
+mod follow;
 mod future;
 mod hedge;
 mod hedging;
@@ -117,6 +118,7 @@ mod peek;
 mod peeked_body;
 mod plan;
 mod progress;
+mod rejected;
 #[cfg(feature = "http")]
 mod rejection;
 mod resting;
@@ -137,6 +139,7 @@ pub use self::{
     builder::FailoverBuilder,
     commit::{Commit, GuardOf, Plain},
     error::{Error, ErrorKind},
+    follow::{Follow, Rejected},
     future::ResponseFuture,
     hedge::{HedgeDelay, Percentile},
     layer::FailoverLayer,
@@ -151,5 +154,5 @@ pub use self::{
     http::Http,
     peek::Peek,
     peeked_body::{PeekedBody, ResponseBody},
-    rejection::{Follow, Rejection, Rejections},
+    rejection::{Rejection, Rejections},
 };

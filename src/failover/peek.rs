@@ -7,11 +7,11 @@ use std::{
 };
 
 use bytes::{Buf, Bytes};
-use http::Response;
+use http::{Response, header::CONTENT_ENCODING};
 use http_body::Body;
 
 use super::{
-    Beyond, CommitPoint, Decision, GuardOf,
+    Beyond, CommitPoint, Decision, GuardOf, Rejected, Rejections,
     commit_point::{Decide, Point},
     peeked_body::Beginning,
 };
@@ -25,6 +25,8 @@ pub struct Peek<B: Body> {
     pub(super) response: Response<B>,
     pub(super) beginning: Beginning<B::Error>,
     wait: Wait,
+    /// Whether the response is an error that is read for the rules on rejections.
+    is_error: bool,
     bound: usize,
     beyond: Beyond,
 }
@@ -60,7 +62,29 @@ impl<B: Body + Unpin> Peek<B> {
             Point::FirstContent | Point::UntilEnd | Point::Whole => Wait::End,
         };
         let charge = Charge::new(point.memory.clone());
-        Self { response, beginning: Beginning::new(charge), wait, bound, beyond: point.beyond }
+        Self { response, beginning: Beginning::new(charge), wait, is_error: false, bound, beyond: point.beyond }
+    }
+
+    /// Reads a response whose status the rules on rejections concern.
+    pub(super) fn of_error(response: Response<B>, rejections: &Rejections, point: &CommitPoint) -> Self {
+        let bound = rejections.body_bound();
+        let is_read = rejections.needs_body(response.status().as_u16())
+            && !response.headers().contains_key(CONTENT_ENCODING)
+            && response.body().size_hint().lower() <= bound as u64;
+        let wait = if is_read { Wait::End } else { Wait::Nothing };
+        let charge = Charge::new(point.memory.clone());
+        Self { response, beginning: Beginning::new(charge), wait, is_error: true, bound, beyond: Beyond::Commit }
+    }
+
+    /// The rejection that the response is, now that it was read.
+    pub(super) fn rejection(&self, rejections: &Rejections) -> Option<Rejected> {
+        if !self.is_error {
+            return None;
+        }
+        // A part of a body matches no rule on it.
+        let body = if self.beginning.ended { &self.beginning.data[..] } else { &[] };
+        let rule = rejections.matched(self.response.status().as_u16(), body)?;
+        Some(Rejected { name: rule.name(), follow: rule.follow(), is_failure: rule.is_failure() })
     }
 
     /// Reads the response until it is final, or has failed.

@@ -88,7 +88,7 @@ pin_project! {
         // The head of the response.
         Calling { #[pin] attempt: A },
         // The beginning of the body.
-        Peeking { peek: Option<K> },
+        Peeking { peek: Option<K>, head: Outcome },
         // Nothing: the backend panicked when it was called.
         Panicked,
     }
@@ -199,24 +199,29 @@ where
         let limits = policy.settings.time_limits;
         let door = (!limits.is_none()).then_some((limits, *this.started));
         loop {
-            let peek = match this.stage.as_mut().project() {
+            let (peek, head) = match this.stage.as_mut().project() {
                 StageProjection::Panicked => return Poll::Ready(End::Error(None, FailureKind::Panic.into())),
                 StageProjection::Calling { attempt } => {
                     match ready!(attempt.poll_head(cx, !policy.protocol.is_at_head(), door)) {
                         Ok((watched, outcome)) => match inspect_head::<S, H, C, Req>(watched, outcome, policy) {
-                            Ok(peek) => peek,
+                            Ok(peeked) => peeked,
                             Err(end) => return Poll::Ready(end),
                         },
                         Err(failed) => return Poll::Ready(End::Error(Some(failed.error), failed.outcome)),
                     }
                 }
-                StageProjection::Peeking { peek } => {
+                StageProjection::Peeking { peek, head } => {
                     const ONCE: &str = "an attempt ends once";
                     let outcome = ready!(policy.protocol.poll_commit(peek.as_mut().expect(ONCE), cx, C::guard));
-                    return Poll::Ready(record_commit::<S, H, C, Req>(peek.take().expect(ONCE), outcome, policy));
+                    return Poll::Ready(record_commit::<S, H, C, Req>(
+                        peek.take().expect(ONCE),
+                        *head,
+                        outcome,
+                        policy,
+                    ));
                 }
             };
-            this.stage.set(Stage::Peeking { peek: Some(peek) });
+            this.stage.set(Stage::Peeking { peek: Some(peek), head });
         }
     }
 
@@ -243,10 +248,10 @@ where
     /// Ends the attempt because its response is not held any longer.
     fn overdue(self: Pin<&mut Self>, policy: &Policy<H>) -> End<Peek<S, H, C, Req>> {
         match self.project().stage.project() {
-            StageProjection::Peeking { peek } => {
+            StageProjection::Peeking { peek, head } => {
                 let peek = peek.take().expect("an attempt ends once");
                 let outcome = policy.protocol.overdue(&peek);
-                record_commit::<S, H, C, Req>(peek, outcome, policy)
+                record_commit::<S, H, C, Req>(peek, *head, outcome, policy)
             }
             StageProjection::Calling { .. } | StageProjection::Panicked => End::Error(None, Outcome::Neutral),
         }
@@ -256,12 +261,12 @@ where
     fn record(self: Pin<&mut Self>, policy: &Policy<H>, outcome: &Outcome) {
         match self.project().stage.project() {
             StageProjection::Calling { attempt } => attempt.record(outcome),
-            StageProjection::Peeking { peek: Some(peek) } => {
+            StageProjection::Peeking { peek: Some(peek), .. } => {
                 if let Some(guard) = C::guard(policy.protocol.response(peek)) {
                     guard.outcome(outcome);
                 }
             }
-            StageProjection::Peeking { peek: None } | StageProjection::Panicked => {}
+            StageProjection::Peeking { peek: None, .. } | StageProjection::Panicked => {}
         }
     }
 }

@@ -28,6 +28,7 @@ where
     pub(super) fn poll_backend(&mut self, cx: &mut Context<'_>, is_hedge: bool) -> Poll<Option<Ready<S, C>>> {
         self.count();
         self.release_rested();
+        self.leave_out_untagged();
         let last = self.ledger.attempts().last().map(|last| (last.id, last.position));
         let prefers_new = !self.plan.is_racing && last.is_some() && self.settings().attempts_per_backend > 1;
         // The first attempt waits like `poll_ready`. Those after it wait for no slot.

@@ -48,12 +48,20 @@ where
     ) -> Option<CallResult<S, H, C, Req>> {
         let AttemptEnd { entry, started, end } = ended;
         self.ledger.set_took(entry, now.since(started));
+        let mut rejected = None;
         let (outcome, last) = match end {
             End::Final(peek) => {
                 cancel_others(&mut self.ledger);
                 return Some(self.serve(entry, peek));
             }
             End::Response(peek, outcome) => (outcome, Some(LastFailure::Response(peek, entry))),
+            End::Rejected(peek, rejection) => {
+                if !self.may_follow(entry, rejection.follow) && is_alone {
+                    return Some(self.serve(entry, peek));
+                }
+                rejected = Some(rejection);
+                (rejection.kind().into(), Some(LastFailure::Response(peek, entry)))
+            }
             End::Error(error, outcome) => (outcome, error.map(LastFailure::Error)),
         };
         // A neutral error was caused on our side, by the request body for example. It is not returned if another
@@ -70,7 +78,7 @@ where
             foreign::discard(dropped);
             return None;
         }
-        let Some(trigger) = self.settings().fired(&outcome) else {
+        let Some(trigger) = rejected.map(|_| "rejection").or_else(|| self.settings().fired(&outcome)) else {
             cancel_others(&mut self.ledger);
             return Some(self.pass_on(entry, outcome, last));
         };

@@ -60,6 +60,8 @@ pub enum FailureKind {
     Panic,
     /// The response body ended early or with an error, after a good head.
     Body,
+    /// The backend rejected the request, by the rule of this name of a failover's `Rejections`. It did not process it.
+    Rejected(&'static str),
     /// A failure that a service or a classifier of your own named.
     Custom(&'static str),
     /// An unknown error.
@@ -185,7 +187,7 @@ impl FailureKind {
     /// Returns whether the backend has certainly not processed the request, so that it may be sent again whatever its
     /// method is.
     pub const fn is_unprocessed(&self) -> bool {
-        matches!(self, Self::Connect | Self::Refused | Self::Overloaded)
+        matches!(self, Self::Connect | Self::Refused | Self::Overloaded | Self::Rejected(_))
     }
 
     /// Whether a rate limit or a quota rejected the request.
@@ -205,6 +207,7 @@ impl FailureKind {
             Self::Overloaded => "overloaded",
             Self::Panic => "panic",
             Self::Body => "body",
+            Self::Rejected(_) => "rejected",
             Self::Custom(name) => name,
             Self::Other => "error",
         }
@@ -254,6 +257,7 @@ impl fmt::Display for FailureKind {
         match self {
             Self::Status(code) => write!(f, "status {code}"),
             Self::Grpc(code) => write!(f, "grpc status {code}"),
+            Self::Rejected(rule) => write!(f, "rejected: {rule}"),
             Self::Connect => f.write_str("connection not established"),
             Self::Refused => f.write_str("refused unprocessed"),
             Self::Transport => f.write_str("transport error"),

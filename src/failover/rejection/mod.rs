@@ -14,7 +14,4 @@ mod tests;
 
 #[cfg(feature = "serde")]
 pub(crate) use self::{intern::intern, rules::Refused};
-pub use self::{
-    rule::{Follow, Rejection},
-    rules::Rejections,
-};
+pub use self::{rule::Rejection, rules::Rejections};

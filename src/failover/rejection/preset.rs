@@ -1,9 +1,6 @@
 //! The rules for APIs of language models, made of the public parts.
 
-use super::{
-    rule::{Follow, Rejection},
-    rules::Rejections,
-};
+use super::{super::Follow, rule::Rejection, rules::Rejections};
 use crate::outcome::Statuses;
 
 impl Rejections {

@@ -1,24 +1,12 @@
 //! One rule: which responses it matches, and what follows.
 
-use super::condition::{Body, Condition};
+use super::{
+    super::Follow,
+    condition::{Body, Condition},
+};
 #[cfg(feature = "json")]
 use crate::{content::JsonPath, setting::InvalidSetting};
 use crate::{name::tag_fault, outcome::Statuses};
-
-/// What follows a response that a [`Rejection`] matches.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum Follow {
-    /// The next backend gets the request.
-    Next,
-    /// The next backend with this [tag](crate::Backend::tag) gets the request. If none is left, the response is the
-    /// answer.
-    Tagged(&'static str),
-    /// The same backend gets the request again, later.
-    Later,
-    /// The caller gets the response: no backend would answer otherwise.
-    Answer,
-}
 
 /// A rule: what a response with an error status means, told by its status and its body.
 ///

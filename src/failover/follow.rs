@@ -1,0 +1,35 @@
+//! What follows a response that was rejected by its content.
+
+use crate::outcome::FailureKind;
+
+/// What follows a response that a `Rejection` matches (feature `http`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Follow {
+    /// The next backend gets the request.
+    Next,
+    /// The next backend with this [tag](crate::Backend::tag) gets the request. If none is left, the response is the
+    /// answer.
+    Tagged(&'static str),
+    /// The same backend gets the request again, later.
+    Later,
+    /// The caller gets the response: no backend would answer otherwise.
+    Answer,
+}
+
+/// A response that is a rejection by the rules of a protocol. See [`Commit::rejection`](super::Commit::rejection).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Rejected {
+    /// The name of the rule, which the ledger shows.
+    pub name: &'static str,
+    /// What follows.
+    pub follow: Follow,
+    /// Whether it is a failure of the backend, for its circuit too.
+    pub is_failure: bool,
+}
+
+impl Rejected {
+    pub(super) fn kind(&self) -> FailureKind {
+        FailureKind::Rejected(self.name)
+    }
+}
