@@ -10,6 +10,7 @@ use serde::Deserialize;
 
 use super::{
     ConfigError, ValueError,
+    content::Limits,
     error::safe,
     limit::Calls,
     secret::{Lookup, Secret},
@@ -30,6 +31,7 @@ pub(super) struct Section {
     #[serde(default)]
     priority: i32,
     timeout: Option<Span>,
+    time_limits: Option<Limits>,
     limit: Option<Calls>,
     #[serde(default)]
     status: AdminStatus,
@@ -101,6 +103,9 @@ impl Section {
             Backend::new(self.name.as_str(), upstream).weight(weight).priority(self.priority).status(self.status);
         if let Some(Span(timeout)) = self.timeout {
             backend = backend.timeout(timeout);
+        }
+        if let Some(limits) = self.time_limits {
+            backend = backend.time_limits(limits.time_limits());
         }
         if let Some(Calls(limit)) = self.limit {
             backend = backend.limit(limit);

@@ -7,6 +7,8 @@ use serde::Deserialize;
 
 use super::{
     ConfigError, ValueError,
+    commit::Commit,
+    content::Limits,
     error::safe,
     hedge::Hedge,
     rejection,
@@ -14,7 +16,7 @@ use super::{
 };
 use crate::{
     body::{ReplayLayer, ReplayMemory},
-    failover::{self, Backoff, CommitPoint, FailoverBuilder, FailoverLayer, Methods, Trigger},
+    failover::{self, Backoff, FailoverBuilder, FailoverLayer, Methods, Trigger},
     outcome::Statuses,
     pick::{Hash, StrategyName},
     upstream::frames_messages,
@@ -27,6 +29,7 @@ pub(super) struct Section {
     race_bound: Option<Span>,
     race_width: Option<u32>,
     timeout: Option<Span>,
+    time_limits: Option<Limits>,
     deadline: Option<Span>,
     ready_within: Option<Span>,
     attempts_per_backend: Option<u32>,
@@ -97,14 +100,6 @@ enum OnExhausted {
     Error,
 }
 
-#[derive(Deserialize)]
-#[serde(rename_all = "snake_case")]
-enum Commit {
-    Head,
-    FirstFrame,
-    Whole(Size),
-}
-
 /// The keys outside of the section that matter to it.
 pub(super) struct RootKeys {
     pub(super) strategy: Option<StrategyName>,
@@ -125,6 +120,11 @@ impl Section {
         }
     }
 
+    /// Whether events have to be read for its commit point.
+    pub(super) fn reads_events(&self) -> bool {
+        self.commit.as_ref().is_some_and(Commit::reads_events)
+    }
+
     pub(super) fn layer(self, root: RootKeys) -> Result<FailoverLayer, ConfigError> {
         let rejections = rejection::rejections(self.rejections, self.rejection, self.rejection_bound, &root.tags)?;
         let mut builder = builder(root);
@@ -133,6 +133,9 @@ impl Section {
         }
         if let Some(Span(timeout)) = self.timeout {
             builder = builder.timeout(timeout);
+        }
+        if let Some(limits) = self.time_limits {
+            builder = builder.time_limits(limits.time_limits());
         }
         if let Some(mode) = self.mode {
             builder = builder.mode(mode.into());
@@ -185,7 +188,7 @@ impl Section {
             builder = builder.error_when_exhausted();
         }
         if let Some(commit) = self.commit {
-            builder = builder.commit(commit.into());
+            builder = builder.commit(commit.point()?);
         }
         if let Some(name) = self.served_by {
             let refused = |reason| ValueError::new(format_args!("\"{}\"", safe(&name)), reason);
@@ -272,16 +275,6 @@ impl From<TriggerName> for Trigger {
             TriggerName::Timeout => Self::timeout(),
             TriggerName::Network => Self::network(),
             TriggerName::Custom => Self::custom(),
-        }
-    }
-}
-
-impl From<Commit> for CommitPoint {
-    fn from(commit: Commit) -> Self {
-        match commit {
-            Commit::Head => Self::head(),
-            Commit::FirstFrame => Self::first_frame(),
-            Commit::Whole(Size(bound)) => Self::whole(bound),
         }
     }
 }

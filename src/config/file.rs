@@ -12,7 +12,8 @@ use super::neighbours;
 #[cfg(feature = "file-state")]
 use super::saved;
 use super::{
-    ConfigError, ValueError, backend, breaker, failover, hash, limit, node::Node, probe, secret::Lookup, share, units,
+    ConfigError, ValueError, backend, breaker, content, failover, hash, limit, node::Node, probe, secret::Lookup,
+    share, units,
 };
 #[cfg(feature = "valkey")]
 use crate::replicas::{Share, ValkeyStore};
@@ -98,6 +99,7 @@ struct File {
     failover: failover::Section,
     #[serde(default)]
     breaker: breaker::Section,
+    events: Option<content::Events>,
     slow_start: Option<share::SlowStartSection>,
     outliers: Option<share::OutliersSection>,
     probe: Option<probe::Section>,
@@ -180,6 +182,14 @@ impl Config {
                 .map_err(|refused| ValueError::new(refused.value(), refused.reason()).at("name", None))?;
         }
         let (policy, classifier) = file.breaker.parts()?;
+        if file.events.is_none() && file.failover.reads_events() {
+            let reason = "needs the section [events], which tells content and the end of a stream";
+            return Err(ValueError::hidden(reason).at("failover.commit", None));
+        }
+        let classifier = match file.events {
+            Some(events) => classifier.events(events.rules()?),
+            None => classifier,
+        };
         let config = Self {
             name,
             // The defaults of `FleetBuilder`, which explains them.

@@ -65,6 +65,8 @@
 mod applied;
 mod backend;
 mod breaker;
+mod commit;
+mod content;
 mod error;
 mod failover;
 mod file;

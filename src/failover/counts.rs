@@ -103,6 +103,8 @@ impl AttemptCounts {
     pub(super) fn leave_out(&mut self, id: BackendId) {
         self.left_out.push(id);
         self.spent.insert(id);
+        // A search for a backend without an attempt looks at these alone.
+        self.attempted.insert(id);
     }
 
     /// Returns whether a backend may be attempted again later.

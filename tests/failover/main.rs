@@ -11,6 +11,7 @@ mod mock;
 mod modes;
 mod pushback;
 mod refusals;
+mod rejections;
 mod requests;
 mod times;
 mod triggers;

@@ -58,8 +58,31 @@ fn an_error_shows_path_value_and_backend() {
         ("[failover]\nmode = \"wild\"", "failover.mode: \"wild\" must be one of race, sequential, hedged"),
         (
             "[failover]\ncommit = \"whole\"",
-            "failover.commit.whole: needs a value beside its name, such as { hedged = \"50ms\" } or { whole = \"64KiB\" }",
+            "failover.commit: \"whole\" must be \"head\", \"first_frame\", or a table such as { first_content = \"64KiB\" }",
         ),
+        (
+            "[failover]\ncommit = { whole = 9, until_end = 9 }",
+            "failover.commit: must have exactly one of `whole`, `first_content`, `until_end` and `until`",
+        ),
+        (
+            "[failover]\ncommit = { until = \"x\" }",
+            "failover.commit: needs `bound` beside `until`: the most bytes to hold",
+        ),
+        (
+            "[failover]\ncommit = { until = \"[DONE]\", bound = 5 }",
+            "failover.commit.bound: 5 must be at least as large as the marker",
+        ),
+        (
+            "[failover]\ncommit = { first_content = 9 }",
+            "failover.commit: needs the section [events], which tells content and the end of a stream",
+        ),
+        (
+            "[failover]\ncommit = { whole = 9, beyond = \"wait\" }",
+            "failover.commit.beyond: \"wait\" must be one of commit, fail",
+        ),
+        ("[failover]\ntime_limits = { idle = 0 }", "failover.idle: 0ns must be longer than zero"),
+        ("[events]\nformat = \"sse\"", "events.format: \"sse\" must be one of chat-completions, messages, responses"),
+        ("[events]\nend_data = \"a\\nb\"", "events.end_data: must be a line that is not empty"),
         ("[failover]\nmode = { hedged = 20 }", "failover.mode.hedged: 20 needs a unit: 30s, 5min"),
         (
             "[failover]\nmode = { hedged = true }",

@@ -1,7 +1,7 @@
 use proptest::prelude::*;
 
 use super::*;
-use crate::outcome::Statuses;
+use crate::{failover::Follow, outcome::Statuses};
 
 fn rule(name: &'static str, statuses: &str) -> Rejection {
     Rejection::new(name).statuses(statuses.parse().unwrap())

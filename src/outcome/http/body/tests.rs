@@ -6,7 +6,7 @@ use std::{
 
 use bytes::Bytes;
 use futures::stream;
-use http::HeaderValue;
+use http::{HeaderMap, HeaderValue};
 use http_body_util::{BodyExt, Empty, Full, StreamBody};
 
 use super::{super::super::call_guard::recorder::Recorder, *};

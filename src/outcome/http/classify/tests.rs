@@ -55,7 +55,7 @@ async fn recorded(classifier: HttpClassifier, response: Response<Stream>) -> Vec
     if let Verdict::Now(outcome) = Classify::<Request<()>, _>::response(&classifier, &mut call, &response) {
         guard.outcome(&outcome);
     }
-    let watched = Classify::<Request<()>, _>::watch(&classifier, call, response, guard);
+    let watched = <HttpClassifier as Classify<Request<()>, _>>::watch(call, response, guard);
     let _ = watched.into_body().collect().await;
     assert!(recorder.is_idle());
     recorder.outcomes()
@@ -284,7 +284,7 @@ async fn a_body_that_hyper_reads_half_is_a_failure() {
     let (recorder, classifier) = (Arc::new(Recorder::default()), HttpClassifier::new().success_at_end(true));
     let mut call = Classify::<Request<()>, Response<hyper::body::Incoming>>::request(&classifier, &Request::new(()));
     assert_eq!(Classify::<Request<()>, _>::response(&classifier, &mut call, &response), Verdict::AtEnd);
-    let watched = Classify::<Request<()>, _>::watch(&classifier, call, response, recorder.guard());
+    let watched = <HttpClassifier as Classify<Request<()>, _>>::watch(call, response, recorder.guard());
     let error =
         tokio::time::timeout(Duration::from_secs(20), watched.into_body().collect()).await.unwrap().unwrap_err();
     assert!(error.is::<hyper::Error>());
