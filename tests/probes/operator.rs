@@ -61,3 +61,25 @@ async fn forcing_a_circuit_closed_overrules_failing_probes() {
     pass(secs(100)).await;
     assert!(shown(&fleet, "a").is_failing);
 }
+
+// C43, C71
+#[tokio::test(start_paused = true)]
+async fn a_backend_that_cools_down_is_not_probed_before_its_time() {
+    for scope in [Scope::All, Scope::Out] {
+        let (fleet, [a]) = fleet();
+        trip(&fleet, "a");
+        fleet.cool_down("a", secs(100));
+        spawn(&fleet, probes().scope(scope));
+        pass(secs(99)).await;
+        assert_eq!((a.calls(), state(&fleet, "a")), (0, CircuitState::Open), "{scope:?}");
+        pass(secs(2)).await;
+        assert_eq!((a.calls(), state(&fleet, "a")), (1, CircuitState::HalfOpen), "{scope:?}");
+        // Also if it is ended before.
+        trip(&fleet, "a");
+        fleet.cool_down("a", HOUR);
+        pass(secs(50)).await;
+        assert!(fleet.end_cool_down("a"));
+        pass(secs(50)).await;
+        assert!(a.calls() > 1, "{scope:?}");
+    }
+}

@@ -309,7 +309,7 @@ async fn story_7_after_five_seconds_the_429_is_the_answer() {
         .unwrap();
     let door = ServiceBuilder::new().layer(FailoverLayer::new()).service(fleet);
 
-    primary.next([says(429).header("retry-after", "17").body([Text("slow down")]), hangs()]);
+    primary.next([says(429).header("retry-after", "17").body([Text("slow down")])]);
     one.usually(hangs());
     two.usually(answers().after(secs(6)));
     let began = Instant::now();
@@ -318,7 +318,8 @@ async fn story_7_after_five_seconds_the_429_is_the_answer() {
     assert_eq!(response.status(), 429);
     assert_eq!(response.headers()["retry-after"], "17");
     assert_eq!(text(response).await, "slow down");
-    assert_eq!([primary, one, two].map(|provider| provider.cancelled()), [1, 1, 1]);
+    // C71: the primary named a time, so the race leaves it out.
+    assert_eq!([primary, one, two].map(|provider| provider.cancelled()), [0, 1, 1]);
 }
 
 // 8. A 400 is not failed over. C13, C14, C37
@@ -387,6 +388,7 @@ async fn story_9_when_all_fail_the_last_real_response_is_passed_through() {
     assert_eq!(text(response).await, "out of quota");
 
     // Unless an error is asked for.
+    assert!(fleet.end_cool_down("east") && fleet.end_cool_down("west"));
     let error = ask(&layer.into_builder().error_when_exhausted().build().unwrap().layer(fleet), "anybody?")
         .await
         .unwrap_err()
