@@ -483,7 +483,11 @@ fn untried(fleet: &Backends, ledger: &Ledger, known: &[BackendId]) -> Vec<String
             _ => false,
         };
         let is_untried = ledger.attempts().iter().all(|attempt| attempt.backend != backend.name);
-        serves && is_untried && known.contains(&backend.id) && backend.status == AdminStatus::Healthy
+        serves
+            && is_untried
+            && backend.cools_for.is_none()
+            && known.contains(&backend.id)
+            && backend.status == AdminStatus::Healthy
     };
     fleet.snapshot().iter().filter(|backend| is_free(backend)).map(|backend| backend.name.to_string()).collect()
 }

@@ -252,14 +252,13 @@ impl<S, C> Selection<S, C> {
         self.view.refs[row as usize].at(slot).upgrade()
     }
 
-    /// Returns the row of the member with this id and position. `None` if it is not eligible. Searches the tiers one
-    /// after the other, not their rows.
+    /// Returns the row of the eligible member with this id and position. Searches the tiers, not their rows.
     pub(crate) fn eligible_row(&self, id: BackendId, position: u64) -> Option<u32> {
         let row = self.row(id, position)?;
         self.eligible.binary_search(&row).is_ok().then_some(row)
     }
 
-    /// Returns the member with this id and position, eligible or not. `None` if it was removed.
+    /// Returns the member with this id and position, eligible or not.
     pub(crate) fn member(&self, id: BackendId, position: u64) -> Option<&Arc<MemberInfo>> {
         self.row(id, position).map(|row| self.info(row))
     }
