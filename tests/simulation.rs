@@ -234,7 +234,7 @@ impl Service<Request<ReplayBody<Up>>> for Site {
             }
             let mut response = Response::builder().status(status).header("call", call);
             if status == 429 {
-                response = response.header("retry-after", 2);
+                response = response.header("retry-after-ms", 20);
             }
             // The body has the name of its backend in every frame, and the number of its call.
             let frames = stream::unfold((0, running), move |(frame, running)| {
