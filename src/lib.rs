@@ -95,7 +95,7 @@
 //! | [`body`] | request bodies that several attempts may read |
 //! | `content` (`http`) | what bodies mean: the events of a stream, paths into JSON |
 //! | [`replicas`] | what replicas tell each other of their backends |
-//! | `upstream` (`http`) | origin, headers and credentials per backend |
+//! | `upstream` (`http`) | origin, headers and credentials per backend; fields of JSON bodies (`json`) |
 //! | `config` (`serde`) | a whole fleet from a file |
 //! | `state` (`file-state`) | what is known of the backends, across restarts |
 //! | `dns` (`dns`) | backends from DNS: hosts and services |
@@ -145,6 +145,7 @@
 //! | `json` (with `http`) | `content`: paths into JSON, the events of three APIs of language models |
 //! | `file-state` | `state`: what is known of the backends, in a file for the next start |
 //! | `valkey` | what replicas know of their backends, through Valkey or Redis |
+//! | `json` (with `http`) | `upstream::json`: fields of JSON bodies per backend |
 //! | `serde` (with `json`) | `config`: a whole fleet from TOML, JSON or any other format of serde |
 //!
 //! Rust 1.88. Timeouts, deadlines, pauses and the waiting for a circuit use tokio's timers. A [`Failover`] has a timeout by
@@ -203,6 +204,9 @@ pub use crate::{
     pick::{Hash, Latency, LeastLoaded, PeakEwma, Primary, RoundRobin, Shuffle, Weighted},
     setting::InvalidSetting,
 };
+#[cfg(feature = "json")]
+#[doc(inline)]
+pub use crate::upstream::json::{JsonEdit, JsonEditLayer};
 #[cfg(feature = "http")]
 #[doc(inline)]
 pub use crate::{

@@ -69,6 +69,8 @@ mod layer;
 #[cfg(feature = "http")]
 mod memory;
 #[cfg(feature = "http")]
+mod put_back;
+#[cfg(feature = "http")]
 mod reader;
 #[cfg(feature = "http")]
 mod replay_body;
@@ -90,10 +92,15 @@ pub use self::{
     upload::Upload,
 };
 #[cfg(feature = "http")]
-pub use self::{layer::ReplayLayer, memory::ReplayMemory, replay_body::ReplayBody, service::ReplayService};
+pub use self::{
+    layer::ReplayLayer, memory::ReplayMemory, put_back::PutBack, replay_body::ReplayBody, service::ReplayService,
+};
 
 #[cfg(feature = "http")]
 pub(crate) use self::{frames::into_bytes, memory::Charge};
+pub(crate) use self::frames::into_bytes;
+#[cfg(feature = "json")]
+pub(crate) use self::memory::Charge;
 
 #[cfg(test)]
 #[cfg(feature = "http")]

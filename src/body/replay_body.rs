@@ -61,18 +61,20 @@ pub(super) const DEFAULT_LIMIT: usize = 1024 * 1024;
 /// # }).unwrap();
 /// ```
 pub struct ReplayBody<B> {
-    inner: Inner<BoxErrors<B>>,
+    pub(super) inner: Inner<BoxErrors<B>>,
     /// How many bytes are missing to the length of the body; 0 if it has none.
-    owed: u64,
+    pub(super) owed: u64,
     /// The upload of the attempt that reads it.
-    uploading: Option<Uploading>,
+    pub(super) uploading: Option<Uploading>,
 }
 
-enum Inner<B> {
+pub(super) enum Inner<B> {
     /// A body without frames, which can always be copied.
     Empty,
     /// A body that is in memory, and has a byte at least.
     Whole(Bytes),
+    /// Data that was put back in front of the rest.
+    PutBack(Bytes, Box<Self>),
     /// A handle on a source that other handles may read too.
     Shared(Reader<B>),
     /// The only reader of the source: frames pass through.
@@ -127,6 +129,7 @@ impl<B> ReplayBody<B> {
             Inner::Empty => Inner::Empty,
             Inner::Whole(bytes) => Inner::Whole(bytes.clone()),
             Inner::Shared(reader) => Inner::Shared(reader.again()?),
+            Inner::PutBack(..) => return Err(Unreplayable::Begun),
             Inner::PassThrough { reason, .. } | Inner::Ended { reason, .. } => return Err(*reason),
         };
         Ok(Self { inner, owed: self.owed, uploading: None })
@@ -137,6 +140,7 @@ impl<B> ReplayBody<B> {
         match &self.inner {
             Inner::Empty | Inner::Whole(_) => None,
             Inner::Shared(reader) => reader.unreplayable(),
+            Inner::PutBack(..) => Some(Unreplayable::Begun),
             Inner::PassThrough { reason, .. } | Inner::Ended { reason, .. } => Some(*reason),
         }
     }
@@ -167,6 +171,9 @@ type Item = Option<Result<Frame<Bytes>, ReplayError>>;
 impl<B: Body + Unpin> ReplayBody<B> {
     /// Polls the source, or the kept frames.
     fn poll_inner(&mut self, cx: &mut Context<'_>) -> Poll<Item> {
+        if let Inner::PutBack(..) = &self.inner {
+            return Poll::Ready(self.take_back().map(|data| Ok(Frame::data(data))));
+        }
         if let Inner::Shared(reader) = &mut self.inner {
             match ready!(reader.poll(cx)) {
                 Polled::Frame(frame) => return Poll::Ready(Some(Ok(frame))),
@@ -245,7 +252,7 @@ impl<B: Body + Unpin> Body for ReplayBody<B> {
         self.owed == 0
             && match &self.inner {
                 Inner::Empty => true,
-                Inner::Whole(_) => false,
+                Inner::Whole(_) | Inner::PutBack(..) => false,
                 Inner::Shared(reader) => reader.is_end_stream(),
                 Inner::PassThrough { source, .. } => source.is_end_stream(),
                 // Not after an error, which must not look like a clean end.
@@ -254,13 +261,7 @@ impl<B: Body + Unpin> Body for ReplayBody<B> {
     }
 
     fn size_hint(&self) -> SizeHint {
-        match &self.inner {
-            Inner::Empty | Inner::Ended { is_whole: true, .. } => SizeHint::with_exact(0),
-            Inner::Whole(bytes) => SizeHint::with_exact(bytes.len() as u64),
-            Inner::Shared(reader) => reader.size_hint(),
-            Inner::PassThrough { source, .. } => source.size_hint(),
-            Inner::Ended { is_whole: false, .. } => SizeHint::default(),
-        }
+        self.inner.size_hint()
     }
 }
 
@@ -271,24 +272,13 @@ impl<B> Default for ReplayBody<B> {
     }
 }
 
-/// A body of these bytes, which stay in memory: for requests that have no caller, such as [probes](crate::probe).
-///
-/// They are not charged to any [`ReplayMemory`].
-impl<B> From<Bytes> for ReplayBody<B> {
-    fn from(bytes: Bytes) -> Self {
-        match bytes.len() {
-            0 => Self::default(),
-            length => Self { inner: Inner::Whole(bytes), owed: length as u64, uploading: None },
-        }
-    }
-}
-
 // Shows no data, which may be secret.
 impl<B> fmt::Debug for ReplayBody<B> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let state = match &self.inner {
             Inner::Empty => "empty",
             Inner::Whole(_) => "whole",
+            Inner::PutBack(..) => "put back",
             Inner::Shared(_) => "shared",
             Inner::PassThrough { .. } => "pass-through",
             Inner::Ended { .. } => "ended",

@@ -133,9 +133,12 @@ where
         peek.overdue()
     }
 
-    fn finish(&self, peek: Peek<B>, ledger: Ledger) -> Self::Response {
+    fn finish(&self, peek: Peek<B>, mut ledger: Ledger) -> Self::Response {
         let Peek { response, beginning, .. } = peek;
         let mut response = response.map(|rest| beginning.before(rest));
+        if let Some(note) = response.extensions_mut().remove() {
+            ledger.set_note(note);
+        }
         if let (Some(header), Some(backend)) = (&self.served_by, ledger.served())
             && let Ok(value) = HeaderValue::from_str(backend)
         {

@@ -5,7 +5,7 @@ use std::{fmt, slice, time::Duration};
 use crate::{
     body::Unreplayable,
     name::{BackendId, BackendName},
-    outcome::Outcome,
+    outcome::{Note, Outcome},
 };
 
 /// The record of one request: which backends were attempted, in which order, how each attempt ended, and which backend
@@ -73,6 +73,8 @@ pub struct Attempted {
     pub ending: Ending,
     /// How long the attempt took, from the moment the backend was ready; zero if it never was.
     pub took: Duration,
+    /// What a service in front of the backend noted of the attempt that served: see [`Note`].
+    pub note: Option<Note>,
     /// The identity of the backend, since a name may be used again after a removal.
     pub(super) id: BackendId,
     /// The position of the backend in the fleet, by which its row is found.
@@ -144,6 +146,15 @@ impl Ledger {
         self.entries.as_mut_slice()[entry].ending = ending;
     }
 
+    /// Sets the note of the attempt whose response is returned to the caller.
+    #[cfg(feature = "http")]
+    pub(super) fn set_note(&mut self, note: Note) {
+        let served = self.attempts().iter().position(|attempt| attempt.ending == Ending::Served);
+        if let Some(entry) = served.or(self.passed_through) {
+            self.entries.as_mut_slice()[entry].note = Some(note);
+        }
+    }
+
     /// Returns the backend whose response or error was returned to the caller.
     ///
     /// If every attempt failed and a response was passed through, this is the backend of that response, although its
@@ -171,7 +182,7 @@ impl Ledger {
 /// One line, an entry after the other: `` `openai`: status 429 (112.0ms); `azure` served (80.0ms) ``.
 impl fmt::Display for Ledger {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for (index, Attempted { backend, ending, took, .. }) in self.attempts().iter().enumerate() {
+        for (index, Attempted { backend, ending, took, note, .. }) in self.attempts().iter().enumerate() {
             f.write_str(if index == 0 { "" } else { "; " })?;
             match ending {
                 Ending::Served => write!(f, "`{backend}` served ({took:.1?})")?,
@@ -179,6 +190,9 @@ impl fmt::Display for Ledger {
                 Ending::NotReady { outcome } => write!(f, "`{backend}` not ready: {outcome}")?,
                 Ending::BrokenOff { .. } => write!(f, "`{backend}` broken off ({took:.1?})")?,
                 Ending::Dropped => write!(f, "`{backend}` dropped ({took:.1?})")?,
+            }
+            if let Some(note) = note {
+                write!(f, ": {note}")?;
             }
         }
         match self.stopped {

@@ -133,7 +133,7 @@ where
         let delay = self.hedge_delay(measured.as_ref().map(|shard| &**shard.info()), now);
         let limit = self.plan.limit(self.settings(), timeout, now, follow_up != FollowUp::Now, may_hedge);
         let (ending, took) = (Ending::Dropped, Duration::ZERO);
-        self.ledger.entries.push(Attempted { backend: name, ending, took, id, position });
+        self.ledger.entries.push(Attempted { backend: name, ending, took, note: None, id, position });
         self.plan.started(now, delay.filter(|_| may_hedge).map(|(delay, _)| delay));
         if is_spare && entry == 0 && self.kept.is_some() && self.may_hedge() {
             self.plan.start_at(now.after(SPARE_PATIENCE));

@@ -70,7 +70,7 @@ where
         for Refusal { id, position, name: backend, error, .. } in refusals {
             let outcome = error.as_ref().map_or(FailureKind::Panic.into(), |error| inspect(&**error));
             let (ending, took) = (Ending::NotReady { outcome }, Duration::ZERO);
-            self.ledger.entries.push(Attempted { backend, ending, took, id, position });
+            self.ledger.entries.push(Attempted { backend, ending, took, note: None, id, position });
             self.last = self.last.take().or(error.map(LastFailure::Error));
         }
     }

@@ -62,6 +62,9 @@ pub enum FailureKind {
     Body,
     /// The backend rejected the request, by the rule of this name of a failover's `Rejections`. It did not process it.
     Rejected(&'static str),
+    /// A middleware in front of the backend did not send the request, since it does not suit this backend, for this
+    /// reason. It says nothing about the backend, so it is neutral for its circuit.
+    Unsuitable(&'static str),
     /// A failure that a service or a classifier of your own named.
     Custom(&'static str),
     /// An unknown error.
@@ -187,12 +190,21 @@ impl FailureKind {
     /// Returns whether the backend has certainly not processed the request, so that it may be sent again whatever its
     /// method is.
     pub const fn is_unprocessed(&self) -> bool {
-        matches!(self, Self::Connect | Self::Refused | Self::Overloaded | Self::Rejected(_))
+        matches!(
+            self,
+            Self::Connect | Self::Refused | Self::Overloaded | Self::Rejected(_) | Self::Unsuitable(_)
+        )
     }
 
     /// Whether a rate limit or a quota rejected the request.
     pub(super) const fn is_of_quota(&self) -> bool {
         matches!(self, Self::Status(429) | Self::Grpc(8))
+    }
+
+    /// Returns whether the failure is one of the request at this backend, and says nothing about the backend. It moves a
+    /// request on, and no circuit counts it.
+    pub const fn is_neutral(&self) -> bool {
+        matches!(self, Self::Unsuitable(_))
     }
 
     /// Returns the name of the kind, without a code: a label with few values. That of a custom kind is its own.
@@ -208,6 +220,7 @@ impl FailureKind {
             Self::Panic => "panic",
             Self::Body => "body",
             Self::Rejected(_) => "rejected",
+            Self::Unsuitable(_) => "unsuitable",
             Self::Custom(name) => name,
             Self::Other => "error",
         }
@@ -262,6 +275,7 @@ impl fmt::Display for FailureKind {
             Self::Refused => f.write_str("refused unprocessed"),
             Self::Transport => f.write_str("transport error"),
             Self::Body => f.write_str("body broken off"),
+            Self::Unsuitable(reason) => f.write_str(reason),
             other => f.write_str(other.name()),
         }
     }
@@ -321,7 +335,7 @@ mod tests {
     fn only_failures_before_any_processing_are_unprocessed() {
         // C26
         use FailureKind::*;
-        for kind in [Connect, Refused, Overloaded] {
+        for kind in [Connect, Refused, Overloaded, Unsuitable("x")] {
             assert!(kind.is_unprocessed(), "{kind}");
         }
         for kind in [Status(503), Timeout, Transport, Grpc(14), Panic, Body, Custom("x"), Other] {

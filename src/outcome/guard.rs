@@ -157,8 +157,11 @@ impl<R: Record + ?Sized> Guard<R> {
     /// once.
     #[inline(always)]
     pub(crate) fn outcome(&mut self, outcome: &Outcome) {
-        // What follows a failure of the request body is no fault of the backend.
-        let outcome = if outcome.is_failure() && self.has_failed_upload() { &Outcome::Neutral } else { outcome };
+        let outcome = match outcome {
+            // What follows a failure of the request body is no fault of the backend.
+            Outcome::Failure(failure) if failure.kind().is_neutral() || self.has_failed_upload() => &Outcome::Neutral,
+            outcome => outcome,
+        };
         let (event, stage) = match self.stage {
             Stage::Recorded => return,
             Stage::Succeeded | Stage::Reading => match outcome {

@@ -64,6 +64,7 @@ mod guard;
 mod http;
 mod keyed;
 mod time_limit;
+mod note;
 
 pub use tower::BoxError;
 
@@ -87,4 +88,9 @@ pub use self::{
     http::{HttpClassifier, Statuses},
     keyed::{Keyed, keyed},
     time_limit::{TimeLimit, TimeLimits, TimedOut},
+    note::Note,
+};
+pub(crate) use self::{
+    error::find_replay_error,
+    guard::{Event, Guard, Meter, Record, Timing},
 };

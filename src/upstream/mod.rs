@@ -1,4 +1,5 @@
-//! Middleware that rewrites requests for one backend: its origin, its headers, its credentials.
+//! Middleware that rewrites requests for one backend: its origin, its headers, its credentials; and, with the feature
+//! `json`, fields of its JSON bodies.
 //!
 //! [`UpstreamLayer`] goes around the service of a [`Backend`](crate::Backend). It changes only the attempts at that
 //! backend: each attempt starts from the request of the caller, so that no backend gets the headers of another.
@@ -21,6 +22,8 @@
 //! For anything else that a backend needs, add another tower layer with [`Backend::layer`](crate::Backend::layer). A
 //! change that is the same for all backends belongs in a layer around the door.
 
+#[cfg(feature = "json")]
+pub mod json;
 mod layer;
 
 pub(crate) use self::layer::frames_messages;
