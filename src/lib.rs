@@ -192,6 +192,9 @@ mod wake;
 #[cfg(feature = "serde")]
 #[doc(inline)]
 pub use crate::config::Config;
+#[cfg(feature = "json")]
+#[doc(inline)]
+pub use crate::upstream::json::{JsonEdit, JsonEditLayer};
 #[doc(inline)]
 pub use crate::{
     attempt::Oneshot,
@@ -204,9 +207,6 @@ pub use crate::{
     pick::{Hash, Latency, LeastLoaded, PeakEwma, Primary, RoundRobin, Shuffle, Weighted},
     setting::InvalidSetting,
 };
-#[cfg(feature = "json")]
-#[doc(inline)]
-pub use crate::upstream::json::{JsonEdit, JsonEditLayer};
 #[cfg(feature = "http")]
 #[doc(inline)]
 pub use crate::{

@@ -15,15 +15,15 @@ use std::{
 use tokio::time::timeout;
 use tower::BoxError;
 use tower_fleet::{
-    AdminStatus, Backend, Config, Fleet, Upstream, UpstreamLayer,
-    config::{ConfigFile, ConfigFollower, Followed, Reload},
+    AdminStatus, Backend, Config, Fleet,
+    config::{self, ClientLayer, ConfigFile, ConfigFollower, Followed, Reload},
 };
 
 /// A client that tells apart which call made it.
 #[derive(Clone)]
 struct Client;
 
-type Make = Box<dyn FnMut(&Backend<UpstreamLayer>) -> Client + Send>;
+type Make = Box<dyn FnMut(&Backend<ClientLayer>) -> Client + Send>;
 
 /// A folder that is there for one test.
 struct Folder(PathBuf);
@@ -62,7 +62,7 @@ fn parse(text: &str) -> Result<Config, BoxError> {
 
 struct Setup {
     folder: Folder,
-    fleet: Fleet<Upstream<Client>>,
+    fleet: Fleet<config::Client<Client>>,
     follower: ConfigFollower<Config, Client, Make>,
     reload: Reload,
     /// The backends for which a client was made.
@@ -82,7 +82,7 @@ impl Setup {
         let made = Arc::<Mutex<Vec<String>>>::default();
         let make = || {
             let made = Arc::clone(&made);
-            move |backend: &Backend<UpstreamLayer>| {
+            move |backend: &Backend<ClientLayer>| {
                 made.lock().unwrap().push(backend.name().to_owned());
                 Client
             }
@@ -139,6 +139,18 @@ async fn unchanged_backends_keep_their_service() {
     assert_eq!(setup.made(), ["d", "c"]);
     assert_eq!(ids(&setup)["a"], before["a"]);
     assert_ne!(ids(&setup)["c"], before["c"]);
+}
+
+// C64, C76
+#[tokio::test(start_paused = true)]
+async fn changed_edits_of_bodies_replace_their_backends() {
+    let all = |model: &str| format!("json = {{ set = {{ model = \"{model}\" }} }}\n");
+    let own = "json = { set = { model = \"own\" }, memory = \"2MiB\" }";
+    let mut setup = Setup::new(&[all("x"), backend("a", own), backend("b", "")].concat());
+    setup.folder.write(&[all("y"), backend("a", own), backend("b", ""), backend("c", "")].concat());
+    let applied = setup.applied().await;
+    assert_eq!((&*applied.backends.replaced[0], applied.backends.unchanged), ("b", 1));
+    assert_eq!((setup.made().len(), applied.needs_restart.len()), (2, 0));
 }
 
 // C70

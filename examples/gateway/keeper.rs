@@ -12,8 +12,8 @@ use std::{
 use futures::{FutureExt, future::BoxFuture};
 use tokio::sync::oneshot;
 use tower_fleet::{
-    Backend, Config, InvalidSetting, UpstreamLayer,
-    config::{Applied, ConfigFile, ConfigFollower, Followed, Reload},
+    Backend, Config, InvalidSetting,
+    config::{Applied, ClientLayer, ConfigFile, ConfigFollower, Followed, Reload},
     fleet::Reconciled,
     replicas::Sharing,
     state::Store,
@@ -156,7 +156,7 @@ impl Work {
     /// Keeps the fleet and the doors like the file and DNS.
     async fn follow<F>(&self, follower: &mut ConfigFollower<Settings, BackendClient, F>, started: &Settings)
     where
-        F: FnMut(&Backend<UpstreamLayer>) -> BackendClient,
+        F: FnMut(&Backend<ClientLayer>) -> BackendClient,
     {
         while let Some(followed) = follower.next().await {
             self.tell(followed, started, follower.current());

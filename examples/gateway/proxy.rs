@@ -15,9 +15,10 @@ use tokio::{io::copy_bidirectional, sync::watch};
 use tower::{BoxError, Layer, Service, ServiceExt};
 use tower_fleet::{
     Config, Failover, InvalidSetting, Ledger, Mode, ReplayBody,
+    config::Client,
     failover::{Ending, Error, ErrorKind, ResponseBody},
     outcome::InFlight,
-    upstream::Upstream,
+    upstream::json::EditedBody,
 };
 
 use crate::{
@@ -32,9 +33,9 @@ use crate::{
 };
 
 /// The backends: each gets requests in the shape that it needs.
-pub(crate) type Fleet = tower_fleet::Fleet<Upstream<BackendClient>>;
+pub(crate) type Fleet = tower_fleet::Fleet<Client<BackendClient>>;
 
-type Door = Failover<Upstream<BackendClient>>;
+type Door = Failover<Client<BackendClient>>;
 
 type FromClient = Patience<Incoming>;
 
@@ -42,7 +43,7 @@ type FromClient = Patience<Incoming>;
 pub(crate) type ToBackend = ReplayBody<FromClient>;
 
 /// What a client gets: a backend's response, or the gateway's own.
-pub(crate) type ToClient = Either<Patience<ResponseBody<Incoming>>, Full<Bytes>>;
+pub(crate) type ToClient = Either<Patience<ResponseBody<EditedBody<Incoming>>>, Full<Bytes>>;
 
 /// The doors to the backends, with the settings of one version of the file.
 #[derive(Clone)]

@@ -34,7 +34,7 @@ use tokio_rustls::rustls::{
     pki_types::{CertificateDer, pem::PemObject},
 };
 use tower::Service;
-use tower_fleet::{Backend, UpstreamLayer};
+use tower_fleet::{Backend, config::ClientLayer};
 
 use crate::{
     headers,
@@ -62,7 +62,7 @@ impl Clients {
     }
 
     /// Makes the client of a backend.
-    pub(crate) fn of(&self, backend: &Backend<UpstreamLayer>) -> BackendClient {
+    pub(crate) fn of(&self, backend: &Backend<ClientLayer>) -> BackendClient {
         let layer = backend.service();
         let target = layer.target().unwrap_or_default();
         // An endpoint has the name of its backend before its address.

@@ -9,15 +9,21 @@ use http::{
 use serde::Deserialize;
 
 use super::{
-    ConfigError, ValueError,
+    ClientLayer, ConfigError, ValueError,
     content::Limits,
     error::safe,
+    json,
     limit::Calls,
     secret::{Lookup, Secret},
     units::Span,
     weight::{self, Weight},
 };
-use crate::{fleet::Backend, health::AdminStatus, setting::InvalidSetting, upstream::UpstreamLayer};
+use crate::{
+    fleet::Backend,
+    health::AdminStatus,
+    setting::InvalidSetting,
+    upstream::{UpstreamLayer, json::JsonEditLayer},
+};
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -45,13 +51,14 @@ pub(super) struct Section {
     host: Option<String>,
     #[serde(default)]
     without: Vec<String>,
+    json: Option<json::Section>,
 }
 
-/// The backends of a file. The service of each is the layer that rewrites its requests.
+/// The backends of a file. The service of each is the layer around its client.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Backends {
     /// Those with one address.
-    pub(super) fixed: Vec<Backend<UpstreamLayer>>,
+    pub(super) fixed: Vec<Backend<ClientLayer>>,
     /// Those that stand for the endpoints of a lookup.
     #[cfg(feature = "dns")]
     pub(super) templates: Vec<Template>,
@@ -61,7 +68,7 @@ pub(super) struct Backends {
 #[cfg(feature = "dns")]
 #[derive(Clone, Debug)]
 pub(super) struct Template {
-    pub(super) backend: Backend<UpstreamLayer>,
+    pub(super) backend: Backend<ClientLayer>,
     pub(super) dns: crate::dns::Dns,
 }
 
@@ -70,15 +77,19 @@ pub(super) fn tags(entries: &[Section]) -> BTreeSet<String> {
     entries.iter().flat_map(|entry| &entry.tags).cloned().collect()
 }
 
-/// Makes the backends of a fleet.
-pub(super) fn backends(entries: Vec<Section>, lookup: Lookup<'_>) -> Result<Backends, ConfigError> {
+/// Makes the backends of a fleet. `json` is what is edited in the bodies of all of them.
+pub(super) fn backends(
+    entries: Vec<Section>,
+    json: &JsonEditLayer,
+    lookup: Lookup<'_>,
+) -> Result<Backends, ConfigError> {
     let weights: Vec<_> = entries.iter().map(|entry| entry.weight).collect();
     let mut names = HashMap::new();
     let mut backends = Backends::default();
     for ((index, entry), weight) in entries.into_iter().enumerate().zip(weight::whole(&weights)) {
         #[cfg(feature = "dns")]
         let (dns, entry) = (entry.dns, Section { dns: None, ..entry });
-        let backend = entry.backend(index, weight, lookup)?;
+        let backend = entry.backend(index, weight, json, lookup)?;
         if let Some(first) = names.insert(backend.name().to_owned(), index) {
             let error = ValueError::new(
                 format_args!("`{}`", backend.name()),
@@ -97,10 +108,18 @@ pub(super) fn backends(entries: Vec<Section>, lookup: Lookup<'_>) -> Result<Back
 }
 
 impl Section {
-    fn backend(self, index: usize, weight: u32, lookup: Lookup<'_>) -> Result<Backend<UpstreamLayer>, ConfigError> {
+    fn backend(
+        self,
+        index: usize,
+        weight: u32,
+        json: &JsonEditLayer,
+        lookup: Lookup<'_>,
+    ) -> Result<Backend<ClientLayer>, ConfigError> {
         let upstream = self.upstream(index, lookup)?;
+        let own = self.json.unwrap_or_default().layer(&format!("backend[{index}].json"), Some(&self.name))?;
+        let client = ClientLayer::from(upstream).json(own.over(json));
         let mut backend =
-            Backend::new(self.name.as_str(), upstream).weight(weight).priority(self.priority).status(self.status);
+            Backend::new(self.name.as_str(), client).weight(weight).priority(self.priority).status(self.status);
         if let Some(Span(timeout)) = self.timeout {
             backend = backend.timeout(timeout);
         }

@@ -12,8 +12,8 @@ use super::neighbours;
 #[cfg(feature = "file-state")]
 use super::saved;
 use super::{
-    ConfigError, ValueError, backend, breaker, content, failover, hash, limit, node::Node, probe, secret::Lookup,
-    share, units,
+    Client, ClientLayer, ConfigError, ValueError, backend, breaker, content, failover, hash, json, limit, node::Node,
+    probe, secret::Lookup, share, units,
 };
 #[cfg(feature = "valkey")]
 use crate::replicas::{Share, ValkeyStore};
@@ -27,7 +27,6 @@ use crate::{
     outcome::HttpClassifier,
     pick::StrategyName,
     setting::InvalidSetting,
-    upstream::{Upstream, UpstreamLayer},
 };
 
 /// A whole fleet from a configuration file, with all values validated. See [the module](super) for the keys, and
@@ -79,7 +78,7 @@ impl fmt::Debug for Source {
 }
 
 /// The keys of a file that a running fleet and its doors can follow.
-const FOLLOWED: [&str; 5] = ["backend", "failover", "hash", "preset", "strategy"];
+const FOLLOWED: [&str; 6] = ["backend", "failover", "hash", "json", "preset", "strategy"];
 
 /// The root of a file, before its values are validated.
 #[derive(Deserialize)]
@@ -103,6 +102,7 @@ struct File {
     slow_start: Option<share::SlowStartSection>,
     outliers: Option<share::OutliersSection>,
     probe: Option<probe::Section>,
+    json: Option<json::Section>,
     #[cfg(feature = "file-state")]
     state: Option<saved::Section>,
     #[cfg(feature = "valkey")]
@@ -190,6 +190,7 @@ impl Config {
             Some(events) => classifier.events(events.rules()?),
             None => classifier,
         };
+        let json = file.json.unwrap_or_default().layer("json", None)?;
         let config = Self {
             name,
             // The defaults of `FleetBuilder`, which explains them.
@@ -210,7 +211,7 @@ impl Config {
             #[cfg(feature = "valkey")]
             share: file.share.map(|section| section.share(lookup)).transpose()?,
             source,
-            backends: backend::backends(file.backend, lookup)?,
+            backends: backend::backends(file.backend, &json, lookup)?,
         };
         // Validates the values that only the fleet knows: `max_ejected`, `panic_below`, `limit` and `when_full`.
         config
@@ -222,19 +223,15 @@ impl Config {
 
     /// Builds the fleet, with the client that `client` returns for each backend.
     ///
-    /// The client gets requests with the origin, the headers and the credentials of its backend. The
-    /// [service](Backend::service) of the backend that is passed to `client` is the [`UpstreamLayer`] that rewrites
-    /// them.
+    /// The client gets requests with the origin, the headers, the credentials and the edited JSON of its backend. The
+    /// [service](Backend::service) of the backend that is passed to `client` is the [`ClientLayer`] that makes them.
     ///
-    /// To insert another backend later, add an [`UpstreamLayer`] to it with [`Backend::layer`].
+    /// To insert another backend later, add a [`ClientLayer`] to it with [`Backend::layer`].
     ///
     /// # Errors
     ///
     /// No error is expected, since all values are already validated.
-    pub fn fleet<S>(
-        &self,
-        client: impl FnMut(&Backend<UpstreamLayer>) -> S,
-    ) -> Result<Fleet<Upstream<S>>, InvalidSetting>
+    pub fn fleet<S>(&self, client: impl FnMut(&Backend<ClientLayer>) -> S) -> Result<Fleet<Client<S>>, InvalidSetting>
     where
         S: Send + Sync + 'static,
     {
@@ -266,11 +263,11 @@ impl Config {
 }
 
 /// Changes a fleet to these backends, as [`Fleet::reconcile`] does: a backend keeps its service as long as its origin,
-/// headers and secrets stay the same.
+/// headers, secrets and edits stay the same.
 pub(super) fn reconcile<S: Send + Sync + 'static>(
-    fleet: &Fleet<Upstream<S>>,
-    backends: impl IntoIterator<Item = Backend<UpstreamLayer>>,
-    mut client: impl FnMut(&Backend<UpstreamLayer>) -> S,
+    fleet: &Fleet<Client<S>>,
+    backends: impl IntoIterator<Item = Backend<ClientLayer>>,
+    mut client: impl FnMut(&Backend<ClientLayer>) -> S,
 ) -> Result<Reconciled, InvalidSetting> {
     fleet.reconcile(backends, |backend| backend.service().layer(client(backend)))
 }

@@ -9,7 +9,7 @@ use std::{
     sync::{Arc, Weak},
 };
 
-use super::{Applied, Config, ConfigError, file::reconcile, lookups::Lookups, watch::ConfigFile};
+use super::{Applied, Client, ClientLayer, Config, ConfigError, file::reconcile, lookups::Lookups, watch::ConfigFile};
 #[cfg(feature = "dns")]
 use crate::dns::ResolveError;
 use crate::{
@@ -17,7 +17,6 @@ use crate::{
     foreign,
     outcome::HttpClassifier,
     telemetry,
-    upstream::{Upstream, UpstreamLayer},
 };
 
 /// Keeps a fleet like its configuration file, and like what DNS answers for it.
@@ -41,7 +40,7 @@ use crate::{
 /// | changed in the file | effect |
 /// |---|---|
 /// | `[[backend]]`: a backend more or less, `weight`, `priority`, `timeout`, `limit` | applied, in place for a backend that stays |
-/// | `[[backend]]`: what its requests are rewritten with, secrets too | the backend is replaced; requests in flight finish |
+/// | `[[backend]]`, `[json]`: what its requests are rewritten with, secrets too | the backend is replaced; requests in flight finish |
 /// | `[[backend]]`: `dns` | looked up from then on; the endpoints found before stay until it has found others |
 /// | `[[backend]]`: `status` | set, since it is the operator's word; a status that did not change is not set again |
 /// | `strategy`, `preset`, `[hash]`, `[failover]` | for doors that are made of [`current`](Self::current) from then on |
@@ -51,7 +50,7 @@ use crate::{
 /// the fleet [follows](Fleet::follow_lists), such as DNS.
 #[must_use = "a follower does nothing unless polled"]
 pub struct ConfigFollower<T, S, F> {
-    fleet: Weak<FleetInner<Upstream<S>, HttpClassifier>>,
+    fleet: Weak<FleetInner<Client<S>, HttpClassifier>>,
     changes: Changes,
     current: T,
     file: Option<ConfigFile<T>>,
@@ -75,10 +74,10 @@ impl<T, S, F> ConfigFollower<T, S, F>
 where
     T: AsRef<Config> + Send + 'static,
     S: Send + Sync + 'static,
-    F: FnMut(&Backend<UpstreamLayer>) -> S,
+    F: FnMut(&Backend<ClientLayer>) -> S,
 {
     /// Creates a follower for a fleet that was made of `current`. `client` is that of [`Config::fleet`].
-    pub fn new(fleet: &Fleet<Upstream<S>>, current: T, client: F) -> Self {
+    pub fn new(fleet: &Fleet<Client<S>>, current: T, client: F) -> Self {
         let mut lookups = Lookups::default();
         lookups.update(current.as_ref());
         Self { fleet: Arc::downgrade(fleet.shared()), changes: fleet.changes(), current, file: None, lookups, client }
@@ -127,7 +126,7 @@ where
     }
 
     /// Applies a new version of the file, or keeps the current one.
-    fn apply(&mut self, fleet: &Fleet<Upstream<S>>, new: T) -> Result<Applied, ConfigError> {
+    fn apply(&mut self, fleet: &Fleet<Client<S>>, new: T) -> Result<Applied, ConfigError> {
         // A status of the file is the operator's word of that time: it counts when it changes, and not again.
         let status = |backend: Backend<_>| (backend.name().to_owned(), backend.status);
         let earlier: HashMap<_, _> = self.wanted().map(status).collect();
@@ -151,13 +150,13 @@ where
         Ok(Applied { backends, needs_restart })
     }
 
-    fn reconcile(&mut self, fleet: &Fleet<Upstream<S>>) -> Result<Reconciled, ConfigError> {
+    fn reconcile(&mut self, fleet: &Fleet<Client<S>>) -> Result<Reconciled, ConfigError> {
         let wanted: Vec<_> = self.wanted().collect();
         reconcile(fleet, wanted, &mut self.client).map_err(|refused| ConfigError::new("", refused.to_string()))
     }
 
     /// The backends of the current version, and the endpoints that were found for it.
-    fn wanted(&self) -> impl Iterator<Item = Backend<UpstreamLayer>> {
+    fn wanted(&self) -> impl Iterator<Item = Backend<ClientLayer>> {
         let config = self.current.as_ref();
         config.backends().iter().cloned().chain(self.lookups.backends(config))
     }

@@ -7,11 +7,10 @@ use serde::{
     de::{Error, MapAccess, Visitor, value::MapAccessDeserializer},
 };
 
-use super::{ConfigError, ValueError, units::Span};
+use super::{ClientLayer, ConfigError, ValueError, units::Span};
 use crate::{
     dns::{AddressFamily, Dns, Endpoint},
     fleet::Backend,
-    upstream::UpstreamLayer,
 };
 
 /// A host or a service, and how it is looked up.
@@ -111,7 +110,7 @@ impl Keys {
 
 impl Section {
     /// Returns the lookup for the backend of this index.
-    pub(super) fn lookup(self, index: usize, backend: &Backend<UpstreamLayer>) -> Result<Dns, ConfigError> {
+    pub(super) fn lookup(self, index: usize, backend: &Backend<ClientLayer>) -> Result<Dns, ConfigError> {
         let name = backend.name();
         if backend.service().target().is_some_and(|origin| origin.port().is_some()) {
             let error = ValueError::hidden("must have no port: the port is that of `dns`");
@@ -141,12 +140,14 @@ fn shown(refused: &crate::setting::InvalidSetting) -> ValueError {
 }
 
 /// Returns the backend of an endpoint.
-pub(super) fn endpoint(template: &Backend<UpstreamLayer>, endpoint: &Endpoint) -> Backend<UpstreamLayer> {
+pub(super) fn endpoint(template: &Backend<ClientLayer>, endpoint: &Endpoint) -> Backend<ClientLayer> {
     let layer = template.service().clone();
-    let layer = match layer.target() {
-        Some(_) => layer,
-        None => layer.clone().origin(&format!("http://{}", endpoint.target)).unwrap_or(layer),
-    };
-    let layer = layer.address(endpoint.address);
+    let layer = layer.map_upstream(|upstream| {
+        let upstream = match upstream.target() {
+            Some(_) => upstream,
+            None => upstream.clone().origin(&format!("http://{}", endpoint.target)).unwrap_or(upstream),
+        };
+        upstream.address(endpoint.address)
+    });
     template.endpoint(endpoint.name.clone(), endpoint.weight, endpoint.priority, layer)
 }

@@ -9,11 +9,10 @@ use std::{
 
 use futures::{future::join_all, stream::Stream};
 
-use super::{Config, backend::Template, lookup};
+use super::{ClientLayer, Config, backend::Template, lookup};
 use crate::{
     dns::{Dns, Endpoint, Endpoints, ResolveError},
     fleet::Backend,
-    upstream::UpstreamLayer,
 };
 
 /// The lookups of a file, and what they have found.
@@ -83,7 +82,7 @@ impl Lookups {
     }
 
     /// Returns the backends of all endpoints, as the file sets them.
-    pub(super) fn backends<'a>(&'a self, config: &'a Config) -> impl Iterator<Item = Backend<UpstreamLayer>> + 'a {
+    pub(super) fn backends<'a>(&'a self, config: &'a Config) -> impl Iterator<Item = Backend<ClientLayer>> + 'a {
         config.templates().iter().flat_map(|Template { backend, .. }| {
             let lookup = self.0.iter().find(|lookup| lookup.name == backend.name());
             let found = lookup.into_iter().flat_map(|lookup| &lookup.found);

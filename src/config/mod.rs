@@ -67,12 +67,14 @@ mod backend;
 mod breaker;
 mod commit;
 mod content;
+mod client;
 mod error;
 mod failover;
 mod file;
 mod follow;
 mod hash;
 mod hedge;
+mod json;
 mod limit;
 #[cfg(feature = "dns")]
 mod lookup;
@@ -96,6 +98,7 @@ mod weight;
 use self::error::ValueError;
 pub use self::{
     applied::Applied,
+    client::{Client, ClientLayer},
     error::ConfigError,
     file::Config,
     follow::{ConfigFollower, Followed},
@@ -106,8 +109,8 @@ pub use self::{
 /// Without the feature `dns`, there are no lookups.
 #[cfg(not(feature = "dns"))]
 mod lookups {
-    use super::Config;
-    use crate::{fleet::Backend, upstream::UpstreamLayer};
+    use super::{ClientLayer, Config};
+    use crate::fleet::Backend;
 
     #[derive(Default)]
     pub(super) struct Lookups;
@@ -123,7 +126,7 @@ mod lookups {
             std::future::pending().await
         }
 
-        pub(super) fn backends(&self, _: &Config) -> impl Iterator<Item = Backend<UpstreamLayer>> + use<> {
+        pub(super) fn backends(&self, _: &Config) -> impl Iterator<Item = Backend<ClientLayer>> + use<> {
             std::iter::empty()
         }
     }

@@ -4,26 +4,23 @@ use bytes::Bytes;
 
 #[cfg(feature = "dns")]
 use super::backend::Template;
-use super::{file::Config, probe::FileProbe};
+use super::{ClientLayer, file::Config, probe::FileProbe};
 #[cfg(feature = "valkey")]
 use crate::replicas::{Share, ValkeyStore};
 #[cfg(feature = "file-state")]
 use crate::state::FileStore;
-use crate::{
-    failover::FailoverLayer, fleet::Backend, health::CircuitPolicy, outcome::HttpClassifier, probe::Probes,
-    upstream::UpstreamLayer,
-};
+use crate::{failover::FailoverLayer, fleet::Backend, health::CircuitPolicy, outcome::HttpClassifier, probe::Probes};
 
 impl Config {
     /// Returns the backends in the order of the file, to build the fleet by hand. Without those that `dns` stands for,
     /// which a [`ConfigFollower`](super::ConfigFollower) adds.
-    pub fn backends(&self) -> &[Backend<UpstreamLayer>] {
+    pub fn backends(&self) -> &[Backend<ClientLayer>] {
         &self.backends.fixed
     }
 
     /// Returns the backends that stand for the endpoints of a lookup, in the order of the file.
     #[cfg(feature = "dns")]
-    pub fn discovered(&self) -> impl ExactSizeIterator<Item = &Backend<UpstreamLayer>> {
+    pub fn discovered(&self) -> impl ExactSizeIterator<Item = &Backend<ClientLayer>> {
         self.templates().iter().map(|template| &template.backend)
     }
 

@@ -151,7 +151,8 @@ where
 
 impl Error {
     /// Returns the status with which a gateway responds to its client: 503 if no backend was available, 504 if the time
-    /// ran out, 408 if the client stalled in the middle of its request body, 502 if the backends failed.
+    /// ran out, 408 if the client stalled in the middle of its request body, 400 if the request suits none of the backends,
+    /// 502 if the backends failed.
     pub fn status(&self) -> StatusCode {
         let was_called = |attempt: &Attempted| !matches!(attempt.ending, Ending::NotReady { .. });
         match self.kind() {
@@ -161,6 +162,9 @@ impl Error {
             _ if self.ledger().stopped() == Some(Stopped::OutOfTime) => StatusCode::GATEWAY_TIMEOUT,
             _ if self.ledger().stopped() == Some(Stopped::Unreplayable(Unreplayable::Stalled)) => {
                 StatusCode::REQUEST_TIMEOUT
+            }
+            ErrorKind::Exhausted { .. } if self.ledger().attempts().iter().all(Attempted::is_unsuitable) => {
+                StatusCode::BAD_REQUEST
             }
             ErrorKind::Exhausted { .. } if !self.ledger().attempts().iter().any(was_called) => {
                 StatusCode::SERVICE_UNAVAILABLE

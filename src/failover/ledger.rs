@@ -81,6 +81,15 @@ pub struct Attempted {
     pub(super) position: u64,
 }
 
+#[cfg(feature = "http")]
+impl Attempted {
+    /// Whether the request was not sent, since it does not suit the backend.
+    pub(super) fn is_unsuitable(&self) -> bool {
+        let Ending::Tripped { outcome, .. } = self.ending else { return false };
+        outcome.failure().is_some_and(|failure| failure.kind().is_neutral())
+    }
+}
+
 /// How an attempt ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]

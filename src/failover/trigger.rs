@@ -50,7 +50,8 @@ impl Trigger {
         Self::kinds("timeout", |kind| kind == FailureKind::Timeout)
     }
 
-    /// Fires when the connection was refused or broke, or when the service failed, panicked or shed the request.
+    /// Fires when the connection was refused or broke, or when the service failed, panicked, shed the request, or did not
+    /// send it because it is [unsuitable](FailureKind::Unsuitable).
     pub fn network() -> Self {
         Self::kinds("network", |kind| {
             !matches!(

@@ -15,7 +15,7 @@ use hyper_util::{
     server::conn::auto,
 };
 use tokio::net::TcpListener;
-use tower_fleet::{Config, Upstream, UpstreamLayer};
+use tower_fleet::{Config, Upstream, UpstreamLayer, config::ClientLayer};
 
 use super::*;
 
@@ -96,7 +96,7 @@ async fn a_file_sets_the_key_and_the_bound() {
         hash = { key = { cookie = "session" }, bound = 2 }
         backend = [{ name = "a" }, { name = "b" }, { name = "c" }]
     });
-    let echo = |backend: &Backend<UpstreamLayer>| {
+    let echo = |backend: &Backend<ClientLayer>| {
         let name = backend.name().to_owned();
         tower::service_fn(move |_: Request<tower_fleet::ReplayBody<Empty<Bytes>>>| {
             let name = name.clone();

@@ -14,6 +14,7 @@ mod backends;
 mod breaker;
 mod failover;
 mod formats;
+mod json;
 mod limits;
 mod random;
 mod refusals;

@@ -184,9 +184,10 @@ impl<'a> Editor<'a> {
     }
 
     fn edited(self) -> Vec<u8> {
-        let (added, removed) = self.splices.iter().fold((0, 0), |(added, removed), splice| {
-            (added + splice.by.len(), removed + splice.at.len())
-        });
+        let (added, removed) = self
+            .splices
+            .iter()
+            .fold((0, 0), |(added, removed), splice| (added + splice.by.len(), removed + splice.at.len()));
         let mut edited = Vec::with_capacity((self.text.len() + added).saturating_sub(removed));
         let mut from = 0;
         for Splice { at, by } in self.splices {

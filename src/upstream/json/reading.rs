@@ -11,7 +11,13 @@ use http::{Request, request::Parts};
 use http_body::Body;
 use tower::BoxError;
 
-use super::{apply::NotEdited, asked::Asked, head, layer::Settings, refusal::{refused, unedited}};
+use super::{
+    apply::NotEdited,
+    asked::Asked,
+    head,
+    layer::Settings,
+    refusal::{refused, unedited},
+};
 use crate::{
     body::{Charge, PutBack},
     outcome::Note,
@@ -109,8 +115,8 @@ where
     /// # Errors
     ///
     /// Returns the error of a request that is not sent.
-    pub(super) fn finish(self: Box<Self>, kept: Result<(), NotEdited>) -> Result<Edited<S, B>, BoxError> {
-        let Self { service, mut head, body, read, settings } = *self;
+    pub(super) fn finish(self, kept: Result<(), NotEdited>) -> Result<Edited<S, B>, BoxError> {
+        let Self { service, mut head, body, read, settings } = self;
         let edited = kept.and_then(|()| edited(&read, &settings));
         let asked = match &edited {
             Ok(_) if settings.renames => Asked::of(&read.data),

@@ -141,7 +141,9 @@ fn any_text() -> impl Strategy<Value = String> {
     scalar.prop_map(str::to_owned).prop_recursive(4, 40, 5, |inner| {
         let space = || prop_oneof![Just(""), Just(" "), Just("\n\t "), Just("\r\n")];
         let list = |open: &'static str, close: &'static str| {
-            move |items: Vec<String>, space: &str| format!("{open}{space}{}{space}{close}", items.join(&format!("{space},{space}")))
+            move |items: Vec<String>, space: &str| {
+                format!("{open}{space}{}{space}{close}", items.join(&format!("{space},{space}")))
+            }
         };
         let elements = (prop::collection::vec(inner.clone(), 0..5), space());
         // Each key once, so that a map is a model of the object.
