@@ -6,22 +6,22 @@ use super::*;
 use crate::{body::ReplayMemory, upstream::json::*};
 
 const FILE: &str = r#"
-    [json]
-    set = { "stream_options.include_usage" = true, model = "for all" }
-    remove = ["logit_bias"]
-    bound = "2MiB"
-    response_model = "as_asked"
+[json]
+set = { "stream_options.include_usage" = true, model = "for all" }
+remove = ["logit_bias"]
+bound = "2MiB"
+response_model = "as_asked"
 
-    [[backend]]
-    name = "a"
-    json = { map = { model = { fast = "gpt-4o-mini" } }, default = { temperature = 0.2, n = [1] }, unmapped = "refuse" }
+[[backend]]
+name = "a"
+json = { map = { model = { fast = "gpt-4o-mini" } }, default = { temperature = 0.2, n = [1] }, unmapped = "refuse" }
 
-    [[backend]]
-    name = "b"
-    json = { set = { stream_options = {} }, bound = "16MiB", memory = "32MiB", otherwise = "send", response_model = "served" }
+[[backend]]
+name = "b"
+json = { set = { stream_options = {} }, bound = "16MiB", memory = "32MiB", otherwise = "send", response_model = "served" }
 
-    [[backend]]
-    name = "c"
+[[backend]]
+name = "c"
 "#;
 
 // C9, C76

@@ -9,6 +9,7 @@ use super::{
     JsonEdit, ResponseModel, Unedited, Unmapped,
     edits::{Change, Edit, Edits, Names, Text},
     path::Path,
+    settings::Settings,
 };
 use crate::{body::ReplayMemory, setting::InvalidSetting};
 
@@ -177,18 +178,6 @@ impl JsonEditLayer {
 }
 
 const PART: &str = "json";
-
-/// The settings of a layer, with all defaults.
-#[derive(Debug)]
-pub(super) struct Settings {
-    pub(super) edits: Edits,
-    pub(super) bound: usize,
-    pub(super) otherwise: Unedited,
-    pub(super) unmapped: Unmapped,
-    /// Whether responses name the model that was asked for.
-    pub(super) renames: bool,
-    pub(super) memory: ReplayMemory,
-}
 
 impl<S> Layer<S> for JsonEditLayer {
     type Service = JsonEdit<S>;

@@ -73,7 +73,9 @@ impl Lines {
             return;
         }
         let line = std::mem::take(&mut self.held);
-        match edited(&line, self.is_first, edit).filter(|_| is_data) {
+        // Also a line that is too long begins like one of data.
+        let edited = if is_data { edited(&line, self.is_first, edit) } else { None };
+        match edited {
             Some(edited) => out.extend_from_slice(&edited),
             None => out.extend_from_slice(&line),
         }

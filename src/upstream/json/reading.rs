@@ -15,8 +15,8 @@ use super::{
     apply::NotEdited,
     asked::Asked,
     head,
-    layer::Settings,
     refusal::{refused, unedited},
+    settings::Settings,
 };
 use crate::{
     body::{Charge, PutBack},

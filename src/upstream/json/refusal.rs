@@ -2,7 +2,7 @@
 
 use tower::BoxError;
 
-use super::{Unedited, apply::NotEdited, layer::Settings};
+use super::{Unedited, apply::NotEdited, settings::Settings};
 use crate::outcome::{Failure, FailureKind, Note};
 
 /// Returns the note for the ledger if the request is sent nevertheless.

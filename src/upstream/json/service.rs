@@ -11,7 +11,9 @@ use http_body::Body;
 use tower::BoxError;
 use tower_service::Service;
 
-use super::{EditedBody, ResponseFuture, apply::NotEdited, head, layer::Settings, reading::Reading, refusal::unedited};
+use super::{
+    EditedBody, ResponseFuture, apply::NotEdited, head, reading::Reading, refusal::unedited, settings::Settings,
+};
 use crate::body::PutBack;
 
 /// A [`Service`] that edits the JSON bodies of requests to one backend. Made by

@@ -1,5 +1,8 @@
 //! The choices of a [`JsonEditLayer`](super::JsonEditLayer).
 
+use super::edits::Edits;
+use crate::body::ReplayMemory;
+
 /// What happens to a request whose body cannot be edited, since it is not JSON, too large or compressed, or lacks the
 /// object that a path leads through.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -33,4 +36,16 @@ pub enum ResponseModel {
     /// each event of an event stream whose data is one line. A response without them, or that is compressed, is not
     /// changed.
     AsAsked,
+}
+
+/// The settings of a layer, with all defaults.
+#[derive(Debug)]
+pub(super) struct Settings {
+    pub(super) edits: Edits,
+    pub(super) bound: usize,
+    pub(super) otherwise: Unedited,
+    pub(super) unmapped: Unmapped,
+    /// Whether responses name the model that was asked for.
+    pub(super) renames: bool,
+    pub(super) memory: ReplayMemory,
 }
