@@ -142,10 +142,9 @@
 //! |---|---|
 //! | `http` (default) | statuses, gRPC, `Retry-After`, bodies that are watched and replayed, `upstream` |
 //! | `dns` | backends from DNS |
-//! | `json` (with `http`) | `content`: paths into JSON, the events of three APIs of language models |
+//! | `json` (with `http`) | paths into JSON, the events of three APIs of language models, edits of JSON bodies per backend |
 //! | `file-state` | `state`: what is known of the backends, in a file for the next start |
 //! | `valkey` | what replicas know of their backends, through Valkey or Redis |
-//! | `json` (with `http`) | `upstream::json`: fields of JSON bodies per backend |
 //! | `serde` (with `json`) | `config`: a whole fleet from TOML, JSON or any other format of serde |
 //!
 //! Rust 1.88. Timeouts, deadlines, pauses and the waiting for a circuit use tokio's timers. A [`Failover`] has a timeout by

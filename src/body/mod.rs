@@ -98,9 +98,6 @@ pub use self::{
 
 #[cfg(feature = "http")]
 pub(crate) use self::{frames::into_bytes, memory::Charge};
-pub(crate) use self::frames::into_bytes;
-#[cfg(feature = "json")]
-pub(crate) use self::memory::Charge;
 
 #[cfg(test)]
 #[cfg(feature = "http")]

@@ -65,9 +65,9 @@
 mod applied;
 mod backend;
 mod breaker;
+mod client;
 mod commit;
 mod content;
-mod client;
 mod error;
 mod failover;
 mod file;

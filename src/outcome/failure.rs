@@ -190,10 +190,7 @@ impl FailureKind {
     /// Returns whether the backend has certainly not processed the request, so that it may be sent again whatever its
     /// method is.
     pub const fn is_unprocessed(&self) -> bool {
-        matches!(
-            self,
-            Self::Connect | Self::Refused | Self::Overloaded | Self::Rejected(_) | Self::Unsuitable(_)
-        )
+        matches!(self, Self::Connect | Self::Refused | Self::Overloaded | Self::Rejected(_) | Self::Unsuitable(_))
     }
 
     /// Whether a rate limit or a quota rejected the request.

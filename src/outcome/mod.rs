@@ -63,8 +63,8 @@ mod finding;
 mod guard;
 mod http;
 mod keyed;
-mod time_limit;
 mod note;
+mod time_limit;
 
 pub use tower::BoxError;
 
@@ -87,10 +87,6 @@ pub use self::{
     failure::{Failure, FailureKind, Outcome},
     http::{HttpClassifier, Statuses},
     keyed::{Keyed, keyed},
-    time_limit::{TimeLimit, TimeLimits, TimedOut},
     note::Note,
-};
-pub(crate) use self::{
-    error::find_replay_error,
-    guard::{Event, Guard, Meter, Record, Timing},
+    time_limit::{TimeLimit, TimeLimits, TimedOut},
 };
