@@ -23,6 +23,11 @@ impl Clock {
         self.0.checked_add(moment.since(Moment::EPOCH)).unwrap_or_else(far)
     }
 
+    /// Converts an `Instant` to a moment. One before the start of the clock is its epoch.
+    pub(crate) fn moment(self, instant: Instant) -> Moment {
+        Moment::since_epoch(instant.saturating_duration_since(self.0))
+    }
+
     /// Returns the current moment.
     #[inline(always)]
     pub(crate) fn now(self) -> Moment {

@@ -137,6 +137,10 @@ where
         kept.body().unreplayable()
     }
 
+    fn extension<'a, T: Send + Sync + 'static>(&self, kept: &'a Self::Request) -> Option<&'a T> {
+        kept.extensions().get()
+    }
+
     fn is_idempotent(&self, kept: &Self::Request) -> bool {
         kept.method().is_idempotent() || has_idempotency_key(kept.headers())
     }

@@ -62,6 +62,12 @@ pub trait Replay<Req> {
         None
     }
 
+    /// Returns an extension of the request, such as an `Earlier` run of a failover. Default `None`: it has none.
+    fn extension<'a, T: Send + Sync + 'static>(&self, kept: &'a Self::Request) -> Option<&'a T> {
+        let _ = kept;
+        None
+    }
+
     /// Whether the request has the same effect when it is sent twice. Default `true`.
     fn is_idempotent(&self, kept: &Self::Request) -> bool {
         let _ = kept;

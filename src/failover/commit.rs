@@ -128,6 +128,10 @@ impl<Req, R: Replay<Req>> Replay<Req> for Plain<R> {
         self.replay.unreplayable(kept)
     }
 
+    fn extension<'a, T: Send + Sync + 'static>(&self, kept: &'a R::Request) -> Option<&'a T> {
+        self.replay.extension(kept)
+    }
+
     fn is_idempotent(&self, kept: &R::Request) -> bool {
         self.replay.is_idempotent(kept)
     }

@@ -16,7 +16,9 @@ pub(super) struct AttemptCounts {
     /// How many ledger entries were counted.
     counted: usize,
     pub(super) per_backend: HashMap<BackendId, u32>,
-    /// The backends with at least one attempt.
+    /// The index of the first entry that counts: those before are of an earlier run.
+    first: usize,
+    /// The backends with at least one attempt, and those whose bodies broke off in an earlier run.
     pub(super) attempted: Skip,
     /// The backends that may not be attempted now: those that have had all their attempts, that are left out, and that
     /// rest.
@@ -45,13 +47,18 @@ pub(super) struct Rest {
 }
 
 impl AttemptCounts {
+    /// Begins to count for a request that goes on after these entries. Backends in `avoid` count as attempted.
+    pub(super) fn after(earlier: &[Attempted], avoid: Skip) -> Self {
+        Self { counted: earlier.len(), first: earlier.len(), attempted: avoid, ..Self::default() }
+    }
+
     /// Returns whether a race has begun, so that backends are free that were not before.
     pub(super) fn count(&mut self, entries: &[Attempted], settings: &Settings, is_racing: bool) -> bool {
         let begins_race = is_racing && self.primary.is_none();
         if begins_race {
             // A race gives each backend one attempt. The primary, whose failure started it, has a second one there.
             self.primary = entries.last().map(|entry| entry.id);
-            (self.counted, self.per_backend, self.spent) = (0, HashMap::new(), Skip::default());
+            (self.counted, self.per_backend, self.spent) = (self.first, HashMap::new(), Skip::default());
             self.left_out.iter().for_each(|id| self.spent.insert(*id));
             self.prefix = Prefix::default();
         }

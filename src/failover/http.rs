@@ -81,6 +81,10 @@ where
         Replay::<Request<B>>::unreplayable(&self.replay, kept)
     }
 
+    fn extension<'a, T: Send + Sync + 'static>(&self, kept: &'a Self::Request) -> Option<&'a T> {
+        Replay::<Request<B>>::extension(&self.replay, kept)
+    }
+
     fn is_idempotent(&self, kept: &Self::Request) -> bool {
         Replay::<Request<B>>::is_idempotent(&self.replay, kept)
     }

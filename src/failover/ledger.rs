@@ -2,6 +2,8 @@
 
 use std::{fmt, slice, time::Duration};
 
+use tokio::time::Instant;
+
 use crate::{
     body::Unreplayable,
     name::{BackendId, BackendName},
@@ -23,6 +25,8 @@ pub struct Ledger {
     /// The entry whose response was passed through although it had tripped.
     pub(super) passed_through: Option<usize>,
     pub(super) stopped: Option<Stopped>,
+    /// When the time of the request is up, for the request that goes on when the response body breaks off.
+    pub(super) deadline: Option<Instant>,
 }
 
 /// The entries of a ledger. Most requests have one entry, which costs no allocation.
@@ -119,6 +123,19 @@ pub enum Ending {
     },
     /// It was cancelled: another response was final first, or the time of the request ran out.
     Dropped,
+    /// Its response was returned to the caller, and its body failed later. A [resumption](crate::resume) went on from
+    /// there, or tried to.
+    #[non_exhaustive]
+    Cut {
+        /// How many bytes of the body the caller has got by then, those of earlier responses included.
+        after: u64,
+    },
+    /// Its response does not go on where the body of an earlier one failed, so it was dropped.
+    #[non_exhaustive]
+    NotJoined {
+        /// Why it does not.
+        reason: &'static str,
+    },
 }
 
 /// Why no further attempt was made although there was a backend to attempt.
@@ -139,6 +156,13 @@ pub enum Stopped {
     /// The backends that could be attempted again named a later time than the request may wait for: its deadline, or the
     /// [longest wait](super::FailoverBuilder::retry_after_cap).
     RetryAfter,
+}
+
+impl Attempted {
+    /// Whether its response body broke off.
+    pub(super) fn is_cut(&self) -> bool {
+        matches!(self.ending, Ending::Cut { .. })
+    }
 }
 
 impl Ledger {
@@ -174,6 +198,25 @@ impl Ledger {
         served.or_else(passed_through).map(|attempt| &attempt.backend)
     }
 
+    /// Records that the body of the response broke off when the caller had this many bytes.
+    #[cfg_attr(not(feature = "http"), expect(dead_code, reason = "only HTTP bodies are resumed"))]
+    pub(crate) fn cut(&mut self, after: u64) {
+        self.end_served(Ending::Cut { after });
+    }
+
+    /// Records why a response does not go on where an earlier one broke off.
+    #[cfg_attr(not(feature = "http"), expect(dead_code, reason = "only HTTP bodies are resumed"))]
+    pub(crate) fn not_joined(&mut self, reason: &'static str) {
+        self.end_served(Ending::NotJoined { reason });
+    }
+
+    fn end_served(&mut self, ending: Ending) {
+        let served = self.attempts().iter().position(|attempt| attempt.ending == Ending::Served);
+        if let Some(entry) = served.or(self.passed_through.take()) {
+            self.set_ending(entry, ending);
+        }
+    }
+
     /// Returns why no further attempt was made; `None` if there was no backend to attempt, or no need.
     pub fn stopped(&self) -> Option<Stopped> {
         self.stopped
@@ -184,6 +227,7 @@ impl Ledger {
         self.attempts().iter().rev().find_map(|attempt| match attempt.ending {
             Ending::Tripped { outcome, .. } | Ending::NotReady { outcome } => Some(outcome),
             Ending::Served | Ending::BrokenOff { .. } | Ending::Dropped => None,
+            Ending::Cut { .. } | Ending::NotJoined { .. } => None,
         })
     }
 }
@@ -199,6 +243,8 @@ impl fmt::Display for Ledger {
                 Ending::NotReady { outcome } => write!(f, "`{backend}` not ready: {outcome}")?,
                 Ending::BrokenOff { .. } => write!(f, "`{backend}` broken off ({took:.1?})")?,
                 Ending::Dropped => write!(f, "`{backend}` dropped ({took:.1?})")?,
+                Ending::Cut { after } => write!(f, "`{backend}` cut after {after} bytes ({took:.1?})")?,
+                Ending::NotJoined { reason } => write!(f, "`{backend}` not joined: {reason} ({took:.1?})")?,
             }
             if let Some(note) = note {
                 write!(f, ": {note}")?;

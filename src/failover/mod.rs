@@ -100,6 +100,7 @@ mod commit;
 #[cfg(feature = "http")]
 mod commit_point;
 mod counts;
+mod earlier;
 mod end;
 mod error;
 mod follow;
@@ -138,6 +139,8 @@ pub use self::{
     budget::Budget,
     builder::FailoverBuilder,
     commit::{Commit, GuardOf, Plain},
+    commit::{Commit, Plain},
+    earlier::{Earlier, OnlyAt},
     error::{Error, ErrorKind},
     follow::{Follow, Rejected},
     future::ResponseFuture,

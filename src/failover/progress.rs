@@ -13,6 +13,7 @@ use tower::BoxError;
 use super::{
     Attempted, Commit, Ending, Ledger, Methods, Mode, Stopped,
     counts::AttemptCounts,
+    earlier::Brought,
     end::Peek,
     plan::Plan,
     running::Running,
@@ -38,6 +39,7 @@ pub(super) struct Progress<S, H, C, Req, Q = <H as Replay<Req>>::Request, K = Pe
     pub(super) kept: Option<Q>,
     pub(super) ledger: Ledger,
     pub(super) plan: Plan,
+    pub(super) brought: Option<Box<Brought>>,
     /// Set once a further attempt is considered.
     pub(super) counts: Option<Box<AttemptCounts>>,
     pub(super) last: Option<LastFailure<K>>,
@@ -75,14 +77,23 @@ where
 {
     #[inline]
     pub(super) fn new(search: ReadySearch<S, C, AnyStrategy, Policy<H>>, now: Moment, request: Req) -> Self {
-        let policy = &search.local().extra;
-        if let Some(budget) = policy.settings.hedge_budget() {
-            budget.deposit();
-        }
-        let kept = Some(policy.protocol.keep(request));
-        let deadline = policy.settings.deadline.map(|deadline| now.after(deadline));
-        let (ledger, plan) = (Ledger::default(), Plan::new(deadline));
-        Self { kept, ledger, plan, counts: None, last: None, rng: Rng::new(), full: 0, search, of: PhantomData }
+        let (policy, clock) = (&search.local().extra, search.local().core.clock);
+        let kept = policy.protocol.keep(request);
+        let brought = Brought::new(policy.protocol.extension(&kept), policy.protocol.extension(&kept));
+        let mut ledger = match brought.as_ref().and_then(|brought| brought.earlier.as_ref()) {
+            Some(earlier) => earlier.ledger().clone(),
+            None => {
+                if let Some(budget) = policy.settings.hedge_budget() {
+                    budget.deposit();
+                }
+                Ledger::default()
+            }
+        };
+        let own = || policy.settings.deadline.map(|deadline| now.after(deadline));
+        let deadline = ledger.deadline.map(|deadline| clock.moment(deadline)).or_else(own);
+        ledger.deadline = deadline.map(|deadline| clock.instant(deadline));
+        let (kept, plan, rng, of) = (Some(kept), Plan::new(deadline), Rng::new(), PhantomData);
+        Self { kept, ledger, plan, brought, counts: None, last: None, rng, full: 0, search, of }
     }
 
     /// Reads the key of the request, if the strategy needs it. Returns an instance for the first attempt if one is ready
@@ -193,15 +204,11 @@ where
 
     /// Whether a backend was called already. One that did not become ready was not.
     pub(super) fn has_called(&self) -> bool {
-        self.ledger.attempts().iter().any(|attempt| !matches!(attempt.ending, Ending::NotReady { .. }))
-    }
-
-    pub(super) fn count(&mut self) -> &AttemptCounts {
-        let counts = self.counts.get_or_insert_default();
-        if counts.count(self.ledger.attempts(), &self.search.local().extra.settings, self.plan.is_racing) {
-            self.search.scan_again();
-        }
-        counts
+        self.ledger
+            .attempts()
+            .iter()
+            .skip(self.earlier())
+            .any(|attempt| !matches!(attempt.ending, Ending::NotReady { .. }))
     }
 
     /// Whether nothing is held for the request but the request itself.
@@ -212,8 +219,10 @@ where
     /// Whether the first attempt of the request may be at this backend. A spare backend is probed by a request that may
     /// be hedged only: if the probe fails or takes long, the request is sent to the tier that serves.
     pub(super) fn may_begin_at(&self, ready: &Ready<S, C>) -> bool {
-        !(ready.is_probe() && self.search.local().is_spare(ready.shard().info()))
-            || (self.may_hedge()
+        // A request that brings something along is not for any backend.
+        self.brought.is_none() && !(ready.is_probe() && self.search.local().is_spare(ready.shard().info()))
+            || (self.brought.is_none()
+                && self.may_hedge()
                 && self.kept.as_ref().is_none_or(|kept| self.policy().protocol.unreplayable(kept).is_none()))
     }
 
@@ -221,7 +230,7 @@ where
     fn follow_up(&mut self, id: BackendId) -> FollowUp {
         let attempts = self.settings().attempts_per_backend;
         let repeats = self.settings().mode != Mode::Race && attempts > 1;
-        let is_first = self.ledger.attempts().is_empty();
+        let is_first = self.ledger.attempts().is_empty() && self.brought.is_none();
         if !is_first {
             self.count();
         }
@@ -254,6 +263,11 @@ where
                 // Only a race still waits for the pending backends.
                 self.search.drop_pending();
             }
+            if self.brought.as_ref().is_some_and(|brought| !brought.allows(&ready.shard().name)) {
+                // It was inserted since the attempts were counted.
+                self.counts.get_or_insert_default().exclude(ready.shard().info().id);
+                continue;
+            }
             let now = self.now();
             if !self.has_time(now) || self.has_called() && self.is_unreplayable() {
                 drop(ready);
@@ -266,7 +280,8 @@ where
                 continue;
             };
             // In this order, so that a request that cannot be sent takes no token from the budget.
-            if self.has_called() && !self.may_spend(is_hedge) {
+            let is_extra = self.has_called() || self.earlier() > 0;
+            if is_extra && !self.may_spend(is_hedge) {
                 drop(ready.enter(pass));
                 self.search.stop();
                 return Poll::Ready(None);

@@ -7,6 +7,7 @@ use std::{
 
 use super::{
     Attempted, Commit, Ending,
+    counts::AttemptCounts,
     progress::{LastFailure, Progress},
 };
 use crate::{
@@ -23,6 +24,28 @@ where
     H: Replay<Req> + Commit<C::Watched>,
     C: Classify<H::Request, S::Reply>,
 {
+    /// Counts the attempts at each backend, and leaves out those that may not get the request.
+    pub(super) fn count(&mut self) -> &AttemptCounts {
+        let (local, brought) = (self.search.local(), self.brought.as_deref());
+        let eligible = local.selection.rows().len();
+        let begin = || Box::new(brought.map(|brought| brought.counts(eligible)).unwrap_or_default());
+        let counts = self.counts.get_or_insert_with(begin);
+        let begins_race = counts.count(self.ledger.attempts(), &local.extra.settings, self.plan.is_racing);
+        if let Some(brought) = brought.filter(|brought| brought.only.is_some()) {
+            let others = local.selection.infos().filter(|info| !brought.allows(&info.name));
+            others.for_each(|info| counts.leave_out(info.id));
+        }
+        if begins_race {
+            self.search.scan_again();
+        }
+        counts
+    }
+
+    /// How many entries of the ledger are of an earlier run of the request.
+    pub(super) fn earlier(&self) -> usize {
+        self.brought.as_ref().map_or(0, |brought| brought.entries())
+    }
+
     /// Finds the next backend that is ready: the same one as before if the plan keeps it. Otherwise a backend without
     /// an attempt comes before one that had an attempt; a hedge takes no other.
     pub(super) fn poll_backend(&mut self, cx: &mut Context<'_>, is_hedge: bool) -> Poll<Option<Ready<S, C>>> {
@@ -31,6 +54,8 @@ where
         self.leave_out_untagged();
         let last = self.ledger.attempts().last().map(|last| (last.id, last.position));
         let prefers_new = !self.plan.is_racing && last.is_some() && self.settings().attempts_per_backend > 1;
+        // Those whose bodies broke off in an earlier run count as attempted.
+        let prefers_new = prefers_new || self.earlier() > 0;
         // The first attempt waits like `poll_ready`. Those after it wait for no slot.
         let is_first = !self.has_called();
         let within = self.settings().ready_within().filter(|_| is_first);
