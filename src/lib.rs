@@ -96,6 +96,8 @@
 //! | `content` (`http`) | what bodies mean: the events of a stream, paths into JSON |
 //! | [`replicas`] | what replicas tell each other of their backends |
 //! | `upstream` (`http`) | origin, headers and credentials per backend; fields of JSON bodies (`json`) |
+//! | `resume` (`http`) | response bodies that go on at another backend |
+//! | `upstream` (`http`) | origin, headers and credentials per backend |
 //! | `config` (`serde`) | a whole fleet from a file |
 //! | `state` (`file-state`) | what is known of the backends, across restarts |
 //! | `dns` (`dns`) | backends from DNS: hosts and services |
@@ -114,6 +116,8 @@
 //! |---|---|---|
 //! | `INFO` | `circuit changed state` | `backend`, `from`, `to` |
 //! | `INFO` | `fleet changed` | `change` |
+//! | `INFO` | `body resumed` | `bytes`, `ledger` |
+//! | `INFO` | `body not resumed` | `bytes`, `reason`, `ledger` |
 //! | `WARN` | `probes fail` | `backend`, `reason` |
 //! | `INFO` | `probes succeed` | `backend` |
 //! | `WARN` | `discovered backend rejected` | `error` |
@@ -177,6 +181,8 @@ pub mod outcome;
 pub mod pick;
 pub mod probe;
 pub mod replicas;
+#[cfg(feature = "http")]
+pub mod resume;
 mod rng;
 mod setting;
 mod shard;
@@ -210,6 +216,7 @@ pub use crate::{
 #[doc(inline)]
 pub use crate::{
     body::{ReplayBody, ReplayLayer},
+    resume::ResumeLayer,
     upstream::{Upstream, UpstreamLayer},
 };
 

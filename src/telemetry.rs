@@ -92,6 +92,24 @@ pub(crate) fn strategy_panicked(fleet: &str) {
     );
 }
 
+/// A response body broke off after so many bytes, and goes on at another backend.
+#[cfg(feature = "http")]
+pub(crate) fn body_resumed(bytes: u64, ledger: Option<&dyn fmt::Display>) {
+    tracing::info!(target: "tower_fleet", bytes, ledger = ledger.map(tracing::field::display), "body resumed");
+}
+
+/// A response body broke off after so many bytes, and does not go on.
+#[cfg(feature = "http")]
+pub(crate) fn body_not_resumed(bytes: u64, reason: &str, ledger: Option<&dyn fmt::Display>) {
+    tracing::info!(
+        target: "tower_fleet",
+        bytes,
+        reason,
+        ledger = ledger.map(tracing::field::display),
+        "body not resumed"
+    );
+}
+
 /// A changed configuration was applied to its fleet.
 #[cfg(feature = "serde")]
 pub(crate) fn config_applied(change: &dyn fmt::Debug, needs_restart: &[String]) {

@@ -13,7 +13,7 @@ const FLOORS: &[&[&str]] = &[
     &["pick", "fleet"],
     &["attempt"],
     DOORS,
-    &["dns", "probe", "replicas", "state", "status"],
+    &["dns", "probe", "replicas", "resume", "state", "status"],
     &["config"],
 ];
 

@@ -1,0 +1,8 @@
+//! Response bodies that go on at another backend: scripted backends in paused time, and real servers on loopback.
+#![cfg(feature = "http")]
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+mod bounds;
+mod downloads;
+mod replica;
+mod wire;
