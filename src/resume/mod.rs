@@ -79,6 +79,12 @@
 //! ```
 
 mod body;
+#[cfg(feature = "json")]
+mod chat;
+#[cfg(feature = "json")]
+mod chat_chunk;
+#[cfg(feature = "json")]
+mod chat_stream;
 mod content_range;
 mod future;
 mod kept;
@@ -99,6 +105,8 @@ pub use self::{
     service::Resuming,
     traits::{Either, Follow, Keep, NotResumed, Resume},
 };
+#[cfg(feature = "json")]
+pub use self::{chat::ChatContinuation, chat_stream::ChatStream};
 
 /// The request body that a [`Resuming`] sends to its inner service: the caller's, or that of a request that goes on.
 pub type RequestBody<B> = ReplayBody<B>;

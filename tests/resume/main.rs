@@ -3,6 +3,8 @@
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod bounds;
+#[cfg(feature = "json")]
+mod chats;
 mod downloads;
 mod replica;
 mod wire;
