@@ -12,8 +12,8 @@ use super::neighbours;
 #[cfg(feature = "file-state")]
 use super::saved;
 use super::{
-    Client, ClientLayer, ConfigError, ValueError, backend, breaker, content, failover, hash, json, limit, node::Node,
-    probe, secret::Lookup, share, units,
+    Client, ClientLayer, ConfigError, FileResume, ValueError, backend, breaker, content, failover, hash, json, limit,
+    node::Node, probe, resume, secret::Lookup, share, units,
 };
 #[cfg(feature = "valkey")]
 use crate::replicas::{Share, ValkeyStore};
@@ -26,6 +26,7 @@ use crate::{
     name::BackendName,
     outcome::HttpClassifier,
     pick::StrategyName,
+    resume::ResumeLayer,
     setting::InvalidSetting,
 };
 
@@ -59,6 +60,7 @@ pub struct Config {
     pub(super) policy: CircuitPolicy,
     pub(super) classifier: HttpClassifier,
     pub(super) probe: Option<probe::Section>,
+    pub(super) resume: ResumeLayer<FileResume>,
     #[cfg(feature = "file-state")]
     pub(super) store: Option<FileStore>,
     #[cfg(feature = "valkey")]
@@ -103,6 +105,7 @@ struct File {
     outliers: Option<share::OutliersSection>,
     probe: Option<probe::Section>,
     json: Option<json::Section>,
+    resume: Option<resume::Section>,
     #[cfg(feature = "file-state")]
     state: Option<saved::Section>,
     #[cfg(feature = "valkey")]
@@ -191,6 +194,8 @@ impl Config {
             None => classifier,
         };
         let json = file.json.unwrap_or_default().layer("json", None)?;
+        let backends = backend::backends(file.backend, &json, lookup)?;
+        let resume = file.resume.map(|section| section.layer(&backends)).transpose()?;
         let config = Self {
             name,
             // The defaults of `FleetBuilder`, which explains them.
@@ -211,7 +216,8 @@ impl Config {
             #[cfg(feature = "valkey")]
             share: file.share.map(|section| section.share(lookup)).transpose()?,
             source,
-            backends: backend::backends(file.backend, &json, lookup)?,
+            resume: resume.unwrap_or_else(|| ResumeLayer::new((None, None))),
+            backends,
         };
         // Validates the values that only the fleet knows: `max_ejected`, `panic_below`, `limit` and `when_full`.
         config

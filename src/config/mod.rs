@@ -86,6 +86,7 @@ mod node;
 mod parts;
 mod probe;
 mod rejection;
+mod resume;
 #[cfg(feature = "file-state")]
 mod saved;
 mod secret;
@@ -103,6 +104,7 @@ pub use self::{
     file::Config,
     follow::{ConfigFollower, Followed},
     probe::FileProbe,
+    resume::FileResume,
     watch::{ConfigFile, Reload},
 };
 

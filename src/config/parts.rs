@@ -4,12 +4,15 @@ use bytes::Bytes;
 
 #[cfg(feature = "dns")]
 use super::backend::Template;
-use super::{ClientLayer, file::Config, probe::FileProbe};
+use super::{ClientLayer, FileResume, file::Config, probe::FileProbe};
 #[cfg(feature = "valkey")]
 use crate::replicas::{Share, ValkeyStore};
 #[cfg(feature = "file-state")]
 use crate::state::FileStore;
-use crate::{failover::FailoverLayer, fleet::Backend, health::CircuitPolicy, outcome::HttpClassifier, probe::Probes};
+use crate::{
+    failover::FailoverLayer, fleet::Backend, health::CircuitPolicy, outcome::HttpClassifier, probe::Probes,
+    resume::ResumeLayer,
+};
 
 impl Config {
     /// Returns the backends in the order of the file, to build the fleet by hand. Without those that `dns` stands for,
@@ -32,6 +35,12 @@ impl Config {
     /// Returns the failover of the file: its `strategy` and its section `[failover]`.
     pub fn failover(&self) -> FailoverLayer {
         self.failover.clone()
+    }
+
+    /// Returns the layer of the section `[resume]`, to be put around the failover. Without the section, it resumes
+    /// nothing.
+    pub fn resume(&self) -> ResumeLayer<FileResume> {
+        self.resume.clone()
     }
 
     /// Returns the settings of the circuits: the section `[breaker]`.

@@ -17,7 +17,7 @@ pub struct ResumeLayer<R> {
 
 impl<R: Resume> ResumeLayer<R> {
     /// Creates a layer that resumes what `resume` chooses: [`ByteRanges`](super::ByteRanges),
-    /// [`ChatContinuation`](super::ChatContinuation), a pair of them, or a [`Resume`] of your own.
+    /// `ChatContinuation` (`json`), a pair of them, or a [`Resume`] of your own.
     pub const fn new(resume: R) -> Self {
         // Each resumption makes progress, so a download with some cuts arrives, and one with a cut in each frame ends.
         let most = 8;

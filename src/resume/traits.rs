@@ -7,7 +7,7 @@ use http::{Request, request, response};
 
 /// Decides which response bodies are resumed, and how.
 ///
-/// [`ByteRanges`](super::ByteRanges) and [`ChatContinuation`](super::ChatContinuation) implement it, and a pair does of
+/// [`ByteRanges`](super::ByteRanges) and `ChatContinuation` (`json`) implement it, and a pair does of
 /// two that do: the first one that [keeps](Self::keeps) a request gets it. It only computes: a
 /// [`ResumeLayer`](super::ResumeLayer) sends the requests.
 ///
@@ -102,6 +102,19 @@ impl<A: Resume, B: Resume> Resume for (A, B) {
             Some(_) => self.0.follow(request, response).map(Either::First),
             None => self.1.follow(request, response).map(Either::Second),
         }
+    }
+}
+
+/// Nothing is resumed without a choice.
+impl<R: Resume> Resume for Option<R> {
+    type Followed = R::Followed;
+
+    fn keeps(&self, request: &request::Parts) -> Option<Keep> {
+        self.as_ref()?.keeps(request)
+    }
+
+    fn follow(&self, request: &request::Parts, response: &response::Parts) -> Option<R::Followed> {
+        self.as_ref()?.follow(request, response)
     }
 }
 

@@ -19,6 +19,7 @@ mod limits;
 mod random;
 mod refusals;
 mod rejections;
+mod resume;
 mod secrets;
 mod shares;
 
