@@ -130,7 +130,7 @@ impl ChatStream {
                     self.add("", true);
                 }
             }
-            Err(obstacle) if rest.beginning.is_some() => rest.mismatch = Some(obstacle),
+            Err(obstacle) if rest.beginning.is_some() || event.is_cut => rest.mismatch = Some(obstacle),
             // The rest has text and something else, which the caller gets too: the stream is that of the API.
             Err(obstacle) => {
                 self.obstacle = Some(obstacle);
@@ -256,5 +256,103 @@ impl Follow for ChatStream {
 impl std::fmt::Debug for ChatStream {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("ChatStream").field("text", &self.text.len()).finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::{collection::vec, prelude::*, sample::Index};
+
+    use super::{super::ChatContinuation, *};
+    use crate::resume::Resume;
+
+    fn head() -> response::Parts {
+        http::Response::builder().header("content-type", "text/event-stream").body(()).unwrap().into_parts().0
+    }
+
+    fn begin() -> ChatStream {
+        let request = http::Request::new(()).into_parts().0;
+        ChatContinuation::new(["c"]).follow(&request, &head()).unwrap()
+    }
+
+    fn text(text: &str) -> String {
+        format!("data: {{\"id\":\"x\",\"choices\":[{{\"index\":0,\"delta\":{{\"content\":{text:?}}}}}]}}\r\n\r\n")
+    }
+
+    /// Passes the pieces between these places.
+    fn pass(stream: &mut ChatStream, bytes: &[u8], cuts: &[Index]) -> Vec<u8> {
+        let mut places: Vec<_> = cuts.iter().map(|cut| cut.index(bytes.len() + 1)).chain([0, bytes.len()]).collect();
+        places.sort_unstable();
+        places.windows(2).flat_map(|two| stream.pass(Bytes::copy_from_slice(&bytes[two[0]..two[1]]))).collect()
+    }
+
+    proptest! {
+        // C75
+        #[test]
+        fn whole_events_pass_unchanged_however_they_arrive(cuts in vec(any::<Index>(), 0..12), end in any::<Index>()) {
+            let whole = [": hi\n\n", &text("a"), &text("\u{e4}"), &text("c")].concat();
+            let (mut stream, end) = (begin(), end.index(whole.len() + 1));
+            let passed = pass(&mut stream, &whole.as_bytes()[..end], &cuts);
+            prop_assert!(whole.as_bytes()[..end].starts_with(&passed));
+            // A chunk is passed on if, and only if, its text counts as passed on.
+            let shown = std::str::from_utf8(&passed).unwrap();
+            prop_assert_eq!(shown.matches("content").count(), stream.text.chars().count());
+            prop_assert_eq!([&passed[..], &stream.end()].concat(), &whole.as_bytes()[..end]);
+        }
+
+        // C75
+        #[test]
+        fn a_rest_is_the_same_however_it_arrives(cuts in vec(any::<Index>(), 0..12)) {
+            let rest = [": hi\n\n", &text(""), &text("; "), &text("more"), "data: [DONE]\n\n", &text("late")].concat();
+            let (mut once, mut often) = (begin(), begin());
+            for stream in [&mut once, &mut often] {
+                stream.pass(text("the beginning").into());
+                stream.join(&head()).unwrap();
+            }
+            let expected = pass(&mut once, rest.as_bytes(), &[]);
+            prop_assert_eq!(&pass(&mut often, rest.as_bytes(), &cuts), &expected);
+            prop_assert_eq!(&once.text, "the beginning; more");
+            prop_assert!(expected.ends_with(b"data: [DONE]\n\n"));
+            prop_assert_eq!((often.end(), often.check()), (Bytes::new(), Ok(())));
+        }
+
+        // C58, C75
+        #[test]
+        fn any_bytes_pass_without_a_panic(bytes in vec(any::<u8>(), 0..200), joins in any::<bool>()) {
+            let mut stream = begin();
+            stream.pass(text("the beginning").into());
+            if joins {
+                stream.join(&head()).unwrap();
+            }
+            for byte in &bytes {
+                stream.pass(Bytes::copy_from_slice(&[*byte]));
+                let _ = stream.check();
+            }
+            stream.end();
+        }
+    }
+
+    // C58, C75
+    #[test]
+    fn a_gigantic_event_is_not_held_back() {
+        let mut stream = begin();
+        let piece = Bytes::from(vec![b'x'; 64 * 1024]);
+        let passed: usize = (0..40).map(|_| stream.pass(piece.clone()).len()).sum();
+        assert!(stream.held.len() <= MAX_EVENT + piece.len() && passed >= 30 * piece.len(), "{passed}");
+        assert!(stream.obstacle.is_some());
+    }
+
+    // C75
+    #[test]
+    fn an_answer_that_starts_over_is_seen_as_soon_as_it_can_be_told() {
+        let long = "a".repeat(60);
+        assert_eq!(starts_over("", "anything"), Some(false));
+        assert_eq!(starts_over("It was", ""), None);
+        assert_eq!(starts_over("It was", "It"), None);
+        assert_eq!(starts_over("It was", "  It was"), Some(true));
+        assert_eq!(starts_over("It was", "It is"), Some(false));
+        assert_eq!(starts_over("It was", " a night"), Some(false));
+        assert_eq!(starts_over(&long, &long[..COMPARED - 1]), None);
+        assert_eq!(starts_over(&long, &long[..COMPARED]), Some(true));
     }
 }

@@ -26,8 +26,8 @@ impl<S, R> Resuming<S, R> {
 }
 
 impl<S, R> Resuming<S, R> {
-    /// What is kept of a request, and the request that is sent.
-    fn keep<B>(&self, request: Request<B>) -> (Option<Kept<S, R, B>>, Request<RequestBody<B>>)
+    /// Keeps what is needed of a request. Returns the request that is sent.
+    fn keep<B>(&self, request: Request<B>, keeps: &mut Option<Kept<S, R, B>>) -> Request<RequestBody<B>>
     where
         S: Clone,
         R: Resume,
@@ -44,8 +44,8 @@ impl<S, R> Resuming<S, R> {
             }
             _ => (None, ReplayBody::once(body)),
         };
-        let kept = kept.map(|body| Kept::new(self.inner.clone(), self.resume.clone(), &self.settings, &head, body));
-        (kept, Request::from_parts(head, body))
+        *keeps = kept.map(|body| Kept::new(self.inner.clone(), self.resume.clone(), &self.settings, &head, body));
+        Request::from_parts(head, body)
     }
 }
 
@@ -61,7 +61,6 @@ impl<S, R> Resuming<S, R> {
     ///
     /// Dropping the future cancels the request.
     // The return type is named, and made of parameters, as for the doors.
-    #[expect(clippy::type_complexity, reason = "each part is named once")]
     pub fn oneshot<B, F>(self, request: Request<B>) -> Oneshot<Self, Request<B>, ResponseFuture<F, S, R, B>>
     where
         S: Service<Request<RequestBody<B>>, Future = F>,
@@ -93,7 +92,8 @@ where
     fn call(&mut self, request: Request<B>) -> Self::Future {
         // An extension of the request that concerns what is sent, but not the caller's request, is put in here; and for
         // the request that goes on, in `Kept::again`.
-        let (kept, request) = self.keep(request);
+        let mut kept = None;
+        let request = self.keep(request, &mut kept);
         ResponseFuture::new(self.inner.call(request), kept)
     }
 }

@@ -204,3 +204,36 @@ async fn any_service_that_is_clone_can_be_resumed() {
     }
     assert_eq!((text, body.ledger().is_none()), (TEXT.as_bytes().to_vec(), true));
 }
+
+/// The allocations of one download that does not break off.
+async fn allocations(resumes: bool) -> u64 {
+    const PIECES: usize = 20;
+    let (fleet, [a]) = fleet();
+    let answer = || {
+        let pieces = TEXT.bytes().map(|byte| data([byte])).take(PIECES).collect();
+        reply(200, &[ETAG, ("content-length", "20")], pieces)
+    };
+    a.then([answer(), answer()]);
+    let door: Failover<Client> = FailoverLayer::new().layer(fleet.clone());
+    let layer = ResumeLayer::new(ByteRanges::new()).most(u32::from(resumes));
+    let mut resuming = layer.layer(door);
+    let mut counted = 0;
+    // The first one warms up.
+    for _ in 0..2 {
+        let response = resuming.ready().await.unwrap().call(get(&[])).await.unwrap();
+        let mut body = response.into_body();
+        let mut read = || {
+            use futures::FutureExt;
+            (0..=PIECES).filter(|_| body.frame().now_or_never().unwrap().is_some()).count()
+        };
+        let measured = allocation_counter::measure(|| assert_eq!(read(), PIECES));
+        counted = measured.count_total;
+    }
+    counted
+}
+
+// C75
+#[tokio::test(start_paused = true)]
+async fn a_body_that_does_not_break_off_is_read_without_an_allocation() {
+    assert_eq!(allocations(true).await, allocations(false).await);
+}
