@@ -199,7 +199,6 @@ impl Ledger {
     }
 
     /// Records that the body of the response broke off when the caller had this many bytes.
-    #[cfg_attr(not(feature = "http"), expect(dead_code, reason = "only HTTP bodies are resumed"))]
     pub(crate) fn cut(&mut self, after: u64) {
         self.end_served(Ending::Cut { after });
     }

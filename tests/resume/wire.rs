@@ -140,7 +140,7 @@ async fn download(changes_after: usize) -> Got {
                 is_right &= end <= TOTAL && data == content(bytes, end);
                 bytes = end;
             }
-            Err(broken) => error = Some(broken.into()),
+            Err(broken) => error = Some(broken),
         }
     }
     let is_cut = |attempt: &&Attempted| matches!(attempt.ending, Ending::Cut { .. });
