@@ -8,8 +8,8 @@ use serde_json::{Map, Value};
 
 use super::{
     Follow, NotResumed,
-    chat::{Settings, is_stream},
     chat_chunk::Chunk,
+    chat_request::{Settings, is_stream},
 };
 use crate::content::{Event, EventReader};
 

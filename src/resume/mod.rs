@@ -84,6 +84,8 @@ mod chat;
 #[cfg(feature = "json")]
 mod chat_chunk;
 #[cfg(feature = "json")]
+mod chat_request;
+#[cfg(feature = "json")]
 mod chat_stream;
 mod content_range;
 mod future;
