@@ -139,7 +139,6 @@ pub use self::{
     budget::Budget,
     builder::FailoverBuilder,
     commit::{Commit, GuardOf, Plain},
-    commit::{Commit, Plain},
     earlier::{Earlier, OnlyAt},
     error::{Error, ErrorKind},
     follow::{Follow, Rejected},

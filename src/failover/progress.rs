@@ -265,7 +265,7 @@ where
             }
             if self.brought.as_ref().is_some_and(|brought| !brought.allows(&ready.shard().name)) {
                 // It was inserted since the attempts were counted.
-                self.counts.get_or_insert_default().exclude(ready.shard().info().id);
+                self.counts.get_or_insert_default().leave_out(ready.shard().info().id);
                 continue;
             }
             let now = self.now();
