@@ -70,7 +70,8 @@ pub use tower::BoxError;
 
 #[cfg(feature = "http")]
 pub use self::http::{
-    BrokenStream, ClassifyEnd, EventWatch, HttpEnd, PlainErrors, TowerHttp, TowerHttpCall, WatchedBody, retry_after,
+    BrokenStream, ClassifyEnd, EventWatch, HttpEnd, Interrupted, PlainErrors, TowerHttp, TowerHttpCall, WatchedBody,
+    retry_after,
 };
 #[cfg(feature = "http")]
 pub(crate) use self::http::{gateway_status, grpc_code};

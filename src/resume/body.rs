@@ -1,7 +1,8 @@
 //! The response body of the resume layer.
 
 use std::{
-    fmt,
+    any::Any,
+    fmt, mem,
     pin::Pin,
     sync::{Mutex, PoisonError},
     task::{Context, Poll, ready},
@@ -11,9 +12,10 @@ use bytes::Bytes;
 use http::{HeaderMap, header::CONTENT_LENGTH, response};
 use http_body::{Body, Frame, SizeHint};
 use pin_project_lite::pin_project;
+use tower::BoxError;
 
 use super::resumption::Source;
-use crate::{body::into_bytes, failover::Ledger};
+use crate::{body::into_bytes, failover::Ledger, outcome::Interrupted};
 
 pin_project! {
     /// A response body that goes on at another backend when it breaks off. `D` is the body of the inner service.
@@ -37,7 +39,17 @@ pin_project! {
         // How many bytes are missing to the announced length, if the body is followed.
         remaining: Option<u64>,
         state: State,
+        // The error that follows an error event.
+        last: Option<Last<D::Error>>,
+        // A pointer, since the impl of `Body` must not depend on a bound of the error: see `BoxErrors`.
+        event_of: fn(&D::Error) -> Option<Bytes>,
     }
+}
+
+/// The error that follows an error event.
+struct Last<E> {
+    error: Option<E>,
+    has_yielded: bool,
 }
 
 /// What the inner body is at.
@@ -54,11 +66,18 @@ enum State {
 }
 
 impl<D: Body> ResponseBody<D> {
-    pub(super) const fn untouched(inner: D) -> Self {
-        Self { inner: Some(inner), source: None, trailers: None, remaining: None, state: State::Passing }
+    pub(super) fn untouched(inner: D) -> Self
+    where
+        D::Error: 'static,
+    {
+        let (state, event_of) = (State::Passing, |error: &D::Error| error_event(error));
+        Self { inner: Some(inner), source: None, trailers: None, remaining: None, state, last: None, event_of }
     }
 
-    pub(super) fn followed(inner: D, source: impl Source<D> + 'static, head: &response::Parts) -> Self {
+    pub(super) fn followed(inner: D, source: impl Source<D> + 'static, head: &response::Parts) -> Self
+    where
+        D::Error: 'static,
+    {
         let announced = head.headers.contains_key(CONTENT_LENGTH).then(|| inner.size_hint().exact()).flatten();
         let source: Box<dyn Source<D> + Send> = Box::new(source);
         Self { source: Some(Mutex::new(source)), remaining: announced, ..Self::untouched(inner) }
@@ -82,7 +101,48 @@ impl<D: Body> Body for ResponseBody<D> {
     type Data = Bytes;
     type Error = D::Error;
 
-    fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, D::Error>>> {
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, D::Error>>> {
+        if let Some(last) = self.as_mut().project().last {
+            if last.error.is_some() && !mem::replace(&mut last.has_yielded, true) {
+                // hyper drops what it has not sent when a body fails. It sends when the body is pending.
+                cx.waker().wake_by_ref();
+                return Poll::Pending;
+            }
+            return Poll::Ready(last.error.take().map(Err));
+        }
+        let frame = ready!(self.as_mut().poll_inner(cx));
+        if let Some(Err(error)) = &frame
+            && let Some(event) = (self.event_of)(error)
+        {
+            let error = frame.and_then(Result::err);
+            *self.project().last = Some(Last { error, has_yielded: false });
+            return Poll::Ready(Some(Ok(Frame::data(event))));
+        }
+        Poll::Ready(frame)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match (&self.last, &self.inner, &self.source) {
+            (Some(last), ..) => last.error.is_none(),
+            (None, Some(inner), None) => inner.is_end_stream(),
+            // Even if the body is at its end, something may be held back.
+            _ => self.state == State::Whole && self.trailers.is_none(),
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match (&self.inner, &self.source, self.remaining) {
+            (Some(inner), None, _) => inner.size_hint(),
+            // Of the whole: the rest of another body counts too.
+            (_, _, Some(remaining)) if self.state != State::Failed => SizeHint::with_exact(remaining),
+            _ => SizeHint::default(),
+        }
+    }
+}
+
+impl<D: Body> ResponseBody<D> {
+    /// Polls for the next frame, or for the error that ends the body.
+    fn poll_inner(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, D::Error>>> {
         let mut this = self.project();
         if let Some(trailers) = this.trailers.take() {
             return Poll::Ready(Some(Ok(Frame::trailers(trailers))));
@@ -151,23 +211,12 @@ impl<D: Body> Body for ResponseBody<D> {
         cx.waker().wake_by_ref();
         Poll::Pending
     }
+}
 
-    fn is_end_stream(&self) -> bool {
-        match (&self.inner, &self.source) {
-            (Some(inner), None) => inner.is_end_stream(),
-            // Even if the body is at its end, something may be held back.
-            _ => self.state == State::Whole && self.trailers.is_none(),
-        }
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        match (&self.inner, &self.source, self.remaining) {
-            (Some(inner), None, _) => inner.size_hint(),
-            // Of the whole: the rest of another body counts too.
-            (_, _, Some(remaining)) if self.state != State::Failed => SizeHint::with_exact(remaining),
-            _ => SizeHint::default(),
-        }
-    }
+/// The error event that an error of the inner body brings along.
+fn error_event<E: 'static>(error: &E) -> Option<Bytes> {
+    let error: &dyn Any = error;
+    Some(error.downcast_ref::<BoxError>()?.downcast_ref::<Interrupted>()?.event.clone())
 }
 
 impl<D: Body> fmt::Debug for ResponseBody<D> {

@@ -13,6 +13,7 @@ use super::{Follow, NotResumed, RequestBody, settings::Settings};
 use crate::{
     body::ReplayBody,
     failover::{Earlier, Ledger},
+    outcome::PlainErrors,
 };
 
 /// The caller's request, and the service that is sent another one.
@@ -48,6 +49,7 @@ impl<S, R, B> Kept<S, R, B> {
     {
         let body = self.body.read()?;
         let mut request = followed.request(&self.head, body)?;
+        request.extensions_mut().insert(PlainErrors);
         if let Some(ledger) = ledger {
             request.extensions_mut().insert(Earlier::new(ledger.clone(), passed));
         }

@@ -8,7 +8,7 @@ use tower::BoxError;
 use tower_service::Service;
 
 use super::{Keep, RequestBody, ResponseBody, ResponseFuture, Resume, kept::Kept, settings::Settings};
-use crate::{attempt::Oneshot, body::ReplayBody};
+use crate::{attempt::Oneshot, body::ReplayBody, outcome::PlainErrors};
 
 /// Calls the inner service, and resumes the response bodies that break off. Made by a
 /// [`ResumeLayer`](super::ResumeLayer).
@@ -90,10 +90,11 @@ where
     }
 
     fn call(&mut self, request: Request<B>) -> Self::Future {
-        // An extension of the request that concerns what is sent, but not the caller's request, is put in here; and for
-        // the request that goes on, in `Kept::again`.
         let mut kept = None;
-        let request = self.keep(request, &mut kept);
+        let mut request = self.keep(request, &mut kept);
+        if kept.is_some() {
+            request.extensions_mut().insert(PlainErrors);
+        }
         ResponseFuture::new(self.inner.call(request), kept)
     }
 }

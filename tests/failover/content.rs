@@ -10,7 +10,7 @@ use tower_fleet::{
     body::ReplayMemory,
     content::EventRules,
     failover::{Beyond, CommitPoint, ErrorKind, FailoverBuilder, Mode},
-    outcome::{BrokenStream, HttpClassifier, PlainErrors},
+    outcome::{BrokenStream, HttpClassifier, Interrupted, PlainErrors},
 };
 use tower_layer::Layer;
 
@@ -340,7 +340,16 @@ async fn a_request_may_ask_for_errors_without_an_event() {
     let mut request = get();
     request.extensions_mut().insert(PlainErrors);
     let answer = ask(&first_content(), &fleet, request).await.unwrap();
-    assert_eq!(read(answer.into_body()).await, (ONE.to_owned(), Some("reset".to_owned())));
+    let mut body = answer.into_body();
+    assert_eq!(body.frame().await.unwrap().unwrap().into_data().unwrap(), ONE);
+    let error = loop {
+        if let Err(error) = body.frame().await.unwrap() {
+            break error;
+        }
+    };
+    let interrupted = error.downcast_ref::<Interrupted>().unwrap();
+    assert!(interrupted.event.starts_with(b"data: {\"error\":"), "{:?}", interrupted.event);
+    assert_eq!(std::error::Error::source(interrupted).unwrap().to_string(), "reset");
 }
 
 // C63, C73

@@ -14,7 +14,7 @@ use http::{Response, StatusCode, header::CONTENT_LENGTH};
 use http_body::{Body, Frame, SizeHint};
 use pin_project_lite::pin_project;
 
-pub use self::watch::BrokenStream;
+pub use self::watch::{BrokenStream, Interrupted};
 use self::{
     tail::Tail,
     watch::{Read, Watch, record_end},

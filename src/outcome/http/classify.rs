@@ -58,8 +58,9 @@ impl HttpClassifier {
     }
 }
 
-/// An extension of a request: its response does not get an error event when it breaks, only the error of its body. For
-/// middleware that goes on with a broken stream, and makes the error event if it cannot.
+/// An extension of a request: when its response breaks, the error event is not part of the body, but of the error, which
+/// is an [`Interrupted`](super::super::Interrupted). For middleware that goes on with a broken stream, and passes the
+/// event on if it cannot.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct PlainErrors;
 

@@ -31,7 +31,7 @@ pub struct HttpEnd {
     pub(super) network_errors: bool,
     /// Whether the trailers must have a gRPC status.
     pub(super) owes_status: bool,
-    /// Whether the caller makes its own error events.
+    /// Whether an error event is a part of the error.
     pub(super) has_plain_errors: bool,
     pub(super) events: Option<Box<EventWatch>>,
 }

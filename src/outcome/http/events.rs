@@ -26,7 +26,7 @@ pub struct EventWatch {
     state: State,
     /// Whether a part of an unfinished event was passed on, since it is too long to be held.
     is_torn: bool,
-    /// Whether the caller of the body makes its own error event.
+    /// Whether the error event is a part of the error.
     is_plain: bool,
 }
 
@@ -165,7 +165,12 @@ impl EventWatch {
     /// had ended or failed already.
     pub(super) fn error_event(&self, outcome: &Outcome) -> Option<Bytes> {
         let is_open = matches!(self.state, State::Running | State::Malformed);
-        (is_open && !self.is_plain && !self.is_torn).then(|| self.rules.error_event(reason(outcome)))
+        (is_open && !self.is_torn).then(|| self.rules.error_event(reason(outcome)))
+    }
+
+    /// Whether the error event is a part of the error.
+    pub(super) fn is_plain(&self) -> bool {
+        self.is_plain
     }
 }
 

@@ -33,7 +33,7 @@ pub(super) mod wire;
 pub(crate) use self::classify::{gateway_status, grpc_code};
 #[cfg(feature = "http")]
 pub use self::{
-    body::{BrokenStream, WatchedBody},
+    body::{BrokenStream, Interrupted, WatchedBody},
     classify::PlainErrors,
     end::{ClassifyEnd, HttpEnd},
     events::EventWatch,

@@ -119,13 +119,18 @@ impl<E: ClassifyEnd> Watch<'_, E> {
     /// and the error.
     #[cold]
     fn fail(&mut self, error: BoxError) -> Box<Tail> {
-        let mut data = None;
+        let mut event = None;
         if let Some((end, guard)) = self.end.take().zip(self.guard.as_mut()) {
             let outcome = end.error(&error);
-            data = self.events.as_ref().and_then(|events| events.error_event(&outcome));
+            event = self.events.as_ref().and_then(|events| events.error_event(&outcome));
             guard.outcome(&outcome);
             guard.end();
         }
+        let is_plain = self.events.as_ref().is_some_and(|events| events.is_plain());
+        let (data, error) = match event {
+            Some(event) if is_plain => (None, Interrupted { event, source: error }.into()),
+            event => (event, error),
+        };
         Box::new(Tail { data, error: Some(error), ..Tail::default() })
     }
 }
@@ -143,6 +148,28 @@ pub(super) fn record_end<E: ClassifyEnd>(
         }
         guard.outcome(&outcome);
         guard.end();
+    }
+}
+
+/// The error of a stream of events that broke, with the error event for the caller: for a request with
+/// [`PlainErrors`](crate::outcome::PlainErrors).
+#[derive(Debug)]
+#[non_exhaustive]
+pub struct Interrupted {
+    /// The error event, in the form of the API. It belongs after a whole event, which what was passed on ends with.
+    pub event: Bytes,
+    source: BoxError,
+}
+
+impl fmt::Display for Interrupted {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("event stream interrupted")
+    }
+}
+
+impl Error for Interrupted {
+    fn source(&self) -> Option<&(dyn Error + 'static)> {
+        Some(&*self.source)
     }
 }
 
