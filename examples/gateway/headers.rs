@@ -3,8 +3,8 @@
 use http::{
     HeaderMap, HeaderName, HeaderValue, Request, Uri, Version,
     header::{
-        CONNECTION, CONTENT_LENGTH, COOKIE, FORWARDED, HOST, PROXY_AUTHENTICATE, PROXY_AUTHORIZATION, TE,
-        TRANSFER_ENCODING, UPGRADE, VIA,
+        CONNECTION, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, COOKIE, FORWARDED, HOST, PROXY_AUTHENTICATE,
+        PROXY_AUTHORIZATION, TE, TRAILER, TRANSFER_ENCODING, UPGRADE, VIA,
     },
     request::Parts,
 };
@@ -28,6 +28,11 @@ static ONE_HOP: [HeaderName; 8] = [
     TRANSFER_ENCODING,
     UPGRADE,
 ];
+
+/// Whether a header is about one connection, or says what the body is.
+pub(crate) fn frames_messages(name: &HeaderName) -> bool {
+    ONE_HOP.contains(name) || [CONTENT_LENGTH, CONTENT_TYPE, CONTENT_ENCODING, HOST, TRAILER].contains(name)
+}
 
 /// Takes out what is about this connection only, and what `Connection` names. That trailers are understood is still
 /// said: gRPC asks for it.

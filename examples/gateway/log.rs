@@ -1,4 +1,4 @@
-//! One line on stderr for each request that failed, at most a hundred per second.
+//! One line on stderr for each request with a failed attempt, at most a hundred per second.
 
 use std::{
     fmt::Display,

@@ -6,10 +6,11 @@
 //! cargo run --release --example gateway -- --config fleet.toml   serves for real
 //! ```
 //!
-//! See `fleet.toml` and `llm.toml` beside this file for everything that can be set.
+//! See `fleet.toml`, `llm.toml` and `llm-safe.toml` beside this file for everything that can be set.
 
 mod args;
 mod demo;
+mod error_format;
 mod events;
 mod greeting;
 mod headers;

@@ -1,10 +1,10 @@
-//! What a client is told when there is no response to pass on: problem details, RFC 9457.
+//! What a client is told when there is no response to pass on.
 
 use std::{error::Error, time::Duration};
 
 use bytes::Bytes;
 use http::{
-    HeaderValue, Response, StatusCode,
+    HeaderName, HeaderValue, Response, StatusCode,
     header::{CONTENT_TYPE, RETRY_AFTER},
 };
 use http_body_util::Full;
@@ -14,7 +14,7 @@ use tower_fleet::{
     failover::{self, Ending, ErrorKind, Ledger},
 };
 
-use crate::patience::Stalled;
+use crate::{error_format::ErrorFormat, patience::Stalled};
 
 /// A status, a sentence, and when to try again. Shows no addresses and no causes, since any client may read it.
 pub(crate) struct Problem {
@@ -22,11 +22,12 @@ pub(crate) struct Problem {
     detail: &'static str,
     retry_after: Option<Duration>,
     attempts: Option<Value>,
+    ledger: Option<(HeaderName, HeaderValue)>,
 }
 
 impl Problem {
     pub(crate) fn new(status: StatusCode, detail: &'static str) -> Self {
-        Self { status, detail, retry_after: None, attempts: None }
+        Self { status, detail, retry_after: None, attempts: None, ledger: None }
     }
 
     /// Why a failover had nothing to pass on.
@@ -64,23 +65,24 @@ impl Problem {
         self
     }
 
+    /// Adds a header with the ledger.
+    pub(crate) fn with_ledger(mut self, header: HeaderName, ledger: &Ledger) -> Self {
+        self.ledger = Some((header, ledger.header_value()));
+        self
+    }
+
     pub(crate) fn status(&self) -> StatusCode {
         self.status
     }
 
-    pub(crate) fn into_response(self) -> Response<Full<Bytes>> {
-        let mut body = json!({
-            "type": "about:blank",
-            "title": self.status.canonical_reason(),
-            "status": self.status.as_u16(),
-            "detail": self.detail,
-        });
-        if let Some(attempts) = self.attempts {
-            body["attempts"] = attempts;
-        }
+    pub(crate) fn into_response(self, format: ErrorFormat) -> Response<Full<Bytes>> {
+        let body = format.body(self.status, self.detail, self.attempts);
         let mut response = Response::new(Full::from(format!("{body}\n")));
         *response.status_mut() = self.status;
-        response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
+        response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(format.content_type()));
+        if let Some((header, value)) = self.ledger {
+            response.headers_mut().insert(header, value);
+        }
         if let Some(wait) = self.retry_after {
             // Rounded up, so that a request at that time is not too early.
             let seconds = wait.as_secs() + u64::from(wait.subsec_nanos() > 0);

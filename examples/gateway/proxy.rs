@@ -7,7 +7,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use http::{HeaderValue, Method, Request, Response, StatusCode, Uri, Version};
+use http::{HeaderName, HeaderValue, Method, Request, Response, StatusCode, Uri, Version};
 use http_body_util::{Either, Full};
 use hyper::body::Incoming;
 use hyper_util::rt::TokioIo;
@@ -16,12 +16,13 @@ use tower::{BoxError, Layer, Service, ServiceExt};
 use tower_fleet::{
     Config, Failover, InvalidSetting, Ledger, Mode, ReplayBody,
     config::Client,
-    failover::{Ending, Error, ErrorKind, ResponseBody},
+    failover::{Attempted, Ending, Error, ErrorKind, ResponseBody},
     outcome::InFlight,
     upstream::json::EditedBody,
 };
 
 use crate::{
+    error_format::ErrorFormat,
     headers::{self, Peer},
     log::Log,
     patience::Patience,
@@ -65,6 +66,8 @@ pub(crate) struct Proxy {
     doors: Current,
     stall: Duration,
     explain: bool,
+    errors: ErrorFormat,
+    ledger_header: Option<HeaderName>,
     tally: Arc<Tally>,
     log: Arc<Log>,
     /// Dropped when nothing runs any more.
@@ -89,6 +92,8 @@ impl Proxy {
             doors: Arc::new(RwLock::new(doors)),
             stall: server.stall,
             explain: server.explain,
+            errors: server.errors,
+            ledger_header: server.ledger_header.clone(),
             tally,
             log,
             running: watch::channel(()).1,
@@ -113,15 +118,27 @@ impl Proxy {
         place: &Arc<Place>,
         request: Request<Incoming>,
     ) -> Response<ToClient> {
+        let format = self.errors.of(request.uri().path(), request.headers());
+        self.try_answer(peer, place, request)
+            .await
+            .unwrap_or_else(|problem| problem.into_response(format).map(Either::Right))
+    }
+
+    async fn try_answer(
+        &self,
+        peer: &Peer,
+        place: &Arc<Place>,
+        request: Request<Incoming>,
+    ) -> Result<Response<ToClient>, Problem> {
         // Tunnels are for proxies that clients choose, and a trace would show a client the credentials of a backend.
         if matches!(*request.method(), Method::CONNECT | Method::TRACE) {
-            return own(Problem::new(StatusCode::NOT_IMPLEMENTED, "this gateway opens no tunnels and shows no traces"));
+            return Err(Problem::new(StatusCode::NOT_IMPLEMENTED, "this gateway opens no tunnels and shows no traces"));
         }
         if !headers::names_one_host(&request) {
-            return own(Problem::new(StatusCode::BAD_REQUEST, "the request names no host, or not one"));
+            return Err(Problem::new(StatusCode::BAD_REQUEST, "the request names no host, or not one"));
         }
         if headers::climbs(request.uri().path()) {
-            return own(Problem::new(StatusCode::BAD_REQUEST, "the path has segments of dots"));
+            return Err(Problem::new(StatusCode::BAD_REQUEST, "the path has segments of dots"));
         }
         let upgrade = headers::upgrade(request.headers()).filter(|_| request.version() == Version::HTTP_11);
         let (longest, door) = {
@@ -129,20 +146,19 @@ impl Proxy {
             (doors.longest, if upgrade.is_some() { doors.upgrades.clone() } else { doors.door.clone() })
         };
         if request.uri().path_and_query().is_some_and(|path| path.as_str().len() > longest) {
-            return own(Problem::new(StatusCode::URI_TOO_LONG, "the path is too long"));
+            return Err(Problem::new(StatusCode::URI_TOO_LONG, "the path is too long"));
         }
-        match upgrade {
-            Some(protocol) => self.change_protocol(door, protocol, peer, place, request).await,
-            None => match self.ask(door, self.outbound(peer, request)).await {
-                Ok(response) if response.status() == StatusCode::SWITCHING_PROTOCOLS => {
-                    let detail = "a backend changed the protocol without a request to do so";
-                    let ledger = response.extensions().get::<Ledger>().cloned().unwrap_or_default();
-                    self.log.line(format_args!("502: {detail}: {ledger}"));
-                    own(Problem::new(StatusCode::BAD_GATEWAY, detail))
-                }
-                answer => answer.unwrap_or_else(own),
-            },
+        if let Some(protocol) = upgrade {
+            return self.change_protocol(door, protocol, peer, place, request).await;
         }
+        let response = self.ask(door, self.outbound(peer, request)).await?;
+        if response.status() == StatusCode::SWITCHING_PROTOCOLS {
+            let detail = "a backend changed the protocol without a request to do so";
+            let ledger = response.extensions().get::<Ledger>().cloned().unwrap_or_default();
+            self.log.line(format_args!("502: {detail}: {ledger}"));
+            return Err(Problem::new(StatusCode::BAD_GATEWAY, detail));
+        }
+        Ok(response)
     }
 
     /// The request as it goes to a backend.
@@ -167,10 +183,10 @@ impl Proxy {
             Ok(mut response) => {
                 if let Some(ledger) = response.extensions().get::<Ledger>() {
                     self.tally.answered(ledger);
-                    if !ledger.attempts().iter().any(|attempt| attempt.ending == Ending::Served) {
-                        let status = response.status().as_u16();
-                        self.log
-                            .line(format_args!("{asked}: {status} of a backend, since all attempts failed: {ledger}"));
+                    self.tell(&asked, response.status(), ledger);
+                    if let Some(header) = &self.ledger_header {
+                        let value = ledger.header_value();
+                        response.headers_mut().insert(header.clone(), value);
                     }
                 }
                 // What the backend spoke with us is no matter to the client: RFC 9112, section 2.3.
@@ -187,9 +203,27 @@ impl Proxy {
                 if problem.status().is_server_error() {
                     self.log.line(format_args!("{asked}: {}: {}", problem.status().as_u16(), Cause(&error)));
                 }
+                let problem = match &self.ledger_header {
+                    Some(header) => problem.with_ledger(header.clone(), error.ledger()),
+                    None => problem,
+                };
                 Err(if self.explain { problem.explained(error.ledger()) } else { problem })
             }
         }
+    }
+
+    /// Logs a request that had a failed attempt, although it has a response.
+    fn tell(&self, asked: &Asked, status: StatusCode, ledger: &Ledger) {
+        let failed = |attempt: &Attempted| !matches!(attempt.ending, Ending::Served | Ending::Dropped);
+        let attempts = ledger.attempts();
+        if !attempts.iter().any(failed) {
+            return;
+        }
+        let why = match attempts.iter().any(|attempt| attempt.ending == Ending::Served) {
+            true => "after a failover",
+            false => "since all attempts failed",
+        };
+        self.log.line(format_args!("{asked}: {} of a backend, {why}: {ledger}", status.as_u16()));
     }
 
     /// A request for another protocol, WebSocket say: once a backend agrees, bytes pass as they are, both ways.
@@ -200,14 +234,11 @@ impl Proxy {
         peer: &Peer,
         place: &Arc<Place>,
         mut request: Request<Incoming>,
-    ) -> Response<ToClient> {
+    ) -> Result<Response<ToClient>, Problem> {
         let client = hyper::upgrade::on(&mut request);
         let mut request = self.outbound(peer, request);
         headers::set_upgrade(request.headers_mut(), protocol);
-        let mut response = match self.ask(door, request).await {
-            Ok(response) => response,
-            Err(problem) => return own(problem),
-        };
+        let mut response = self.ask(door, request).await?;
         if response.status() == StatusCode::SWITCHING_PROTOCOLS {
             let backend = hyper::upgrade::on(&mut response);
             // The tunnel is a call that runs: the fleet counts it at its backend.
@@ -220,7 +251,7 @@ impl Proxy {
                 Ok::<_, BoxError>(())
             });
         }
-        response
+        Ok(response)
     }
 }
 
@@ -258,8 +289,4 @@ impl fmt::Display for Cause<'_> {
             _ => write!(f, ": {}", self.0.ledger()),
         }
     }
-}
-
-fn own(problem: Problem) -> Response<ToClient> {
-    problem.into_response().map(Either::Right)
 }

@@ -10,6 +10,7 @@ use std::{
     time::Duration,
 };
 
+use http::HeaderName;
 use serde::{
     Deserialize, Deserializer,
     de::{self, DeserializeOwned, Error as _},
@@ -17,6 +18,8 @@ use serde::{
 use toml::Table;
 use tower::BoxError;
 use tower_fleet::Config;
+
+use crate::{error_format::ErrorFormat, headers::frames_messages};
 
 /// Everything that the file sets.
 #[derive(Clone)]
@@ -56,6 +59,10 @@ pub(crate) struct Server {
     pub(crate) trusted_proxies: Vec<IpAddr>,
     /// Tells clients which backends were tried when all of them failed.
     pub(crate) explain: bool,
+    pub(crate) errors: ErrorFormat,
+    /// The name of a response header that says which backends were tried.
+    #[serde(deserialize_with = "header")]
+    pub(crate) ledger_header: Option<HeaderName>,
 }
 
 impl Default for Server {
@@ -73,6 +80,8 @@ impl Default for Server {
             max_streams: 200,
             trusted_proxies: Vec::new(),
             explain: false,
+            errors: ErrorFormat::default(),
+            ledger_header: None,
         }
     }
 }
@@ -173,6 +182,11 @@ fn workers<'de, D: Deserializer<'de>>(source: D) -> Result<NonZeroUsize, D::Erro
 
 fn headers<'de, D: Deserializer<'de>>(source: D) -> Result<Option<usize>, D::Error> {
     number(u64::deserialize(source)?, 1..=1_000).map(Some)
+}
+
+fn header<'de, D: Deserializer<'de>>(source: D) -> Result<Option<HeaderName>, D::Error> {
+    let header = |text: &str| text.parse().ok().filter(|name| !frames_messages(name));
+    read(String::deserialize(source)?, header, "the name of a header that frames no message").map(Some)
 }
 
 fn number<E: de::Error>(number: u64, from: RangeInclusive<usize>) -> Result<usize, E> {

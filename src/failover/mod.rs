@@ -112,6 +112,8 @@ mod http;
 mod invalid;
 mod layer;
 mod ledger;
+#[cfg(feature = "http")]
+mod ledger_header;
 mod measure;
 #[cfg(feature = "http")]
 mod peek;

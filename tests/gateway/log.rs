@@ -1,4 +1,4 @@
-//! The log on stderr: one line for each request that failed.
+//! The log on stderr: one line for each request with a failed attempt.
 
 use std::future::pending;
 
@@ -94,13 +94,35 @@ async fn an_error_that_trips_nothing_is_logged_with_its_cause() {
 }
 
 #[tokio::test]
-async fn requests_that_a_backend_answered_are_not_logged() {
-    let (dead, red) = (closed_port().await, always("red", 400).await);
-    let gateway = Setup::new().origin("dead", &format!("http://{dead}"), "").backend(&red).start().await;
-    let client = Client::new(Version::HTTP_11);
-    assert_eq!(client.get(&gateway, "/").await.status(), 400, "a response that is the client's affair");
-    assert_eq!(client.get(&gateway, "/a/../b").await.status(), 400, "a request that is at fault itself");
-    assert_eq!(log(gateway).await, [""; 0]);
+async fn a_failover_is_one_line_with_the_ledger() {
+    let (red, blue) = (always("red", 503).await, always("blue", 400).await);
+    for mode in ["\"sequential\"", "{ hedged = \"10s\" }"] {
+        let setup = Setup::new().with("failover", &format!("mode = {mode}"));
+        let gateway = setup.backend(&red).backend(&blue).start().await;
+        assert_eq!(Client::new(Version::HTTP_11).get(&gateway, "/v1/orders?key=hush").await.status(), 400);
+        let lines = log(gateway).await;
+        let [line] = &lines[..] else { panic!("one line: {lines:?}") };
+        assert_line(
+            line,
+            "gateway: GET /v1/orders after ",
+            &["400 of a backend, after a failover", "`red`: status 503 (", "`blue` served ("],
+        );
+        assert!(!line.contains("hush"), "C59: {line}");
+    }
+}
+
+#[tokio::test]
+async fn requests_that_the_first_backend_answered_are_not_logged() {
+    let (slow, red) = (Server::start("slow", |_| pending()).await, always("red", 400).await);
+    // A hedge is no failover: nothing failed.
+    let hedged = Setup::new().with("failover", "mode = { hedged = \"10ms\" }").backend(&slow).backend(&red);
+    for setup in [Setup::new().backend(&red), hedged] {
+        let gateway = setup.start().await;
+        let client = Client::new(Version::HTTP_11);
+        assert_eq!(client.get(&gateway, "/").await.status(), 400, "a response that is the client's affair");
+        assert_eq!(client.get(&gateway, "/a/../b").await.status(), 400, "a request that is at fault itself");
+        assert_eq!(log(gateway).await, [""; 0]);
+    }
 }
 
 #[tokio::test]

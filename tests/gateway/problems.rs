@@ -4,11 +4,11 @@ use std::future::pending;
 
 use bytes::Bytes;
 use http::{Response, Version};
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::{
     backend::{Server, closed_port},
-    client::{Client, VERSIONS},
+    client::{Client, VERSIONS, post},
     process::Setup,
     text,
 };
@@ -152,4 +152,102 @@ async fn an_answer_that_is_the_callers_is_passed_on_at_once() {
     assert_eq!((answer.status().as_u16(), answer.headers()["from"].as_bytes()), (400, &b"red"[..]));
     assert_eq!(answer.headers()["x-served-by"], "red");
     assert_eq!(blue.connections(), 0);
+}
+
+/// Whether the answer shows none of these.
+fn assert_hides(answer: &Response<Bytes>, hidden: &[&str]) {
+    let told = format!("{answer:?} {}", String::from_utf8_lossy(answer.body()));
+    hidden.iter().for_each(|hidden| assert!(!told.contains(hidden), "C77: {hidden}: {told}"));
+}
+
+fn body(answer: &Response<Bytes>) -> Value {
+    serde_json::from_slice(answer.body()).unwrap()
+}
+
+// C77
+#[tokio::test]
+async fn own_errors_have_the_format_of_the_api() {
+    let dead = closed_port().await;
+    let (origin, port) = (format!("http://{dead}"), dead.port().to_string());
+    let gateway = async |errors: &str| {
+        let setup = Setup::new().with("server", &format!("errors = \"{errors}\"")).env("KEY", "hush-hush");
+        setup.origin("red", &origin, "bearer = \"env:KEY\"").start().await
+    };
+    let client = Client::new(Version::HTTP_11);
+    let openai = |answer: &Response<Bytes>| {
+        let error = body(answer)["error"].take();
+        assert!(error["message"].as_str().is_some_and(|message| !message.is_empty()), "C77: {answer:?}");
+        assert_eq!((&error["type"], &error["code"]), (&json!("server_error"), &json!("bad_gateway")), "C77");
+        assert_eq!(answer.headers()["content-type"], "application/json");
+    };
+    let anthropic = |answer: &Response<Bytes>| {
+        let body = body(answer);
+        assert_eq!((&body["type"], &body["error"]["type"]), (&json!("error"), &json!("api_error")), "C77: {body}");
+        assert!(body["error"]["message"].as_str().is_some_and(|message| !message.is_empty()), "C77: {body}");
+        assert_eq!(answer.headers()["content-type"], "application/json");
+    };
+    let ask = async |gateway: &_, path: &str, anthropic: bool| {
+        let request = post(gateway, path).header("x-secret", "confidential");
+        let request = if anthropic { request.header("anthropic-version", "2023-06-01") } else { request };
+        let answer = client.ask(request.body(text("{}")).unwrap()).await;
+        assert_eq!(answer.status(), 502, "{answer:?}");
+        assert_hides(&answer, &[&port, "hush", "confidential", "red", "127.0.0.1"]);
+        answer
+    };
+    let always = gateway("openai").await;
+    openai(&ask(&always, "/anything", true).await);
+    let always = gateway("anthropic").await;
+    anthropic(&ask(&always, "/v1/chat/completions", false).await);
+    let auto = gateway("auto").await;
+    openai(&ask(&auto, "/v1/chat/completions?key=hush", false).await);
+    anthropic(&ask(&auto, "/v1/messages", true).await);
+    problem(&ask(&auto, "/v1/messages", false).await, 502);
+    problem(&ask(&gateway("problem").await, "/v1/chat/completions", true).await, 502);
+}
+
+// C77
+#[tokio::test]
+async fn a_clients_own_fault_and_a_wait_have_the_format_of_the_api_too() {
+    let red = always("red", 500).await;
+    let setup = Setup::new()
+        .with("server", "errors = \"openai\"\nexplain = true")
+        .with("breaker", "consecutive = 1\nopen_for = \"5min\"");
+    let gateway = setup.backend(&red).start().await;
+    let client = Client::new(Version::HTTP_11);
+    let wrong = client.get(&gateway, "/a/%2e%2e/b").await;
+    assert_eq!(wrong.status(), 400);
+    assert_eq!(body(&wrong)["error"]["type"], "invalid_request_error", "C77: {wrong:?}");
+    assert_eq!(client.get(&gateway, "/").await.status(), 500, "the backend's, passed on as it is");
+    let closed = client.get(&gateway, "/").await;
+    assert_eq!(closed.status(), 503);
+    assert_eq!(body(&closed)["error"]["code"], "service_unavailable", "C77: {closed:?}");
+    assert!(body(&closed)["error"]["attempts"].is_array(), "{closed:?}");
+    assert!(retry_after(&closed).is_some_and(|wait| (1..=300).contains(&wait)), "C77: {closed:?}");
+}
+
+// C25, C77
+#[tokio::test]
+async fn the_ledger_is_in_a_header_where_it_is_asked_for() {
+    let (red, blue) = (always("red", 503).await, always("blue", 200).await);
+    let dead = closed_port().await;
+    for version in VERSIONS {
+        let client = Client::new(version);
+        let setup =
+            Setup::new().with("server", "ledger_header = \"x-ledger\"").with("failover", "mode = \"sequential\"");
+        let gateway = setup.backend(&red).backend(&blue).start().await;
+        let answer = client.get(&gateway, "/").await;
+        let ledger = answer.headers()["x-ledger"].to_str().unwrap().to_owned();
+        assert!(ledger.starts_with("`red`: status 503") && ledger.contains("`blue` served ("), "C25: {ledger}");
+
+        let setup = Setup::new().with("server", "ledger_header = \"x-ledger\"");
+        let gateway = setup.origin("dead", &format!("http://{dead}"), "").start().await;
+        let answer = client.get(&gateway, "/").await;
+        assert_eq!(answer.status(), 502);
+        let ledger = answer.headers()["x-ledger"].to_str().unwrap();
+        assert!(ledger.starts_with("`dead`: connection not established ("), "C25: {ledger}");
+        assert_hides(&answer, &[&dead.port().to_string()]);
+
+        let gateway = Setup::new().backend(&blue).start().await;
+        assert!(client.get(&gateway, "/").await.headers().get("x-ledger").is_none(), "only where it is asked for");
+    }
 }
