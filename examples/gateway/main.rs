@@ -19,6 +19,7 @@ mod log;
 mod patience;
 mod problem;
 mod proxy;
+mod reported;
 mod server;
 mod settings;
 mod tally;

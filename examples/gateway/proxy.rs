@@ -27,6 +27,7 @@ use crate::{
     log::Log,
     patience::Patience,
     problem::Problem,
+    reported::Reported,
     server::Place,
     settings::Server,
     tally::Tally,
@@ -44,7 +45,7 @@ type FromClient = Patience<Incoming>;
 pub(crate) type ToBackend = ReplayBody<FromClient>;
 
 /// What a client gets: a backend's response, or the gateway's own.
-pub(crate) type ToClient = Either<Patience<ResponseBody<EditedBody<Incoming>>>, Full<Bytes>>;
+pub(crate) type ToClient = Either<Reported<Patience<ResponseBody<EditedBody<Incoming>>>, Responded>, Full<Bytes>>;
 
 /// The doors to the backends, with the settings of one version of the file.
 #[derive(Clone)]
@@ -69,7 +70,8 @@ pub(crate) struct Proxy {
     errors: ErrorFormat,
     ledger_header: Option<HeaderName>,
     tally: Arc<Tally>,
-    log: Arc<Log>,
+    /// Each worker has a reference count of its own.
+    log: Arc<Arc<Log>>,
     /// Dropped when nothing runs any more.
     running: watch::Receiver<()>,
 }
@@ -95,7 +97,7 @@ impl Proxy {
             errors: server.errors,
             ledger_header: server.ledger_header.clone(),
             tally,
-            log,
+            log: Arc::new(log),
             running: watch::channel(()).1,
         }
     }
@@ -104,7 +106,8 @@ impl Proxy {
     /// nothing of its own runs any more.
     pub(crate) fn at_work(&self, running: watch::Receiver<()>) -> Self {
         let doors = self.doors.read().unwrap_or_else(PoisonError::into_inner).clone();
-        Self { doors: Arc::new(RwLock::new(doors)), running, ..self.clone() }
+        let log = Arc::new(Arc::clone(&*self.log));
+        Self { doors: Arc::new(RwLock::new(doors)), log, running, ..self.clone() }
     }
 
     /// Where the doors are exchanged.
@@ -191,11 +194,17 @@ impl Proxy {
                 }
                 // What the backend spoke with us is no matter to the client: RFC 9112, section 2.3.
                 *response.version_mut() = Version::HTTP_11;
+                let mut ledger = None;
                 if response.status() != StatusCode::SWITCHING_PROTOCOLS {
                     headers::one_length(response.headers_mut());
                     headers::end_to_end(response.headers_mut());
+                    ledger = response.extensions_mut().remove();
                 }
-                Ok(response.map(|body| Either::Left(Patience::new(self.stall, body))))
+                let body = |body| {
+                    let (responded, log) = (Responded { asked, ledger }, Arc::clone(&self.log));
+                    Either::Left(Reported::new(Patience::new(self.stall, body), responded, log))
+                };
+                Ok(response.map(body))
             }
             Err(error) => {
                 let problem = Problem::of(&error);
@@ -272,6 +281,21 @@ impl fmt::Display for Asked {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (method, path) = (self.method.as_str(), self.uri.path());
         write!(f, "{method:.20} {path:.200} after {:.1?}", self.since.elapsed())
+    }
+}
+
+/// A request with a response, as the log names it.
+pub(crate) struct Responded {
+    asked: Asked,
+    ledger: Option<Ledger>,
+}
+
+impl fmt::Display for Responded {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.ledger {
+            Some(ledger) => write!(f, "{}: {ledger}", self.asked),
+            None => self.asked.fmt(f),
+        }
     }
 }
 

@@ -1,13 +1,14 @@
 //! The log on stderr: one line for each request with a failed attempt.
 
-use std::future::pending;
+use std::{future::pending, io};
 
-use futures::future::join_all;
+use futures::{StreamExt, future::join_all, stream};
 use http::{Method, Request, Response, Version};
+use http_body_util::BodyExt;
 
 use crate::{
     backend::{Server, closed_port},
-    client::{Client, VERSIONS, get},
+    client::{Client, VERSIONS, get, stream as body_of},
     in_time,
     process::{Gateway, Setup},
     text,
@@ -109,6 +110,27 @@ async fn a_failover_is_one_line_with_the_ledger() {
         );
         assert!(!line.contains("hush"), "C59: {line}");
     }
+}
+
+#[tokio::test]
+async fn a_response_that_breaks_off_after_its_head_is_one_line() {
+    let red = Server::start("red", |_| async {
+        let frames = stream::iter([0, 1]).then(|index| async move {
+            // The first frame is to be on its way.
+            tokio::time::sleep(std::time::Duration::from_millis(index * 50)).await;
+            if index == 0 { Ok("begin".into()) } else { Err(io::Error::from(io::ErrorKind::ConnectionReset)) }
+        });
+        Ok(Response::new(body_of(frames)))
+    })
+    .await;
+    let gateway = Setup::new().with("failover", "commit = \"first_frame\"").backend(&red).start().await;
+    let request = get(&gateway, "/v1/orders?key=hush").body(text("")).unwrap();
+    let response = Client::new(Version::HTTP_11).send(request).await.unwrap();
+    assert!(in_time(response.into_body().collect()).await.is_err());
+    let lines = log(gateway).await;
+    let [line] = &lines[..] else { panic!("one line: {lines:?}") };
+    assert_line(line, "gateway: GET /v1/orders after ", &["`red` served (", "the response broke off: "]);
+    assert!(!line.contains("hush"), "C59: {line}");
 }
 
 #[tokio::test]
