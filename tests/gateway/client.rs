@@ -38,6 +38,11 @@ impl Client {
         in_time(self.0.request(request)).await
     }
 
+    /// The head of the response, whenever it comes.
+    pub(crate) async fn send_slowly(&self, request: Request<Body>) -> Result<Response<Incoming>, legacy::Error> {
+        self.0.request(request).await
+    }
+
     /// A whole exchange that is to go well.
     pub(crate) async fn ask(&self, request: Request<Body>) -> Response<Bytes> {
         let response = self.send(request).await.unwrap_or_else(|error| panic!("lost: {error:?}"));

@@ -194,7 +194,7 @@ async fn shipped(name: &str) -> Gateway {
 
 #[tokio::test]
 async fn the_shipped_files_are_served() {
-    for name in ["fleet.toml", "llm.toml", "sidecar.toml"] {
+    for name in ["fleet.toml", "llm.toml", "llm-safe.toml", "sidecar.toml"] {
         let gateway = shipped(name).await;
         // No backend is asked.
         let request = http::Request::get(gateway.url("/a/%2e%2e/b")).body(crate::text("")).unwrap();

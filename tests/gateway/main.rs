@@ -25,6 +25,9 @@ mod name_server;
 mod neighbours;
 mod problems;
 mod process;
+#[path = "../support/provider.rs"]
+mod provider;
+mod providers;
 mod reload;
 mod shutdown;
 mod streams;
