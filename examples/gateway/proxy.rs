@@ -15,9 +15,10 @@ use tokio::{io::copy_bidirectional, sync::watch};
 use tower::{BoxError, Layer, Service, ServiceExt};
 use tower_fleet::{
     Config, Failover, InvalidSetting, Ledger, Mode, ReplayBody,
-    config::Client,
+    config::{Client, FileResume},
     failover::{Attempted, Ending, Error, ErrorKind, ResponseBody},
     outcome::InFlight,
+    resume::{self, RequestBody, Resuming},
     upstream::json::EditedBody,
 };
 
@@ -37,15 +38,17 @@ use crate::{
 /// The backends: each gets requests in the shape that it needs.
 pub(crate) type Fleet = tower_fleet::Fleet<Client<BackendClient>>;
 
-type Door = Failover<Client<BackendClient>>;
+type Door = Resuming<Failover<Client<BackendClient>>, FileResume>;
 
 type FromClient = Patience<Incoming>;
 
 /// What a backend gets.
-pub(crate) type ToBackend = ReplayBody<FromClient>;
+pub(crate) type ToBackend = ReplayBody<RequestBody<FromClient>>;
 
 /// What a client gets: a backend's response, or the gateway's own.
-pub(crate) type ToClient = Either<Reported<Patience<ResponseBody<EditedBody<Incoming>>>, Responded>, Full<Bytes>>;
+pub(crate) type ToClient = Either<Reported<Patience<FromBackend>, Responded>, Full<Bytes>>;
+
+type FromBackend = resume::ResponseBody<ResponseBody<EditedBody<Incoming>>>;
 
 /// The doors to the backends, with the settings of one version of the file.
 #[derive(Clone)]
@@ -79,11 +82,12 @@ pub(crate) struct Proxy {
 impl Doors {
     pub(crate) fn new(fleet: &Fleet, config: &Config) -> Result<Self, InvalidSetting> {
         let targets = config.backends().iter().chain(config.discovered()).filter_map(|it| it.service().target());
+        let upgrades = config.failover().into_builder().mode(Mode::Sequential).build()?;
         let prefix = targets.map(|target| target.path().len()).max().unwrap_or(0);
         Ok(Self {
             longest: usize::from(u16::MAX - 1).saturating_sub(prefix),
-            door: config.failover().layer(fleet.clone()),
-            upgrades: config.failover().into_builder().mode(Mode::Sequential).build()?.layer(fleet.clone()),
+            door: config.resume().layer(config.failover().layer(fleet.clone())),
+            upgrades: config.resume().layer(upgrades.layer(fleet.clone())),
         })
     }
 }

@@ -80,7 +80,7 @@ impl fmt::Debug for Source {
 }
 
 /// The keys of a file that a running fleet and its doors can follow.
-const FOLLOWED: [&str; 6] = ["backend", "failover", "hash", "json", "preset", "strategy"];
+const FOLLOWED: [&str; 7] = ["backend", "failover", "hash", "json", "preset", "resume", "strategy"];
 
 /// The root of a file, before its values are validated.
 #[derive(Deserialize)]
