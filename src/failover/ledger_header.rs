@@ -75,6 +75,7 @@ mod tests {
             ledger.entries.push(Attempted {
                 backend: BackendName::checked(&Arc::from(name)).expect("a name"),
                 ending: Ending::Tripped { trigger: "custom", outcome: kind.into() },
+                note: None,
                 took: Duration::from_micros(12),
                 id: BackendId(0),
                 position: 0,
