@@ -170,13 +170,16 @@ mod failover {
     use std::panic::{AssertUnwindSafe, catch_unwind};
 
     use bytes::Bytes;
-    use http::{Request, Response};
-    use http_body::Body as _;
-    use http_body_util::Full;
+    use futures::stream;
+    use http::{HeaderValue, Request, Response};
+    use http_body::{Body as _, Frame};
+    use http_body_util::{Full, StreamBody};
     use tower_fleet::{
-        Failover,
+        Failover, TimeLimits,
         body::ReplayBody,
-        failover::{Ending, FailoverBuilder, Ledger},
+        content::EventRules,
+        failover::{CommitPoint, Ending, FailoverBuilder, Ledger},
+        outcome::HttpClassifier,
     };
 
     use super::*;
@@ -314,6 +317,68 @@ mod failover {
         ask(&mut door, "");
         assert_eq!(ask(&mut door, ""), LEDGER);
         assert_eq!(ask(&mut door, "{}"), LEDGER + BODY);
+    }
+
+    /// Answers with a stream of three events, one in each frame.
+    #[derive(Clone)]
+    struct Streaming;
+
+    type Events = StreamBody<stream::Iter<std::array::IntoIter<Result<Frame<Bytes>, Infallible>, 3>>>;
+
+    impl Service<Request<ReplayBody<Body>>> for Streaming {
+        type Response = Response<Events>;
+        type Error = Infallible;
+        type Future = Ready<Result<Response<Events>, Infallible>>;
+
+        fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+            Poll::Ready(Ok(()))
+        }
+
+        fn call(&mut self, request: Request<ReplayBody<Body>>) -> Self::Future {
+            drop(request);
+            let events = ["data: one\n\n", "data: two\n\n", "data: [DONE]\n\n"];
+            let frames = events.map(|event| Ok(Frame::data(Bytes::from_static(event.as_bytes()))));
+            let mut response = Response::new(StreamBody::new(stream::iter(frames)));
+            response.headers_mut().insert("content-type", HeaderValue::from_static("text/event-stream"));
+            ready(Ok(response))
+        }
+    }
+
+    /// The allocations of a request to a stream that is read to its end. Its frames are passed on without a copy.
+    fn stream(layer: FailoverBuilder, classifier: HttpClassifier) -> u64 {
+        let fleet = ["a", "b"].map(|name| Backend::new(name, Streaming));
+        let fleet = Fleet::builder().classify(classifier).backends(fleet).build().expect("good backends");
+        let mut door = layer.build().expect("good settings").layer(fleet);
+        let mut cx = Context::from_waker(Waker::noop());
+        let mut read = || {
+            let asked = request("");
+            measure(|| {
+                assert!(matches!(Service::<Request<Body>>::poll_ready(&mut door, &mut cx), Poll::Ready(Ok(()))));
+                let Poll::Ready(Ok(response)) = pin!(door.call(asked)).poll(&mut cx) else { panic!("at once") };
+                let mut body = response.into_body();
+                let mut frames = 0;
+                while let Poll::Ready(Some(frame)) = pin!(&mut body).poll_frame(&mut cx) {
+                    assert!(frame.expect("no stream breaks").is_data());
+                    frames += 1;
+                }
+                assert_eq!(frames, 3);
+            })
+            .count_total
+        };
+        read();
+        read()
+    }
+
+    // C32, C73, C74
+    #[test]
+    fn a_stream_that_is_read_event_by_event_costs_one_allocation() {
+        let events = || HttpClassifier::new().events(EventRules::new().end_data("[DONE]"));
+        let content = || FailoverLayer::builder().commit(CommitPoint::first_content(1_000));
+        let before = stream(FailoverLayer::builder(), HttpClassifier::new());
+        assert_eq!(stream(FailoverLayer::builder(), events()), before + 1, "the watch over its events");
+        assert_eq!(stream(content(), events()), before + 1, "its first event is not copied");
+        let limits = TimeLimits::new().idle(Duration::from_secs(9)).first_content(Duration::from_secs(9));
+        assert_eq!(stream(content().time_limits(limits), events()), before + 2, "the limits");
     }
 
     /// Never answers.

@@ -12,6 +12,7 @@ mod breaker;
 mod machine;
 mod row;
 mod shared;
+mod streams;
 mod threads;
 mod transitions;
 
@@ -26,6 +27,7 @@ fn main() {
             .chain(breaker::rows())
             .chain(breaker::fleets())
             .chain(shared_rows)
+            .chain(streams::rows())
             .collect::<Vec<_>>()
     };
     let words = || std::env::args().skip(1).filter(|word| !word.starts_with("--"));

@@ -15,7 +15,7 @@ use crate::{
     fleet::{MemberInfo, Shard},
     name::BackendName,
     outcome::{
-        BodyLimits, CallGuard, Classify, FailureKind, Guard, Outcome, TimeLimit, TimeLimits, TimedOut, Verdict,
+        BodyTimer, CallGuard, Classify, FailureKind, Guard, Outcome, TimeLimit, TimeLimits, TimedOut, Verdict,
         find_replay_error,
     },
     time::Moment,
@@ -126,14 +126,14 @@ impl<F, N, S: Send + Sync, C: Send + Sync> Attempt<F, N, S, C> {
         }
         let guard = this.guard.take().expect(COMPLETED);
         let shard = guard.to().expect(COMPLETED);
-        let limits = body_limits(shard.info(), door, *this.started, guard.upload());
+        let timer = body_timer(shard.info(), door, *this.started, guard.upload());
         let guard = match is_held {
             true => CallGuard::uncommitted(guard, matches!(verdict, Verdict::AtEnd)),
             false => CallGuard::new(guard),
         };
         let mut guard = guard;
-        if let Some(limits) = limits.filter(|_| outcome.is_success()) {
-            guard.set_limits(limits);
+        if let Some(timer) = timer.filter(|_| outcome.is_success()) {
+            guard.set_timer(timer);
         }
         let mut watched = C::watch(state, response, guard);
         if is_held && let Some(guard) = C::guard(&mut watched) {
@@ -176,17 +176,17 @@ impl<F, N, S: Send + Sync, C: Send + Sync> Attempt<F, N, S, C> {
 
 /// The limits on the body of a response whose head was received now.
 #[inline]
-fn body_limits(
+fn body_timer(
     info: &MemberInfo,
     door: Option<(TimeLimits, Moment)>,
     started: Option<Moment>,
     upload: Option<&Upload>,
-) -> Option<BodyLimits> {
+) -> Option<Box<BodyTimer>> {
     let started = door.map(|(_, started)| started).or(started)?;
     let (own, door) = (info.time_limits(), door.map(|(limits, _)| limits));
     let limits = own.unwrap_or_default().or(&door.unwrap_or_default());
     let until_head = info.clock.now().since(started).saturating_sub(upload.map(Upload::waited).unwrap_or_default());
-    limits.limits_body().then_some(BodyLimits { limits, until_head })
+    limits.limits_body().then(|| BodyTimer::new(limits, until_head))
 }
 
 /// Records the error of a call.

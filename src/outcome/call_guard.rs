@@ -1,9 +1,10 @@
 //! The guard of a call, as a response holds it.
 
-use std::{fmt, sync::Arc, time::Duration};
+use std::{fmt, sync::Arc};
 
 use super::{
-    Outcome, TimeLimits,
+    Outcome,
+    body_timer::BodyTimer,
     guard::{Guard, Meter, Record, Stage},
 };
 use crate::health::Ticket;
@@ -25,7 +26,7 @@ pub struct CallGuard {
     verdict: Option<Outcome>,
     received: Received,
     /// The limits on the body, until its watch takes them.
-    limits: Option<Box<BodyLimits>>,
+    timer: Option<Box<BodyTimer>>,
 }
 
 /// What was received of the body of a response.
@@ -41,15 +42,6 @@ pub(crate) struct Received {
     pub(crate) end_marker: bool,
 }
 
-/// The limits on the body of a response.
-#[derive(Debug)]
-#[cfg_attr(not(feature = "http"), expect(dead_code, reason = "only bodies of HTTP are watched"))]
-pub(crate) struct BodyLimits {
-    pub(crate) limits: TimeLimits,
-    /// The time from the call to the head.
-    pub(crate) until_head: Duration,
-}
-
 impl CallGuard {
     #[inline(always)]
     pub(crate) fn new<R: Record + 'static>(mut guard: Guard<R>) -> Self {
@@ -59,7 +51,7 @@ impl CallGuard {
             guard: Guard { to, ticket, stage, meter, upload },
             verdict: None,
             received: Received::default(),
-            limits: None,
+            timer: None,
         }
     }
 
@@ -68,7 +60,7 @@ impl CallGuard {
     pub(crate) fn empty() -> Self {
         let (stage, meter) = (Stage::Recorded, Meter::default());
         let guard = Guard { to: None, ticket: Ticket::VOID, stage, meter, upload: None };
-        Self { guard, verdict: None, received: Received::default(), limits: None }
+        Self { guard, verdict: None, received: Received::default(), timer: None }
     }
 
     /// Creates the guard of a call whose success is not recorded before the commit: that of the head or, with
@@ -149,14 +141,14 @@ impl CallGuard {
     }
 
     /// Sets the limits on the body, before it is watched.
-    pub(crate) fn set_limits(&mut self, limits: BodyLimits) {
-        self.limits = Some(Box::new(limits));
+    pub(crate) fn set_timer(&mut self, timer: Box<BodyTimer>) {
+        self.timer = Some(timer);
     }
 
     /// Returns the limits on the body, to the watch that applies them.
     #[cfg(feature = "http")]
-    pub(crate) fn take_limits(&mut self) -> Option<Box<BodyLimits>> {
-        self.limits.take()
+    pub(crate) fn take_timer(&mut self) -> Option<Box<BodyTimer>> {
+        self.timer.take()
     }
 
     /// The backend of the call.

@@ -54,6 +54,7 @@
 //! # let _ = classifier;
 //! ```
 
+mod body_timer;
 mod call_guard;
 mod class;
 mod classify;
@@ -76,7 +77,8 @@ pub use self::http::{
 #[cfg(feature = "http")]
 pub(crate) use self::http::{gateway_status, grpc_code};
 pub(crate) use self::{
-    call_guard::{BodyLimits, Received},
+    body_timer::BodyTimer,
+    call_guard::Received,
     error::find_replay_error,
     guard::{Event, Guard, Meter, Record, Timing},
 };

@@ -20,8 +20,7 @@ use self::{
     watch::{Read, Watch, record_end},
 };
 use super::{
-    super::{BoxError, CallGuard, InFlight, Outcome, TimedOut},
-    body_timer::BodyTimer,
+    super::{BoxError, CallGuard, InFlight, Outcome, TimedOut, body_timer::BodyTimer},
     end::{ClassifyEnd, HttpEnd},
     events::EventWatch,
 };
@@ -58,7 +57,7 @@ where
     ///
     /// The end of an empty body is recorded here, since it may never be polled.
     pub fn new(inner: B, mut end: E, mut guard: CallGuard) -> Self {
-        let timer = guard.take_limits().map(|limits| Box::new(BodyTimer::new(limits)));
+        let timer = guard.take_timer();
         let events = end.events();
         guard.received_mut().is_events = events.is_some();
         guard.received_mut().has_end = events.as_ref().is_some_and(|events| events.has_end());

@@ -5,8 +5,6 @@
 
 #[cfg(feature = "http")]
 mod body;
-#[cfg(feature = "http")]
-mod body_timer;
 mod classifier;
 #[cfg(feature = "http")]
 mod classify;

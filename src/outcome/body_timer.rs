@@ -1,24 +1,24 @@
 //! The limits on the time of a response body.
 
-use std::{
-    pin::Pin,
-    task::{Context, Poll},
-    time::Duration,
-};
+#[cfg(feature = "http")]
+use std::task::{Context, Poll};
+use std::{pin::Pin, time::Duration};
 
-use tokio::time::{Instant, Sleep, sleep_until};
+#[cfg(feature = "http")]
+use tokio::time::sleep_until;
+use tokio::time::{Instant, Sleep};
 
-use super::super::{
-    TimeLimit,
-    call_guard::{BodyLimits, Received},
-};
+use super::TimeLimits;
+#[cfg(feature = "http")]
+use super::{TimeLimit, call_guard::Received};
 
 /// Ends a body that is late: with its first byte, its first content, or its next frame.
 ///
 /// Time passes only while the caller waits for a frame. Before that it is the caller that is slow.
 #[derive(Debug)]
-pub(super) struct BodyTimer {
-    limits: Box<BodyLimits>,
+#[cfg_attr(not(feature = "http"), expect(dead_code, reason = "only bodies of HTTP are watched"))]
+pub(crate) struct BodyTimer {
+    limits: TimeLimits,
     /// How long the caller has waited since the call, up to the last frame.
     waited: Duration,
     waits_since: Option<Instant>,
@@ -26,14 +26,18 @@ pub(super) struct BodyTimer {
 }
 
 impl BodyTimer {
-    pub(super) fn new(limits: Box<BodyLimits>) -> Self {
-        Self { waited: limits.until_head, limits, waits_since: None, sleep: None }
+    /// Creates the timer of a body whose head was received this long after the call.
+    pub(crate) fn new(limits: TimeLimits, until_head: Duration) -> Box<Self> {
+        Box::new(Self { limits, waited: until_head, waits_since: None, sleep: None })
     }
+}
 
+#[cfg(feature = "http")]
+impl BodyTimer {
     /// Waits for the next frame, which is not there yet. Ready with the limit that ran out.
     pub(super) fn poll(&mut self, received: Received, cx: &mut Context<'_>) -> Poll<(Duration, TimeLimit)> {
         let since = *self.waits_since.get_or_insert_with(Instant::now);
-        let limits = &self.limits.limits;
+        let limits = &self.limits;
         let since_call = |limit: Duration| limit.saturating_sub(self.waited);
         let all = [
             (limits.first_byte.filter(|_| !received.bytes), TimeLimit::FirstByte),
