@@ -250,6 +250,39 @@ async fn a_refused_continuation_ends_as_the_first_error() {
     .await;
 }
 
+/// All backends are said to continue a chat.
+const CONTINUED: &str = "[resume]\ncontinue_chats = { backends = [\"openai\", \"anthropic\", \"deepseek\"] }\n";
+
+// C75
+#[tokio::test]
+async fn streams_go_on_at_another_provider_where_that_is_allowed() {
+    for fault in [Play::Cut, Play::Stall, Play::Malformed, Play::NoEnd] {
+        let world = World::new(Setting { more: CONTINUED, ..Profile::Streaming.into() }, once(fault)).await;
+        let answer = world.ask(true).await;
+        assert!(answer.is_complete(), "C75: {fault:?}: {answer:?}");
+        world.assert_soon(&answer, if fault == Play::Stall { world.silence } else { Duration::ZERO });
+        let seen = world.seen();
+        let [(first, ..), (second, rest, _)] = &seen[..] else { panic!("two requests: {seen:?}") };
+        assert!(first != second && rest.prefix().is_some_and(|prefix| !prefix.is_empty()), "C75: {fault:?}: {seen:?}");
+    }
+}
+
+// C75
+#[tokio::test]
+async fn a_provider_that_refuses_to_continue_leaves_the_first_error() {
+    let cut = once(Play::Cut);
+    let script = move |name: &str, asked: &_| match cut(name, asked) {
+        Play::Answer => Play::RefuseContinuation,
+        fault => fault,
+    };
+    let world = World::new(Setting { more: CONTINUED, ..Profile::Streaming.into() }, script).await;
+    let answer = world.ask(true).await;
+    assert_eq!(answer.kind, Kind::ErrorInStream, "C75: {answer:?}");
+    world.assert_soon(&answer, Duration::ZERO);
+    let continued = world.seen().iter().filter(|(_, asked, _)| asked.prefix().is_some()).count();
+    assert!(continued >= 1, "C75: it was tried");
+}
+
 // C32, C74
 #[tokio::test]
 async fn faults_over_http2_end_well_too() {

@@ -23,13 +23,16 @@ const STREAMS: usize = 125;
 /// As in `llm-safe.toml`: the `memory` of `failover.commit`.
 const CONFIGURED: usize = 64 << 20;
 
+/// The bytes of a token.
+const TOKEN: usize = 1 << 10;
+
 /// For all answers, on a machine that is busy.
 const IN_TIME: Duration = Duration::from_secs(120);
 
 /// The most that the gateway takes beyond what it took at its start, with so many bytes in each answer.
 async fn growth(bytes: usize) -> usize {
     // All are there before the first one ends.
-    let play = Play::Long { tokens: 1, bytes, wait: Duration::from_secs(5) };
+    let play = Play::Long { tokens: bytes / TOKEN, bytes: TOKEN, wait: Duration::from_secs(5) };
     // With the limits as they are: a thousand answers take this machine their time.
     let setting = Setting { faster: 1, ..Profile::Safe.into() };
     let world = World::new(setting, move |_: &str, _: &_| play).await;
@@ -54,8 +57,8 @@ async fn growth(bytes: usize) -> usize {
 #[tokio::test]
 async fn a_thousand_held_answers_stay_within_the_configured_memory() {
     // What a thousand requests and their connections take.
-    let besides = growth(1 << 10).await;
-    let held = growth(48 << 10).await.saturating_sub(besides);
+    let besides = growth(TOKEN).await;
+    let held = growth(48 * TOKEN).await.saturating_sub(besides);
     // As in the tests of the crate, the allocator may take as much again.
     assert!(held < 2 * CONFIGURED, "{} MiB, and {} MiB besides", held >> 20, besides >> 20);
 }
