@@ -4,6 +4,7 @@ use std::{
     fmt::Display,
     io::{self, Write},
     sync::{
+        Arc,
         atomic::{AtomicU64, Ordering::Relaxed},
         mpsc::{Receiver, SyncSender, channel, sync_channel},
     },
@@ -24,6 +25,16 @@ const FLUSH: Duration = Duration::from_secs(2);
 pub(crate) struct Log {
     lines: SyncSender<String>,
     dropped: AtomicU64,
+}
+
+/// The log, for one worker: no other thread changes the count of references to it.
+#[derive(Clone)]
+pub(crate) struct WorkerLog(pub(crate) Arc<Log>);
+
+impl WorkerLog {
+    pub(crate) fn line(&self, text: impl Display) {
+        self.0.line(text);
+    }
 }
 
 /// Tells when the last line was written.

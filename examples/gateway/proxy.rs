@@ -25,7 +25,7 @@ use tower_fleet::{
 use crate::{
     error_format::ErrorFormat,
     headers::{self, Peer},
-    log::Log,
+    log::{Log, WorkerLog},
     patience::Patience,
     problem::Problem,
     reported::Reported,
@@ -73,8 +73,7 @@ pub(crate) struct Proxy {
     errors: ErrorFormat,
     ledger_header: Option<HeaderName>,
     tally: Arc<Tally>,
-    /// Each worker has a reference count of its own.
-    log: Arc<Arc<Log>>,
+    log: Arc<WorkerLog>,
     /// Dropped when nothing runs any more.
     running: watch::Receiver<()>,
 }
@@ -101,7 +100,7 @@ impl Proxy {
             errors: server.errors,
             ledger_header: server.ledger_header.clone(),
             tally,
-            log: Arc::new(log),
+            log: Arc::new(WorkerLog(log)),
             running: watch::channel(()).1,
         }
     }
@@ -110,7 +109,7 @@ impl Proxy {
     /// nothing of its own runs any more.
     pub(crate) fn at_work(&self, running: watch::Receiver<()>) -> Self {
         let doors = self.doors.read().unwrap_or_else(PoisonError::into_inner).clone();
-        let log = Arc::new(Arc::clone(&*self.log));
+        let log = Arc::new(WorkerLog::clone(&self.log));
         Self { doors: Arc::new(RwLock::new(doors)), log, running, ..self.clone() }
     }
 

@@ -9,19 +9,18 @@ use std::{
 
 use hyper::body::{Body, Frame, SizeHint};
 
-use crate::log::Log;
+use crate::log::WorkerLog;
 
 /// Logs one line if the body ends with an error.
 pub(crate) struct Reported<B, T> {
     body: B,
     /// What the line begins with.
     title: T,
-    /// That of the worker, whose count of references no other thread changes.
-    log: Arc<Arc<Log>>,
+    log: Arc<WorkerLog>,
 }
 
 impl<B, T> Reported<B, T> {
-    pub(crate) fn new(body: B, title: T, log: Arc<Arc<Log>>) -> Self {
+    pub(crate) fn new(body: B, title: T, log: Arc<WorkerLog>) -> Self {
         Self { body, title, log }
     }
 }

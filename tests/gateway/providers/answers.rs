@@ -51,13 +51,13 @@ impl Answer {
     }
 }
 
-pub(super) async fn ask(world: &World, stream: bool) -> Answer {
+pub(super) async fn ask(world: &World, stream: bool, prompt: &str) -> Answer {
     let begin = Instant::now();
     let body = json!({
         "model": "fast",
         "stream": stream,
         "stream_options": { "include_usage": true },
-        "messages": [{ "role": "user", "content": "Say something." }],
+        "messages": [{ "role": "user", "content": prompt }],
     });
     let request = post(&world.gateway, "/chat/completions")
         .header("content-type", "application/json")

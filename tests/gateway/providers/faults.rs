@@ -302,6 +302,24 @@ async fn faults_over_http2_end_well_too() {
     .await;
 }
 
+// C33, C76
+#[tokio::test]
+async fn a_prompt_of_megabytes_is_edited_and_sent_again_too() {
+    both(async |profile| {
+        let world = World::new(profile, once(Play::error(500))).await;
+        let prompt = "picture ".repeat(3 << 17);
+        let answer = world.ask_for(true, &prompt).await;
+        assert!(answer.is_complete(), "{profile:?}: {answer:?}");
+        let seen = world.seen();
+        assert_eq!(seen.len(), 2, "{profile:?}");
+        for (name, asked, _) in seen {
+            assert!(asked.body["messages"][0]["content"] == *prompt, "{profile:?}: `{name}` got another prompt");
+            assert_ne!(asked.model(), "fast", "C76: {profile:?}: `{name}`");
+        }
+    })
+    .await;
+}
+
 // C24, C76
 #[tokio::test]
 async fn the_provider_that_serves_is_the_one_that_is_accounted() {

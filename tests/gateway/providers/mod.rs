@@ -130,7 +130,11 @@ impl World {
     }
 
     async fn ask(&self, stream: bool) -> Answer {
-        let answer = in_time(ask(self, stream)).await;
+        self.ask_for(stream, "Say something.").await
+    }
+
+    async fn ask_for(&self, stream: bool, prompt: &str) -> Answer {
+        let answer = in_time(ask(self, stream, prompt)).await;
         assert!(!answer.shows.iter().any(|text| text.contains(KEY)), "C77: {answer:?}");
         answer
     }
