@@ -97,7 +97,6 @@
 //! | [`replicas`] | what replicas tell each other of their backends |
 //! | `upstream` (`http`) | origin, headers and credentials per backend; fields of JSON bodies (`json`) |
 //! | `resume` (`http`) | response bodies that go on at another backend |
-//! | `upstream` (`http`) | origin, headers and credentials per backend |
 //! | `config` (`serde`) | a whole fleet from a file |
 //! | `state` (`file-state`) | what is known of the backends, across restarts |
 //! | `dns` (`dns`) | backends from DNS: hosts and services |

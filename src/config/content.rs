@@ -2,7 +2,7 @@
 
 use serde::Deserialize;
 
-use super::{ConfigError, ValueError, units::Span};
+use super::{ConfigError, ValueError, error::safe, units::Span};
 use crate::{content::EventRules, outcome::TimeLimits};
 
 /// What the events of a stream mean.
@@ -10,6 +10,7 @@ use crate::{content::EventRules, outcome::TimeLimits};
 #[serde(default, deny_unknown_fields)]
 pub(super) struct Events {
     format: Option<Format>,
+    paths: Vec<String>,
     end_data: Option<String>,
     end_event: Option<String>,
 }
@@ -34,6 +35,14 @@ impl Events {
             if marker.as_ref().is_some_and(|marker| marker.is_empty() || marker.contains(['\r', '\n'])) {
                 return Err(ValueError::hidden("must be a line that is not empty").at(path, None));
             }
+        }
+        for (index, path) in self.paths.into_iter().enumerate() {
+            if !path.starts_with('/') {
+                let error =
+                    ValueError::new(format_args!("\"{}\"", safe(&path)), "must be a path such as /chat/completions");
+                return Err(error.at(format!("events.paths[{index}]"), None));
+            }
+            rules = rules.path(path);
         }
         if let Some(data) = self.end_data {
             rules = rules.end_data(data);

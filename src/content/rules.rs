@@ -41,6 +41,7 @@ pub struct EventRules(Arc<Rules>);
 
 #[derive(Clone, Default)]
 struct Rules {
+    paths: Vec<String>,
     end_data: Vec<String>,
     end_events: Vec<String>,
     classify: Option<Arc<Classify>>,
@@ -54,6 +55,21 @@ impl EventRules {
     /// Creates the default rules.
     pub fn new() -> Self {
         Self::default()
+    }
+
+    /// Applies the rules only to responses to requests whose path ends with this, such as `/chat/completions`. May be
+    /// called again for another one. Default: to all responses.
+    ///
+    /// For a service that speaks several APIs: the streams of one have no end marker to the rules of another, and would be
+    /// failures.
+    pub fn path(self, end: impl Into<String>) -> Self {
+        self.with(|rules| rules.paths.push(end.into()))
+    }
+
+    /// Returns whether the rules apply to the response to a request with this path.
+    pub fn concerns(&self, path: &str) -> bool {
+        let path = path.trim_end_matches('/');
+        self.0.paths.is_empty() || self.0.paths.iter().any(|end| path.ends_with(end.trim_end_matches('/')))
     }
 
     /// Ends the stream at an event with this data, such as `[DONE]`. White space around it is ignored. May be called
@@ -126,8 +142,9 @@ impl EventRules {
 
 impl fmt::Debug for EventRules {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Rules { end_data, end_events, classify, error_form } = &*self.0;
+        let Rules { end_data, end_events, classify, error_form, paths } = &*self.0;
         f.debug_struct("EventRules")
+            .field("paths", paths)
             .field("end_data", end_data)
             .field("end_events", end_events)
             .field("classify", &classify.is_some())

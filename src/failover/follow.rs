@@ -26,6 +26,8 @@ pub struct Rejected {
     pub follow: Follow,
     /// Whether it is a failure of the backend, for its circuit too.
     pub is_failure: bool,
+    /// Whether the backend has certainly not processed the request, so that it may be sent again whatever its method is.
+    pub is_unprocessed: bool,
 }
 
 impl Rejected {

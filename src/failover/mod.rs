@@ -104,6 +104,7 @@ mod earlier;
 mod end;
 mod error;
 mod follow;
+mod follow_up;
 mod future;
 mod hedge;
 mod hedging;

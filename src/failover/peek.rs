@@ -4,11 +4,13 @@ use std::{
     pin::Pin,
     sync::Arc,
     task::{Context, Poll, ready},
+    time::Duration,
 };
 
 use bytes::{Buf, Bytes};
 use http::{Response, header::CONTENT_ENCODING};
 use http_body::Body;
+use tokio::time::{Sleep, sleep};
 
 use super::{
     Beyond, CommitPoint, Decision, GuardOf, Rejected, Rejections,
@@ -27,6 +29,8 @@ pub struct Peek<B: Body> {
     wait: Wait,
     /// Whether the response is an error that is read for the rules on rejections.
     is_error: bool,
+    /// Ends the wait for the body of an error.
+    patience: Option<Pin<Box<Sleep>>>,
     bound: usize,
     beyond: Beyond,
 }
@@ -41,6 +45,9 @@ enum Wait {
     End,
     Decision(Arc<Decide>),
 }
+
+/// How long the body of an error is waited for.
+const ERROR_BODY: Duration = Duration::from_secs(1);
 
 /// How many frames one poll reads at most.
 const MAX_FRAMES: u32 = 32;
@@ -62,7 +69,15 @@ impl<B: Body + Unpin> Peek<B> {
             Point::FirstContent | Point::UntilEnd | Point::Whole => Wait::End,
         };
         let charge = Charge::new(point.memory.clone());
-        Self { response, beginning: Beginning::new(charge), wait, is_error: false, bound, beyond: point.beyond }
+        Self {
+            response,
+            beginning: Beginning::new(charge),
+            wait,
+            is_error: false,
+            patience: None,
+            bound,
+            beyond: point.beyond,
+        }
     }
 
     /// Reads a response whose status the rules on rejections concern.
@@ -73,7 +88,15 @@ impl<B: Body + Unpin> Peek<B> {
             && response.body().size_hint().lower() <= bound as u64;
         let wait = if is_read { Wait::End } else { Wait::Nothing };
         let charge = Charge::new(point.memory.clone());
-        Self { response, beginning: Beginning::new(charge), wait, is_error: true, bound, beyond: Beyond::Commit }
+        Self {
+            response,
+            beginning: Beginning::new(charge),
+            wait,
+            is_error: true,
+            patience: None,
+            bound,
+            beyond: Beyond::Commit,
+        }
     }
 
     /// The rejection that the response is, now that it was read.
@@ -83,8 +106,10 @@ impl<B: Body + Unpin> Peek<B> {
         }
         // A part of a body matches no rule on it.
         let body = if self.beginning.ended { &self.beginning.data[..] } else { &[] };
-        let rule = rejections.matched(self.response.status().as_u16(), body)?;
-        Some(Rejected { name: rule.name(), follow: rule.follow(), is_failure: rule.is_failure() })
+        let status = self.response.status();
+        let rule = rejections.matched(status.as_u16(), body)?;
+        let (name, follow, is_failure) = (rule.name(), rule.follow(), rule.is_failure());
+        Some(Rejected { name, follow, is_failure, is_unprocessed: status.is_client_error() })
     }
 
     /// Reads the response until it is final, or has failed.
@@ -93,9 +118,23 @@ impl<B: Body + Unpin> Peek<B> {
             if let Some(outcome) = self.decided() {
                 return Poll::Ready(outcome);
             }
-            let frame = match ready!(Pin::new(self.response.body_mut()).poll_frame(cx)) {
+            let frame = match Pin::new(self.response.body_mut()).poll_frame(cx) {
+                Poll::Ready(frame) => frame,
+                Poll::Pending if self.is_error => {
+                    // The status is known. Its body is of use only if it is there soon.
+                    let patience = self.patience.get_or_insert_with(|| Box::pin(sleep(ERROR_BODY)));
+                    ready!(patience.as_mut().poll(cx));
+                    return Poll::Ready(Outcome::Success);
+                }
+                Poll::Pending => return Poll::Pending,
+            };
+            let frame = match frame {
                 Some(Ok(frame)) => into_bytes(frame),
                 None => return Poll::Ready(self.ended()),
+                Some(Err(error)) if self.is_error => {
+                    self.beginning.error = Some(error);
+                    return Poll::Ready(Outcome::Success);
+                }
                 // The response fails before it is final. If no trigger fires, the caller gets it with this error.
                 Some(Err(error)) => {
                     self.beginning.error = Some(error);
@@ -175,7 +214,7 @@ impl<B: Body + Unpin> Peek<B> {
     pub(super) fn overdue(&self) -> Outcome {
         match self.beyond {
             Beyond::Commit => Outcome::Success,
-            Beyond::Fail => FailureKind::Custom("not held").into(),
+            Beyond::Fail => FailureKind::NotHeld.into(),
         }
     }
 }

@@ -15,6 +15,7 @@ use super::{
     counts::AttemptCounts,
     earlier::Brought,
     end::Peek,
+    follow_up::FollowUp,
     plan::Plan,
     running::Running,
     settings::{Policy, Settings},
@@ -23,9 +24,8 @@ use crate::{
     attempt::{Pass, Ready, ReadySearch, Sends},
     body::Replay,
     fleet::{BackendService, MemberInfo},
-    name::BackendId,
     outcome::{Classify, TimeLimit},
-    pick::{AnyStrategy, SKIP_NONE},
+    pick::AnyStrategy,
     rng::Rng,
     time::Moment,
 };
@@ -51,16 +51,6 @@ pub(super) struct Progress<S, H, C, Req, Q = <H as Replay<Req>>::Request, K = Pe
 
 /// How long a request that probes a spare backend waits before it is sent to the tier that serves, too.
 const SPARE_PATIENCE: Duration = Duration::from_secs(1);
-
-/// Whether an attempt may follow another one.
-#[derive(Clone, Copy, PartialEq)]
-enum FollowUp {
-    /// There is a backend for it now.
-    Now,
-    /// There may be one later: its circuit is open, for example. So the request is kept, but no time is.
-    Later,
-    Never,
-}
 
 /// What is returned to the caller if no attempt succeeds.
 pub(super) enum LastFailure<K> {
@@ -193,7 +183,7 @@ where
     }
 
     /// Whether the request may be hedged.
-    fn may_hedge(&self) -> bool {
+    pub(super) fn may_hedge(&self) -> bool {
         self.allows(self.settings().hedge_methods)
     }
 
@@ -214,40 +204,6 @@ where
     /// Whether nothing is held for the request but the request itself.
     pub(super) fn holds_nothing(&self) -> bool {
         self.last.is_none() && !self.search.is_underway()
-    }
-
-    /// Whether the first attempt of the request may be at this backend. A spare backend is probed by a request that may
-    /// be hedged only: if the probe fails or takes long, the request is sent to the tier that serves.
-    pub(super) fn may_begin_at(&self, ready: &Ready<S, C>) -> bool {
-        // A request that brings something along is not for any backend.
-        self.brought.is_none() && !(ready.is_probe() && self.search.local().is_spare(ready.shard().info()))
-            || (self.brought.is_none()
-                && self.may_hedge()
-                && self.kept.as_ref().is_none_or(|kept| self.policy().protocol.unreplayable(kept).is_none()))
-    }
-
-    /// Whether an attempt may follow an attempt at this backend.
-    fn follow_up(&mut self, id: BackendId) -> FollowUp {
-        let attempts = self.settings().attempts_per_backend;
-        let repeats = self.settings().mode != Mode::Race && attempts > 1;
-        let is_first = self.ledger.attempts().is_empty() && self.brought.is_none();
-        if !is_first {
-            self.count();
-        }
-        let counts = self.counts.as_deref().filter(|_| !is_first);
-        let made = counts.and_then(|counts| counts.per_backend.get(&id)).copied().unwrap_or_default();
-        let spent = counts.map_or(&SKIP_NONE, |counts| &counts.spent);
-        if repeats && made + 1 < attempts {
-            FollowUp::Now
-        } else if counts.is_some_and(AttemptCounts::has_resting) {
-            FollowUp::Later
-        } else if !self.search.local().may_have_another(spent, id) {
-            FollowUp::Never
-        } else if self.search.local().has_another(spent, Some(id)) {
-            FollowUp::Now
-        } else {
-            FollowUp::Later
-        }
     }
 
     /// Starts a further attempt at the first backend that is ready. `None` if there is none, or if no further attempt

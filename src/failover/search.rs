@@ -33,7 +33,11 @@ where
         let begins_race = counts.count(self.ledger.attempts(), &local.extra.settings, self.plan.is_racing);
         if let Some(brought) = brought.filter(|brought| brought.only.is_some()) {
             let others = local.selection.infos().filter(|info| !brought.allows(&info.name));
-            others.for_each(|info| counts.leave_out(info.id));
+            for info in others {
+                if !counts.spent.contains(info.id) {
+                    counts.leave_out(info.id);
+                }
+            }
         }
         if begins_race {
             self.search.scan_again();

@@ -87,6 +87,8 @@ pub(super) struct Settings {
     pub(super) pass_through: bool,
     /// Whether the `ReplayLayer` has an idle timeout of zero, which is refused with the rest.
     pub(super) has_zero_idle_timeout: bool,
+    /// The rule on rejections after which the same backend is asked again, if there is one.
+    pub(super) later: Option<&'static str>,
     /// Why the commit point is refused, if it is.
     pub(super) refused_commit: Option<InvalidSetting>,
 }
@@ -130,6 +132,7 @@ impl Default for Settings {
             // The upstream's own response, such as a 429 with its headers, is of more use to the caller than an error.
             pass_through: true,
             has_zero_idle_timeout: false,
+            later: None,
             refused_commit: None,
         }
     }
@@ -187,6 +190,12 @@ impl Settings {
         {
             let reason = "need the trigger `status`, which is not among the triggers";
             return Err(invalid("statuses", format_args!("{statuses:?}"), reason));
+        }
+        if let Some(name) = self.later
+            && (self.mode != Mode::Sequential || self.attempts_per_backend < 2)
+        {
+            let reason = "is followed by the same backend, which needs the mode sequential and 2 attempts_per_backend";
+            return Err(invalid("rejection", format_args!("`{name}`"), reason));
         }
         if let Some(refused) = &self.refused_commit {
             return Err(refused.clone());

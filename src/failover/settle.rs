@@ -92,7 +92,8 @@ where
             (_, last) => std::mem::replace(&mut self.last, last),
         };
         foreign::discard(dropped);
-        self.plan_next(entry, &outcome, now);
+        let is_unprocessed = rejected.is_some_and(|rejected| rejected.is_unprocessed);
+        self.plan_next(entry, &outcome, is_unprocessed, now);
         None
     }
 
@@ -131,9 +132,9 @@ where
     }
 
     /// Plans what follows the trip of the attempt in this ledger entry.
-    fn plan_next(&mut self, entry: usize, outcome: &Outcome, now: Moment) {
+    fn plan_next(&mut self, entry: usize, outcome: &Outcome, is_unprocessed: bool, now: Moment) {
         self.search.renew();
-        let (can_send, may_repeat) = (self.kept.is_some(), self.may_repeat());
+        let (can_send, may_repeat) = (self.kept.is_some(), is_unprocessed || self.may_repeat());
         if can_send {
             self.note_failure(entry, outcome, now);
         }

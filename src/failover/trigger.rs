@@ -56,14 +56,18 @@ impl Trigger {
         Self::kinds("network", |kind| {
             !matches!(
                 kind,
-                FailureKind::Status(_) | FailureKind::Grpc(_) | FailureKind::Timeout | FailureKind::Custom(_)
+                FailureKind::Status(_)
+                    | FailureKind::Grpc(_)
+                    | FailureKind::Timeout
+                    | FailureKind::Custom(_)
+                    | FailureKind::NotHeld
             )
         })
     }
 
     /// Fires on a failure that the classifier or a commit point has named.
     pub fn custom() -> Self {
-        Self::kinds("custom", |kind| matches!(kind, FailureKind::Custom(_)))
+        Self::kinds("custom", |kind| matches!(kind, FailureKind::Custom(_) | FailureKind::NotHeld))
     }
 
     /// Returns the triggers of a failover that sets no others: [`status`](Self::status), [`timeout`](Self::timeout),

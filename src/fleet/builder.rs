@@ -187,6 +187,9 @@ impl<S, C> FleetBuilder<S, C> {
     /// the first of them is back. More than a day counts as a day, since a clock or a unit may be wrong: after it, the
     /// backend may name the rest. [`Fleet::end_cool_down`] ends it earlier.
     ///
+    /// **Where callers send credentials of their own**, a response to one of them takes the backend out for all. Set `false`
+    /// there.
+    ///
     /// A [throttled](crate::outcome::Failure::is_throttled) call is no failure to the circuit of the backend, since it
     /// serves again at a known time; a probe of a half-open circuit that is throttled releases its permit. A 5xx with a
     /// time is a failure too. A gRPC pushback is about one request, and takes no backend out.

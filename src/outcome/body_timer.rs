@@ -44,7 +44,9 @@ impl BodyTimer {
             (limits.first_content.filter(|_| !received.content), TimeLimit::FirstContent),
         ];
         let first = all.into_iter().filter_map(|(time, limit)| time.map(|time| (since_call(time), time, limit)));
-        let idle = limits.idle.map(|time| (time, time, TimeLimit::Idle));
+        // Until the first content, the limits on it apply in place of that between two frames.
+        let is_begun = received.content || limits.first_byte.is_none() && limits.first_content.is_none();
+        let idle = limits.idle.filter(|_| is_begun).map(|time| (time, time, TimeLimit::Idle));
         let Some((left, time, limit)) = first.chain(idle).min_by_key(|(left, ..)| *left) else { return Poll::Pending };
         // Beyond the range of `Instant`, no timer runs.
         let Some(at) = since.checked_add(left) else { return Poll::Pending };

@@ -60,11 +60,14 @@ pub enum FailureKind {
     Panic,
     /// The response body ended early or with an error, after a good head.
     Body,
-    /// The backend rejected the request, by the rule of this name of a failover's `Rejections`. It did not process it.
+    /// The backend rejected the request, by the rule of this name of a failover's `Rejections`.
     Rejected(&'static str),
     /// A middleware in front of the backend did not send the request, since it does not suit this backend, for this
     /// reason. It says nothing about the backend, so it is neutral for its circuit.
     Unsuitable(&'static str),
+    /// The response exceeds what a failover holds before it is final: [`Beyond::Fail`](crate::failover::Beyond::Fail)
+    /// (feature `http`). It is neutral for the circuit of the backend.
+    NotHeld,
     /// A failure that a service or a classifier of your own named.
     Custom(&'static str),
     /// An unknown error.
@@ -190,7 +193,7 @@ impl FailureKind {
     /// Returns whether the backend has certainly not processed the request, so that it may be sent again whatever its
     /// method is.
     pub const fn is_unprocessed(&self) -> bool {
-        matches!(self, Self::Connect | Self::Refused | Self::Overloaded | Self::Rejected(_) | Self::Unsuitable(_))
+        matches!(self, Self::Connect | Self::Refused | Self::Overloaded | Self::Unsuitable(_))
     }
 
     /// Whether a rate limit or a quota rejected the request.
@@ -201,7 +204,7 @@ impl FailureKind {
     /// Returns whether the failure is one of the request at this backend, and says nothing about the backend. It moves a
     /// request on, and no circuit counts it.
     pub const fn is_neutral(&self) -> bool {
-        matches!(self, Self::Unsuitable(_))
+        matches!(self, Self::Unsuitable(_) | Self::NotHeld)
     }
 
     /// Returns the name of the kind, without a code: a label with few values. That of a custom kind is its own.
@@ -218,6 +221,7 @@ impl FailureKind {
             Self::Body => "body",
             Self::Rejected(_) => "rejected",
             Self::Unsuitable(_) => "unsuitable",
+            Self::NotHeld => "not held",
             Self::Custom(name) => name,
             Self::Other => "error",
         }

@@ -72,7 +72,8 @@ impl TimeLimits {
         self
     }
 
-    /// Limits the time between two frames of the body, whatever they contain, and that before the first one.
+    /// Limits the time between two frames of the body, whatever they contain. It applies from the first content on; from
+    /// the head on if there is no limit on the first byte or the first content.
     pub fn idle(mut self, limit: impl Into<Option<Duration>>) -> Self {
         self.idle = limit.into();
         self

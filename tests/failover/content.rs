@@ -296,6 +296,8 @@ async fn each_part_of_a_response_has_a_limit_of_its_own() {
         (stream(pings().collect()), 4_000, TimeLimit::FirstContent),
         (stream(vec![data(PING), Piece::Wait(500), data(ROLE), Piece::Stall]), 3_500, TimeLimit::Idle),
     ] {
+        // That between two frames applies from the first content on, if there is a limit on that.
+        let limits = if limit == TimeLimit::Idle { TimeLimits::new().idle(Duration::from_secs(3)) } else { limits };
         let (_, [a, b]) = fleet::<2>();
         a.usually(reply);
         let fleet =

@@ -2,7 +2,11 @@
 
 #[cfg(test)]
 use super::super::FailoverLayer;
-use super::{super::FailoverBuilder, rules::Rejections};
+use super::{
+    super::{FailoverBuilder, Follow},
+    rule::Rejection,
+    rules::Rejections,
+};
 
 impl FailoverBuilder {
     /// Tells rejections apart by their status and body, and sets what follows each of them. Default none: a response is
@@ -10,6 +14,7 @@ impl FailoverBuilder {
     ///
     /// A rule that matches takes precedence over the [triggers](Self::triggers).
     pub fn rejections(mut self, rejections: Rejections) -> Self {
+        self.settings.later = rejections.iter().find(|rule| rule.follow() == Follow::Later).map(Rejection::name);
         self.protocol = self.protocol.rejections(rejections);
         self
     }

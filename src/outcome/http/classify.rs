@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use http::{HeaderMap, Request, Response, StatusCode};
+use http::{HeaderMap, Method, Request, Response, StatusCode};
 use http_body::Body;
 use tower_http::classify::GrpcCode;
 
@@ -115,9 +115,13 @@ where
     }
 
     fn request(&self, request: &Request<A>) -> HttpEnd {
-        let has_plain_errors = self.events.is_some() && request.extensions().get::<PlainErrors>().is_some();
+        let reads_events = self.events.as_ref().is_some_and(|rules| {
+            // A response to a HEAD has no body.
+            rules.concerns(request.uri().path()) && request.method() != Method::HEAD
+        });
+        let has_plain_errors = reads_events && request.extensions().get::<PlainErrors>().is_some();
         let (grpc, network_errors) = (self.grpc, self.network_errors);
-        HttpEnd { grpc, network_errors, owes_status: false, has_plain_errors, events: None }
+        HttpEnd { grpc, network_errors, owes_status: false, reads_events, has_plain_errors, events: None }
     }
 
     fn response(&self, call: &mut HttpEnd, response: &Response<B>) -> Verdict {
@@ -136,7 +140,9 @@ where
             }
             call.owes_status = grpc::owes_status(status, flavour);
         }
-        if let Some(rules) = self.events.as_ref().filter(|_| status.is_success() && is_event_stream(headers)) {
+        if let Some(rules) =
+            self.events.as_ref().filter(|_| call.reads_events && status.is_success() && is_event_stream(headers))
+        {
             call.events = Some(EventWatch::new(rules, call.has_plain_errors));
         }
         if call.owes_status || self.success_at_end { Verdict::AtEnd } else { Verdict::Now(Outcome::Success) }

@@ -31,6 +31,8 @@ pub struct HttpEnd {
     pub(super) network_errors: bool,
     /// Whether the trailers must have a gRPC status.
     pub(super) owes_status: bool,
+    /// Whether the events of the response are read, if it is a stream of them.
+    pub(super) reads_events: bool,
     /// Whether an error event is a part of the error.
     pub(super) has_plain_errors: bool,
     pub(super) events: Option<Box<EventWatch>>,
