@@ -22,7 +22,7 @@ use crate::name::BackendName;
 #[must_use = "dropping it ends the call"]
 pub struct CallGuard {
     guard: Guard<dyn Record>,
-    /// What the classifier recorded last, also if it waits for the commit.
+    /// What the classifier recorded last, or the failure before it, also if it waits for the commit.
     verdict: Option<Outcome>,
     received: Received,
     /// The limits on the body, until its watch takes them.
@@ -161,13 +161,16 @@ impl CallGuard {
     ///
     /// Only the first outcome counts. If that is a success, one later failure counts in its place.
     pub fn outcome(&mut self, outcome: &Outcome) {
-        self.verdict = Some(*outcome);
+        // A body may end well after it had an error.
+        if !self.verdict.is_some_and(|verdict| verdict.is_failure()) {
+            self.verdict = Some(*outcome);
+        }
         if !(self.is_uncommitted() && outcome.is_success()) {
             self.guard.outcome(outcome);
         }
     }
 
-    /// Returns the outcome that was passed to [`outcome`](Self::outcome) last.
+    /// Returns the outcome that was passed to [`outcome`](Self::outcome) last, or the failure before it.
     pub fn verdict(&self) -> Option<Outcome> {
         self.verdict
     }

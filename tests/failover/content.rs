@@ -16,35 +16,35 @@ use tower_layer::Layer;
 
 use crate::mock::*;
 
-const PING: &str = ": ping\n\n";
-const ROLE: &str = "data: {\"choices\":[{\"delta\":{\"role\":\"assistant\"}}]}\n\n";
-const ONE: &str = "data: {\"choices\":[{\"delta\":{\"content\":\"one\"}}]}\n\n";
-const TWO: &str = "data: {\"choices\":[{\"delta\":{\"content\":\"two\"}}]}\n\n";
-const DONE: &str = "data: [DONE]\n\n";
-const ERROR: &str = "data: {\"error\":{\"message\":\"overloaded\"}}\n\n";
+pub(crate) const PING: &str = ": ping\n\n";
+pub(crate) const ROLE: &str = "data: {\"choices\":[{\"delta\":{\"role\":\"assistant\"}}]}\n\n";
+pub(crate) const ONE: &str = "data: {\"choices\":[{\"delta\":{\"content\":\"one\"}}]}\n\n";
+pub(crate) const TWO: &str = "data: {\"choices\":[{\"delta\":{\"content\":\"two\"}}]}\n\n";
+pub(crate) const DONE: &str = "data: [DONE]\n\n";
+pub(crate) const ERROR: &str = "data: {\"error\":{\"message\":\"overloaded\"}}\n\n";
 
-fn rules() -> HttpClassifier {
+pub(crate) fn rules() -> HttpClassifier {
     HttpClassifier::new().events(EventRules::chat_completions())
 }
 
-fn stream(pieces: Vec<Piece>) -> Reply {
+pub(crate) fn stream(pieces: Vec<Piece>) -> Reply {
     status(200).header("content-type", "text/event-stream; charset=utf-8").body(pieces)
 }
 
-fn layer(point: CommitPoint) -> FailoverBuilder {
+pub(crate) fn layer(point: CommitPoint) -> FailoverBuilder {
     FailoverLayer::builder().mode(Mode::Sequential).commit(point)
 }
 
-fn first_content() -> FailoverBuilder {
+pub(crate) fn first_content() -> FailoverBuilder {
     layer(CommitPoint::first_content(64 * 1024))
 }
 
-fn until_end() -> FailoverBuilder {
+pub(crate) fn until_end() -> FailoverBuilder {
     layer(CommitPoint::until_end(64 * 1024))
 }
 
 /// The data of a body, and its error.
-async fn read<B>(mut body: B) -> (String, Option<String>)
+pub(crate) async fn read<B>(mut body: B) -> (String, Option<String>)
 where
     B: http_body::Body<Data = Bytes> + Unpin,
     B::Error: std::fmt::Display,

@@ -13,5 +13,6 @@ mod pushback;
 mod refusals;
 mod rejections;
 mod requests;
+mod streams;
 mod times;
 mod triggers;

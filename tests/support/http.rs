@@ -45,6 +45,8 @@ pub(crate) enum Piece {
     Stall,
     /// At the beginning: what the body says its size is, true or not.
     Size(u64),
+    /// At the beginning: the body knows its last frame as such, as one over HTTP/2 does.
+    KnowsEnd,
 }
 
 pub(crate) fn data(text: &str) -> Piece {
@@ -54,6 +56,10 @@ pub(crate) fn data(text: &str) -> Piece {
 pub(crate) fn body(pieces: Vec<Piece>) -> Body {
     let size = match pieces[..] {
         [Piece::Size(size), ..] => Some(size),
+        _ => None,
+    };
+    let frames_left = match pieces[..] {
+        [Piece::KnowsEnd, ..] => Some(pieces.iter().filter(|piece| matches!(piece, Piece::Data(_))).count()),
         _ => None,
     };
     let frames = stream::unfold(VecDeque::from(pieces), |mut pieces| async move {
@@ -68,7 +74,7 @@ pub(crate) fn body(pieces: Vec<Piece>) -> Body {
                 )),
                 Piece::Error(text) => Err(BoxError::from(text)),
                 Piece::Stall => std::future::pending().await,
-                Piece::Size(_) => continue,
+                Piece::Size(_) | Piece::KnowsEnd => continue,
                 Piece::Wait(millis) => {
                     tokio::time::sleep(Duration::from_millis(millis)).await;
                     continue;
@@ -78,9 +84,31 @@ pub(crate) fn body(pieces: Vec<Piece>) -> Body {
         }
     });
     let inner = StreamBody::new(frames).boxed_unsync();
-    match size {
-        Some(left) => Sized { inner, left }.boxed_unsync(),
-        None => inner,
+    match (size, frames_left) {
+        (Some(left), _) => Sized { inner, left }.boxed_unsync(),
+        (None, Some(frames_left)) => KnowsEnd { inner, frames_left }.boxed_unsync(),
+        (None, None) => inner,
+    }
+}
+
+/// A body that knows its last frame.
+struct KnowsEnd {
+    inner: Body,
+    frames_left: usize,
+}
+
+impl http_body::Body for KnowsEnd {
+    type Data = Bytes;
+    type Error = BoxError;
+
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
+        let frame = ready!(Pin::new(&mut self.inner).poll_frame(cx));
+        self.frames_left = self.frames_left.saturating_sub(1);
+        Poll::Ready(frame)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.frames_left == 0
     }
 }
 

@@ -1,0 +1,140 @@
+//! The edges of streams, limits and rejections: what a body may be besides a stream with a clear end.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering::SeqCst},
+    },
+    time::Duration,
+};
+
+use http::{Method, Request};
+use http_body_util::BodyExt;
+use tokio::time::Instant;
+use tower_fleet::{
+    CircuitPolicy, CircuitState, FailoverLayer, Fleet, TimeLimits,
+    body::ReplayMemory,
+    content::{EventClass, EventRules},
+    failover::{CommitPoint, FailoverBuilder, Follow, Mode, Rejection, Rejections},
+    outcome::{HttpClassifier, Statuses},
+};
+
+use crate::{
+    content::{DONE, ERROR, ONE, PING, ROLE, TWO, first_content, layer, read, rules, stream, until_end},
+    mock::*,
+};
+
+fn rule(name: &'static str, statuses: &str) -> Rejection {
+    Rejection::new(name).statuses(statuses.parse::<Statuses>().unwrap())
+}
+
+fn with_rules(mode: Mode, rules: impl IntoIterator<Item = Rejection>) -> FailoverBuilder {
+    FailoverLayer::builder().mode(mode).rejections(Rejections::new(rules).unwrap())
+}
+
+/// A fleet of backend a, whose circuit opens at the first failure, and then b.
+fn strict(classifier: HttpClassifier) -> (Fleet<Mock>, [Arc<Remote>; 2]) {
+    let (_, remotes) = fleet::<2>();
+    let backends = remotes.iter().zip([1, 0]).map(|(remote, priority)| backend(remote).priority(priority));
+    let policy = CircuitPolicy::new().failures(1);
+    (Fleet::builder().classify(classifier).circuit_breaker(policy).backends(backends).build().unwrap(), remotes)
+}
+
+const SECOND: Duration = Duration::from_secs(1);
+
+// C32, C74: the frame with the error may be known as the last one.
+#[tokio::test(start_paused = true)]
+async fn an_error_event_in_the_last_frame_moves_on() {
+    for layer in [first_content(), until_end()] {
+        for beginning in [vec![data(ERROR)], vec![data(PING), data(ERROR)]] {
+            let (fleet, [a, b]) = strict(rules());
+            a.usually(stream([vec![Piece::KnowsEnd], beginning].concat()));
+            b.usually(stream(vec![data(ONE), data(DONE)]));
+            let answer = ask(&layer, &fleet, get()).await.unwrap();
+            assert_eq!(read(answer.into_body()).await, ([ONE, DONE].concat(), None));
+            assert_eq!(fleet.snapshot()[0].state, CircuitState::Open);
+            assert_eq!((a.calls(), b.calls()), (1, 1));
+            assert_idle(&fleet);
+        }
+    }
+}
+
+// C20, C32, C45: wherever a request is cancelled, nothing stays behind.
+#[tokio::test(start_paused = true)]
+async fn a_cancelled_request_leaves_nothing_behind_at_any_moment() {
+    let memory = ReplayMemory::new(100_000);
+    let points = [CommitPoint::first_content(1_000), CommitPoint::until_end(1_000), CommitPoint::whole(1_000)];
+    for mode in [Mode::Race, Mode::Sequential, Mode::hedged(millis(15))] {
+        for point in points.clone() {
+            for at in (0..100).step_by(3) {
+                let (fleet, [a, b, c]) = fleet_with::<_, 3>(rules());
+                let slow = |pieces: [&'static str; 4]| {
+                    stream(pieces.iter().flat_map(|text| [data(text), Piece::Wait(10)]).collect()).after(5)
+                };
+                a.usually(slow([PING, ROLE, ERROR, DONE]));
+                b.usually(slow([PING, ROLE, ONE, "data: nonsense\n\n"]));
+                c.usually(slow([PING, ONE, TWO, DONE]));
+                let layer = layer(point.clone().memory(memory.clone())).mode(mode);
+                let _ = tokio::time::timeout(millis(at), async {
+                    let answer = ask(&layer, &fleet, get()).await.unwrap();
+                    read(answer.into_body()).await
+                })
+                .await;
+                assert_idle(&fleet);
+                assert_eq!(memory.used(), 0, "{mode:?} {point:?} {at}");
+                for remote in [&a, &b, &c] {
+                    assert_eq!(remote.running(), 0);
+                }
+            }
+        }
+    }
+}
+
+// C38: the permit of a probe comes back when the held stream is dropped, fails, or ends.
+#[tokio::test(start_paused = true)]
+async fn the_permit_of_a_probe_comes_back_from_every_stage() {
+    for (pieces, at, state) in [
+        (vec![data(PING), Piece::Stall], 1, CircuitState::HalfOpen),
+        (vec![data(ONE), Piece::Stall], 1, CircuitState::HalfOpen),
+        (vec![data(ONE), data(DONE), Piece::Stall], 1, CircuitState::Closed),
+        (vec![data(ERROR)], 1, CircuitState::Open),
+        (vec![data(ONE)], 1, CircuitState::Open),
+    ] {
+        let (_, [a]) = fleet::<1>();
+        let policy = CircuitPolicy::new().failures(1).open_for(SECOND);
+        let fleet = Fleet::builder().classify(rules()).circuit_breaker(policy).backend(backend(&a)).build().unwrap();
+        a.then([status(500)]);
+        assert_eq!(told(ask(&until_end(), &fleet, get()).await).await.0, 500);
+        tokio::time::advance(2 * SECOND).await;
+        a.then([stream(pieces.clone())]);
+        let _ = tokio::time::timeout(millis(at), ask(&until_end(), &fleet, get())).await;
+        assert_eq!(fleet.snapshot()[0].state, state, "{pieces:?}");
+        assert_idle(&fleet);
+        if state == CircuitState::HalfOpen {
+            a.usually(stream(vec![data(DONE)]));
+            assert_eq!(told(ask(&until_end(), &fleet, get()).await).await, (200, DONE.into()));
+            assert_eq!(fleet.snapshot()[0].state, CircuitState::Closed);
+        }
+    }
+}
+
+// C58, C73: a body that is always ready with nothing does not keep the task from its timers.
+#[tokio::test(start_paused = true)]
+async fn a_body_that_never_pauses_is_bounded() {
+    let endless = Arc::new(AtomicUsize::new(0));
+    for text in ["", ": p\n\n", "x", ":"] {
+        let counter = Arc::clone(&endless);
+        let classifier = HttpClassifier::new().events(EventRules::new().end_data("[DONE]").classify(move |_| {
+            counter.fetch_add(1, SeqCst);
+            EventClass::Empty
+        }));
+        let (fleet, [a, _]) = fleet_with(classifier);
+        let mut pieces = vec![data(text); 20_000];
+        pieces.push(Piece::Stall);
+        a.usually(stream(pieces));
+        let answer = ask(&first_content().timeout(SECOND), &fleet, get()).await.unwrap();
+        assert_eq!(answer.status(), 200, "{text}");
+        drop(answer);
+        assert_idle(&fleet);
+    }
+}
