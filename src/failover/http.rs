@@ -98,7 +98,8 @@ where
     type Response = Response<PeekedBody<B>>;
 
     fn is_at_head(&self) -> bool {
-        matches!(self.commit.point, Point::Head)
+        // Whether a rejection counts is known when it was read.
+        matches!(self.commit.point, Point::Head) && self.rejections.is_none()
     }
 
     fn status(&self, response: &Response<B>) -> Option<u16> {

@@ -59,6 +59,46 @@ async fn an_error_event_in_the_last_frame_moves_on() {
     }
 }
 
+// C37, C72: a rejection that counts does so when its body was read to the end, too.
+#[tokio::test(start_paused = true)]
+async fn a_rejection_told_by_its_whole_body_counts() {
+    let key = || rule("wrong key", "401").contains(["invalid key"]).counts(true);
+    for point in [CommitPoint::head(), CommitPoint::first_frame(), CommitPoint::whole(100)] {
+        for pieces in [vec![data("invalid key")], vec![Piece::KnowsEnd, data("invalid key")]] {
+            let (fleet, [a, b]) = strict(HttpClassifier::new());
+            a.usually(status(401).body(pieces));
+            let layer = with_rules(Mode::Sequential, [key()]).commit(point.clone());
+            assert_eq!(told(ask(&layer, &fleet, get()).await).await, (200, "b".into()));
+            assert_eq!(fleet.snapshot()[0].state, CircuitState::Open, "{point:?}");
+            assert_eq!(b.calls(), 1);
+            assert_idle(&fleet);
+        }
+    }
+}
+
+// C37, C72
+#[tokio::test(start_paused = true)]
+async fn a_rejection_without_a_body_counts() {
+    let (fleet, [a, _]) = strict(HttpClassifier::new());
+    a.usually(status(401).body(vec![Piece::KnowsEnd]));
+    let layer = with_rules(Mode::Race, [rule("wrong key", "401").counts(true)]);
+    assert_eq!(told(ask(&layer, &fleet, get()).await).await, (200, "b".into()));
+    assert_eq!(fleet.snapshot()[0].state, CircuitState::Open);
+    assert_idle(&fleet);
+}
+
+// C37, C72: without a rule that matches, a response with an error status is still no failure.
+#[tokio::test(start_paused = true)]
+async fn a_response_that_no_rule_matches_is_recorded_as_without_rules() {
+    let (fleet, [a, b]) = strict(HttpClassifier::new());
+    a.usually(status(401).body(vec![data("expired")]));
+    let layer = with_rules(Mode::Race, [rule("wrong key", "401").contains(["invalid key"]).counts(true)]);
+    assert_eq!(told(ask(&layer, &fleet, get()).await).await, (401, "expired".into()));
+    assert_eq!(fleet.snapshot()[0].state, CircuitState::Closed);
+    assert_eq!(b.calls(), 0);
+    assert_idle(&fleet);
+}
+
 // C20, C32, C45: wherever a request is cancelled, nothing stays behind.
 #[tokio::test(start_paused = true)]
 async fn a_cancelled_request_leaves_nothing_behind_at_any_moment() {
