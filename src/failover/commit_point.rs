@@ -111,7 +111,7 @@ impl CommitPoint {
     }
 
     /// Commits when the body contains this marker. A body that ends without it is a failure with the name
-    /// `no end marker`.
+    /// `no end marker`, if its status is 2xx. Every other response is held [whole](Self::whole).
     pub fn until(marker: impl AsRef<[u8]>, bound: usize) -> Self {
         Self::new(Point::Until(marker.as_ref().into()), bound)
     }

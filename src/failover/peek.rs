@@ -61,12 +61,12 @@ impl<B: Body + Unpin> Peek<B> {
             Point::FirstFrame => Wait::FirstFrame,
             Point::FirstContent if received.is_events => Wait::FirstContent,
             Point::UntilEnd if received.has_end => Wait::EndMarker,
-            Point::Until(marker) => Wait::Marker(Arc::clone(marker)),
-            Point::Prelude(decide) => Wait::Decision(Arc::clone(decide)),
-            Point::FirstContent | Point::UntilEnd | Point::Whole if is_too_long && point.beyond == Beyond::Commit => {
-                Wait::Nothing
+            Point::Until(marker) if response.status().is_success() && !received.has_no_body => {
+                Wait::Marker(Arc::clone(marker))
             }
-            Point::FirstContent | Point::UntilEnd | Point::Whole => Wait::End,
+            Point::Prelude(decide) => Wait::Decision(Arc::clone(decide)),
+            _ if is_too_long && point.beyond == Beyond::Commit => Wait::Nothing,
+            Point::FirstContent | Point::UntilEnd | Point::Until(_) | Point::Whole => Wait::End,
         };
         let charge = Charge::new(point.memory.clone());
         Self {

@@ -40,6 +40,8 @@ pub(crate) struct Received {
     pub(crate) has_end: bool,
     /// The end marker of such a stream.
     pub(crate) end_marker: bool,
+    /// Whether the response has no body, as that of a `HEAD` request, so that it has no end marker either.
+    pub(crate) has_no_body: bool,
 }
 
 impl CallGuard {

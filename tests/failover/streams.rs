@@ -99,6 +99,39 @@ async fn a_response_that_no_rule_matches_is_recorded_as_without_rules() {
     assert_idle(&fleet);
 }
 
+// C32, C74: a response that has no body cannot have an end marker.
+#[tokio::test(start_paused = true)]
+async fn a_response_without_a_body_is_no_stream() {
+    let empties = [(Method::HEAD, 200), (Method::GET, 204), (Method::GET, 205), (Method::HEAD, 206)];
+    for (method, code) in empties {
+        for layer in [first_content(), until_end(), layer(CommitPoint::until("#end", 100)), FailoverLayer::builder()] {
+            for pieces in [vec![], vec![Piece::KnowsEnd]] {
+                let (fleet, [a, b]) = strict(rules());
+                let reply = status(code).header("content-type", "text/event-stream").header("content-length", "70");
+                a.usually(reply.body(pieces));
+                let request = Request::builder().method(method.clone()).body(full("")).unwrap();
+                let answer = ask(&layer, &fleet, request).await.unwrap();
+                assert_eq!((answer.status().as_u16(), answer.headers().contains_key("content-length")), (code, true));
+                assert_eq!(read(answer.into_body()).await, (String::new(), None), "{method} {code}");
+                assert_eq!(fleet.snapshot()[0].state, CircuitState::Closed);
+                assert_eq!((a.calls(), b.calls()), (1, 0), "{method} {code}");
+            }
+        }
+    }
+}
+
+// C14, C32: only a good response owes its marker.
+#[tokio::test(start_paused = true)]
+async fn an_answer_that_is_no_success_owes_no_marker() {
+    for code in [304, 400, 404] {
+        let (fleet, [a, b]) = strict(HttpClassifier::new());
+        a.usually(status(code).body(vec![data("no such thing")]));
+        let answer = ask(&layer(CommitPoint::until("#end", 100)), &fleet, get()).await;
+        assert_eq!(told(answer).await, (code, "no such thing".into()));
+        assert_eq!((b.calls(), fleet.snapshot()[0].state), (0, CircuitState::Closed));
+    }
+}
+
 // C20, C32, C45: wherever a request is cancelled, nothing stays behind.
 #[tokio::test(start_paused = true)]
 async fn a_cancelled_request_leaves_nothing_behind_at_any_moment() {

@@ -69,7 +69,8 @@ impl HttpClassifier {
     /// By default events are not read.
     ///
     /// With rules, a response with the content type `text/event-stream` and a status 2xx is passed on event by event,
-    /// and these are failures of the backend:
+    /// and these are failures of the backend. Not one without a body, such as that of a `HEAD` request, and not a part of
+    /// a stream (206).
     ///
     /// | the stream | its failure | the caller gets |
     /// |---|---|---|
@@ -115,13 +116,11 @@ where
     }
 
     fn request(&self, request: &Request<A>) -> HttpEnd {
-        let reads_events = self.events.as_ref().is_some_and(|rules| {
-            // A response to a HEAD has no body.
-            rules.concerns(request.uri().path()) && request.method() != Method::HEAD
-        });
+        let reads_events = self.events.as_ref().is_some_and(|rules| rules.concerns(request.uri().path()));
         let has_plain_errors = reads_events && request.extensions().get::<PlainErrors>().is_some();
         let (grpc, network_errors) = (self.grpc, self.network_errors);
-        HttpEnd { grpc, network_errors, owes_status: false, reads_events, has_plain_errors, events: None }
+        let has_no_body = request.method() == Method::HEAD;
+        HttpEnd { grpc, network_errors, owes_status: false, reads_events, has_plain_errors, has_no_body, events: None }
     }
 
     fn response(&self, call: &mut HttpEnd, response: &Response<B>) -> Verdict {
@@ -140,9 +139,11 @@ where
             }
             call.owes_status = grpc::owes_status(status, flavour);
         }
-        if let Some(rules) =
-            self.events.as_ref().filter(|_| call.reads_events && status.is_success() && is_event_stream(headers))
-        {
+        call.has_no_body |= matches!(status, StatusCode::NO_CONTENT | StatusCode::RESET_CONTENT);
+        // A part of a stream may begin within an event.
+        let is_whole = status.is_success() && status != StatusCode::PARTIAL_CONTENT && !call.has_no_body;
+        let is_read = call.reads_events && is_whole && is_event_stream(headers);
+        if let Some(rules) = self.events.as_ref().filter(|_| is_read) {
             call.events = Some(EventWatch::new(rules, call.has_plain_errors));
         }
         if call.owes_status || self.success_at_end { Verdict::AtEnd } else { Verdict::Now(Outcome::Success) }
@@ -152,7 +153,8 @@ where
         call.outcome_of(find(&**error))
     }
 
-    fn watch(call: HttpEnd, response: Response<B>, guard: CallGuard) -> Self::Watched {
+    fn watch(call: HttpEnd, response: Response<B>, mut guard: CallGuard) -> Self::Watched {
+        guard.received_mut().has_no_body = call.has_no_body;
         WatchedBody::watch(call, response, guard)
     }
 

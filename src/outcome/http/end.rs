@@ -35,6 +35,8 @@ pub struct HttpEnd {
     pub(super) reads_events: bool,
     /// Whether an error event is a part of the error.
     pub(super) has_plain_errors: bool,
+    /// Whether the response has no body, whatever its headers are: that of a `HEAD` request, for one.
+    pub(super) has_no_body: bool,
     pub(super) events: Option<Box<EventWatch>>,
 }
 
