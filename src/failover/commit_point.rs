@@ -92,7 +92,8 @@ impl CommitPoint {
     }
 
     /// Commits an event stream at its first event with content, by the rules of
-    /// [`HttpClassifier::events`](crate::outcome::HttpClassifier::events). Without rules each byte is content.
+    /// [`HttpClassifier::events`](crate::outcome::HttpClassifier::events). Without rules, and if it is compressed, each byte
+    /// is content.
     ///
     /// So an error event, a malformed event, and an end or a stall before any content move the request on. Every other
     /// response is held [whole](Self::whole).

@@ -8,7 +8,7 @@ use std::{
 };
 
 use bytes::{Buf, Bytes};
-use http::{Response, header::CONTENT_ENCODING};
+use http::Response;
 use http_body::Body;
 use tokio::time::{Sleep, sleep};
 
@@ -19,7 +19,7 @@ use super::{
 };
 use crate::{
     body::{Charge, into_bytes},
-    outcome::{CallGuard, FailureKind, Outcome, Received},
+    outcome::{CallGuard, FailureKind, Outcome, Received, has_events, is_encoded},
 };
 
 /// An HTTP response, and what was read of its body before it is final.
@@ -60,6 +60,8 @@ impl<B: Body + Unpin> Peek<B> {
             Point::Head => Wait::Nothing,
             Point::FirstFrame => Wait::FirstFrame,
             Point::FirstContent if received.is_events => Wait::FirstContent,
+            // There are no rules for it, or it is compressed.
+            Point::FirstContent if has_events(response.headers()) => Wait::FirstFrame,
             Point::UntilEnd if received.has_end => Wait::EndMarker,
             Point::Until(marker) if response.status().is_success() && !received.has_no_body => {
                 Wait::Marker(Arc::clone(marker))
@@ -84,7 +86,7 @@ impl<B: Body + Unpin> Peek<B> {
     pub(super) fn of_error(response: Response<B>, rejections: &Rejections, point: &CommitPoint) -> Self {
         let bound = rejections.body_bound();
         let is_read = rejections.needs_body(response.status().as_u16())
-            && !response.headers().contains_key(CONTENT_ENCODING)
+            && !is_encoded(response.headers())
             && response.body().size_hint().lower() <= bound as u64;
         let wait = if is_read { Wait::End } else { Wait::Nothing };
         let charge = Charge::new(point.memory.clone());

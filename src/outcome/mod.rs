@@ -75,7 +75,7 @@ pub use self::http::{
     retry_after,
 };
 #[cfg(feature = "http")]
-pub(crate) use self::http::{gateway_status, grpc_code};
+pub(crate) use self::http::{gateway_status, grpc_code, has_events, is_encoded};
 pub(crate) use self::{
     body_timer::BodyTimer,
     call_guard::Received,

@@ -132,6 +132,31 @@ async fn an_answer_that_is_no_success_owes_no_marker() {
     }
 }
 
+// C32: without rules, and where they cannot be applied, each byte of a stream is content.
+#[tokio::test(start_paused = true)]
+async fn a_stream_that_is_not_read_is_final_with_its_first_byte() {
+    let plain = || stream(vec![data(""), data(PING), Piece::Wait(90_000), data(ONE)]);
+    let (without_rules, with_rules) = (HttpClassifier::new(), rules());
+    for (classifier, reply) in [(without_rules, plain()), (with_rules, plain().header("content-encoding", "gzip"))] {
+        let (fleet, [a, b]) = fleet_with(classifier);
+        a.usually(reply);
+        let began = Instant::now();
+        let answer = ask(&first_content(), &fleet, get()).await.unwrap();
+        assert_took(began, 0);
+        assert_eq!(read(answer.into_body()).await, ([PING, ONE].concat(), None));
+        assert_eq!(b.calls(), 0);
+    }
+}
+
+// C72
+#[tokio::test(start_paused = true)]
+async fn a_body_that_is_not_compressed_is_read_whatever_its_header_is() {
+    let (fleet, [a, _]) = fleet();
+    a.usually(status(400).header("content-encoding", "identity").body(vec![data("too long")]));
+    let layer = with_rules(Mode::Sequential, [rule("length", "400").contains(["too long"])]);
+    assert_eq!(told(ask(&layer, &fleet, get()).await).await, (200, "b".into()));
+}
+
 // C20, C32, C45: wherever a request is cancelled, nothing stays behind.
 #[tokio::test(start_paused = true)]
 async fn a_cancelled_request_leaves_nothing_behind_at_any_moment() {

@@ -9,7 +9,7 @@ use tower_http::classify::GrpcCode;
 use super::{
     super::{BoxError, CallGuard, Classify, Failure, FailureKind, Outcome, PriorityClass, Verdict, error::find},
     HttpClassifier, HttpEnd, Statuses, WatchedBody,
-    events::{EventWatch, is_event_stream},
+    events::{EventWatch, has_events, is_encoded},
     grpc, retry_after,
 };
 use crate::{body::Upload, content::EventRules, key::KeySource};
@@ -142,7 +142,7 @@ where
         call.has_no_body |= matches!(status, StatusCode::NO_CONTENT | StatusCode::RESET_CONTENT);
         // A part of a stream may begin within an event.
         let is_whole = status.is_success() && status != StatusCode::PARTIAL_CONTENT && !call.has_no_body;
-        let is_read = call.reads_events && is_whole && is_event_stream(headers);
+        let is_read = call.reads_events && is_whole && has_events(headers) && !is_encoded(headers);
         if let Some(rules) = self.events.as_ref().filter(|_| is_read) {
             call.events = Some(EventWatch::new(rules, call.has_plain_errors));
         }

@@ -184,14 +184,19 @@ fn reason(outcome: &Outcome) -> &'static str {
     }
 }
 
-/// Whether the body is a stream of events that can be read.
-pub(super) fn is_event_stream(headers: &HeaderMap) -> bool {
+/// Whether the body is a stream of events, which may be compressed.
+pub(crate) fn has_events(headers: &HeaderMap) -> bool {
     let is_type = |value: &HeaderValue| {
         let media_type = value.as_bytes().split(|byte| *byte == b';').next().unwrap_or_default();
         media_type.trim_ascii().eq_ignore_ascii_case(b"text/event-stream")
     };
+    headers.get(CONTENT_TYPE).is_some_and(is_type)
+}
+
+/// Whether the body is compressed, or encoded otherwise.
+pub(crate) fn is_encoded(headers: &HeaderMap) -> bool {
     let is_plain = |value: &HeaderValue| value.as_bytes().trim_ascii().eq_ignore_ascii_case(b"identity");
-    headers.get(CONTENT_TYPE).is_some_and(is_type) && headers.get_all(CONTENT_ENCODING).iter().all(is_plain)
+    !headers.get_all(CONTENT_ENCODING).iter().all(is_plain)
 }
 
 // Shows no data of the stream.

@@ -28,8 +28,6 @@ mod tower_http;
 pub(super) mod wire;
 
 #[cfg(feature = "http")]
-pub(crate) use self::classify::{gateway_status, grpc_code};
-#[cfg(feature = "http")]
 pub use self::{
     body::{BrokenStream, Interrupted, WatchedBody},
     classify::PlainErrors,
@@ -39,3 +37,8 @@ pub use self::{
     tower_http::{TowerHttp, TowerHttpCall},
 };
 pub use self::{classifier::HttpClassifier, status::Statuses};
+#[cfg(feature = "http")]
+pub(crate) use self::{
+    classify::{gateway_status, grpc_code},
+    events::{has_events, is_encoded},
+};
