@@ -195,7 +195,8 @@ impl<B: Body + Unpin> Peek<B> {
     fn is_final_with(&mut self, data: &Bytes, received: Option<Received>) -> bool {
         match &self.wait {
             Wait::FirstFrame => data.has_remaining(),
-            Wait::FirstContent => received.is_some_and(|received| received.content),
+            // A stream may be complete without content.
+            Wait::FirstContent => received.is_some_and(|received| received.content || received.end_marker),
             Wait::EndMarker => received.is_some_and(|received| received.end_marker),
             Wait::Marker(marker) => self.beginning.contains(data, marker),
             Wait::Nothing | Wait::End | Wait::Decision(_) => false,

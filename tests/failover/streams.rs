@@ -148,6 +148,22 @@ async fn a_stream_that_is_not_read_is_final_with_its_first_byte() {
     }
 }
 
+// C32, C74: a stream may be complete without content.
+#[tokio::test(start_paused = true)]
+async fn a_stream_without_content_is_final_with_its_end_marker() {
+    let (fleet, [a, b]) = fleet_with(rules());
+    a.usually(stream(vec![data(ROLE), Piece::Wait(20), data(DONE), Piece::Stall]));
+    let began = Instant::now();
+    let answer = ask(&first_content(), &fleet, get()).await.unwrap();
+    assert_took(began, 20);
+    let mut body = answer.into_body();
+    assert_eq!(body.frame().await.unwrap().unwrap().into_data().unwrap(), ROLE);
+    assert_eq!(body.frame().await.unwrap().unwrap().into_data().unwrap(), DONE);
+    assert_eq!(b.calls(), 0);
+    drop(body);
+    assert_idle(&fleet);
+}
+
 // C72
 #[tokio::test(start_paused = true)]
 async fn a_body_that_is_not_compressed_is_read_whatever_its_header_is() {
