@@ -164,6 +164,26 @@ async fn a_stream_without_content_is_final_with_its_end_marker() {
     assert_idle(&fleet);
 }
 
+// C74: what follows a complete stream, or the error event of the backend, is neither a failure nor a second error.
+#[tokio::test(start_paused = true)]
+async fn what_follows_the_end_of_a_stream_is_passed_on() {
+    const JUNK: &str = "data: {\"x\"\n\n";
+    for layer in [first_content(), until_end(), FailoverLayer::builder()] {
+        for pieces in [vec![data(ONE), data(&[DONE, JUNK].concat())], vec![data(ONE), data(DONE), data(JUNK)]] {
+            let (fleet, [a, b]) = strict(rules());
+            a.usually(stream(pieces));
+            let answer = ask(&layer, &fleet, get()).await.unwrap();
+            assert_eq!(read(answer.into_body()).await, ([ONE, DONE, JUNK].concat(), None));
+            assert_eq!((b.calls(), fleet.snapshot()[0].state), (0, CircuitState::Closed));
+        }
+    }
+    let (fleet, [a, _]) = strict(rules());
+    a.usually(stream(vec![data(ONE), data(&[ERROR, JUNK].concat()), data(JUNK)]));
+    let answer = ask(&first_content(), &fleet, get()).await.unwrap();
+    assert_eq!(read(answer.into_body()).await, ([ONE, ERROR, JUNK, JUNK].concat(), None));
+    assert_eq!(fleet.snapshot()[0].state, CircuitState::Open);
+}
+
 // C72
 #[tokio::test(start_paused = true)]
 async fn a_body_that_is_not_compressed_is_read_whatever_its_header_is() {

@@ -81,7 +81,7 @@ impl EventWatch {
             match (*state, rules.class(&event)) {
                 // Nothing after a malformed event is passed on.
                 (State::Malformed, _) => return,
-                (_, EventClass::Malformed) => {
+                (State::Running, EventClass::Malformed) => {
                     *state = State::Malformed;
                     return;
                 }
@@ -103,7 +103,10 @@ impl EventWatch {
         };
         let passed = match *state {
             State::Malformed if good == 0 => Bytes::new(),
-            State::Malformed => self.join(data.slice(..good)),
+            State::Malformed => {
+                self.is_torn = false;
+                self.join(data.slice(..good))
+            }
             _ => self.pass(data, whole),
         };
         (passed, failure)
