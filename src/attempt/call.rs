@@ -132,7 +132,7 @@ impl<F, N, S: Send + Sync, C: Send + Sync> Attempt<F, N, S, C> {
             false => CallGuard::new(guard),
         };
         let mut guard = guard;
-        if let Some(timer) = timer.filter(|_| outcome.is_success()) {
+        if let Some(timer) = timer {
             guard.set_timer(timer);
         }
         let mut watched = C::watch(state, response, guard);

@@ -184,6 +184,30 @@ async fn what_follows_the_end_of_a_stream_is_passed_on() {
     assert_eq!(fleet.snapshot()[0].state, CircuitState::Open);
 }
 
+// C73: limits are for every response, that of an error too.
+#[tokio::test(start_paused = true)]
+async fn the_body_of_an_error_has_limits() {
+    let limits = TimeLimits::new().idle(9 * SECOND);
+    for code in [404, 500] {
+        let (_, [a]) = fleet::<1>();
+        a.usually(status(code).body(vec![data("half"), Piece::Stall]));
+        let fleet = Fleet::builder().backend(backend(&a)).build().unwrap();
+        let began = Instant::now();
+        let answer = ask(&FailoverLayer::builder().time_limits(limits), &fleet, get()).await.unwrap();
+        assert_eq!(answer.status(), code);
+        let (text, error) = tokio::time::timeout(60 * SECOND, read(answer.into_body())).await.expect("a limit");
+        assert_took(began, 9_000);
+        assert_eq!((&*text, error.is_some()), ("half", true));
+
+        // Before it is known which rule it matches, too.
+        let began = Instant::now();
+        let layer = with_rules(Mode::Sequential, [rule("any", "404,500").contains(["x"])]).time_limits(limits);
+        let _ = ask(&layer, &fleet, get()).await;
+        assert_took(began, 9_000);
+        assert_idle(&fleet);
+    }
+}
+
 // C72
 #[tokio::test(start_paused = true)]
 async fn a_body_that_is_not_compressed_is_read_whatever_its_header_is() {
