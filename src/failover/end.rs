@@ -6,7 +6,7 @@ use tower_service::Service;
 use super::{Commit, Follow, Rejected, settings::Policy};
 use crate::{
     body::Replay,
-    outcome::{Classify, Outcome},
+    outcome::{Classify, Failure, Outcome},
     time::Moment,
 };
 
@@ -37,8 +37,8 @@ pub(super) enum End<K> {
     Final(K),
     /// The response is a failure, or its status fires a trigger. It may still be passed through.
     Response(K, Outcome),
-    /// The response is a rejection.
-    Rejected(K, Rejected),
+    /// The response is a rejection, with the failure that it is to the failover.
+    Rejected(K, Rejected, Failure),
     /// There is no response; and no error if the backend panicked.
     Error(Option<BoxError>, Outcome),
 }
@@ -91,11 +91,15 @@ where
     C: Classify<H::Request, S::Response>,
 {
     if let Some(rejected) = policy.protocol.rejection(&peek) {
-        let failure = rejected.kind().into();
+        let failure = rejected.failure(&head);
         if let Some(guard) = C::guard(policy.protocol.response(&mut peek)) {
-            if rejected.is_failure { guard.refuse(&failure) } else { guard.commit() }
+            if rejected.is_failure { guard.refuse(&failure.into()) } else { guard.commit() }
         }
-        return if rejected.follow == Follow::Answer { End::Final(peek) } else { End::Rejected(peek, rejected) };
+        return if rejected.follow == Follow::Answer {
+            End::Final(peek)
+        } else {
+            End::Rejected(peek, rejected, failure)
+        };
     }
     let mut outcome = if head.is_failure() { head } else { read };
     if let Some(guard) = C::guard(policy.protocol.response(&mut peek)) {

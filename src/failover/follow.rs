@@ -1,6 +1,6 @@
 //! What follows a response that was rejected by its content.
 
-use crate::outcome::FailureKind;
+use crate::outcome::{Failure, FailureKind, Outcome};
 
 /// What follows a response that a `Rejection` matches (feature `http`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -11,7 +11,7 @@ pub enum Follow {
     /// The next backend with this [tag](crate::Backend::tag) gets the request. If none is left, the response is the
     /// answer.
     Tagged(&'static str),
-    /// The same backend gets the request again, later.
+    /// The same backend gets the request again, later: not before the time that it named, if it did.
     Later,
     /// The caller gets the response: no backend would answer otherwise.
     Answer,
@@ -31,7 +31,10 @@ pub struct Rejected {
 }
 
 impl Rejected {
-    pub(super) fn kind(&self) -> FailureKind {
-        FailureKind::Rejected(self.name)
+    /// The failure that the response is to the failover. `head` is the outcome of its head: a backend that named a time
+    /// is not asked earlier.
+    pub(super) fn failure(&self, head: &Outcome) -> Failure {
+        let named = head.failure().and_then(Failure::retry_delay).filter(|_| self.follow == Follow::Later);
+        Failure::new(FailureKind::Rejected(self.name)).retry_after(named)
     }
 }

@@ -55,12 +55,12 @@ where
                 return Some(self.serve(entry, peek));
             }
             End::Response(peek, outcome) => (outcome, Some(LastFailure::Response(peek, entry))),
-            End::Rejected(peek, rejection) => {
+            End::Rejected(peek, rejection, failure) => {
                 if !self.may_follow(entry, rejection.follow) && is_alone {
                     return Some(self.serve(entry, peek));
                 }
                 rejected = Some(rejection);
-                (rejection.kind().into(), Some(LastFailure::Response(peek, entry)))
+                (failure.into(), Some(LastFailure::Response(peek, entry)))
             }
             End::Error(error, outcome) => (outcome, error.map(LastFailure::Error)),
         };

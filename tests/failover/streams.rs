@@ -208,6 +208,18 @@ async fn the_body_of_an_error_has_limits() {
     }
 }
 
+// C71, C72: "later" is not earlier than the time that the backend named.
+#[tokio::test(start_paused = true)]
+async fn a_rejection_later_waits_for_the_time_that_the_backend_named() {
+    let later = rule("busy", "429").contains(["busy"]).then(Follow::Later);
+    let (fleet, [a]) = fleet();
+    a.then([status(429).header("retry-after", "2").body(vec![data("busy")]), status(200)]);
+    let layer = with_rules(Mode::Sequential, [later]).attempts_per_backend(2);
+    let began = Instant::now();
+    assert_eq!(told(ask(&layer, &fleet, get()).await).await, (200, "a".into()));
+    assert_took(began, 2_000);
+}
+
 // C72
 #[tokio::test(start_paused = true)]
 async fn a_body_that_is_not_compressed_is_read_whatever_its_header_is() {
