@@ -229,6 +229,34 @@ async fn a_body_that_is_not_compressed_is_read_whatever_its_header_is() {
     assert_eq!(told(ask(&layer, &fleet, get()).await).await, (200, "b".into()));
 }
 
+// C37, C58: closures of the caller that panic lose no permit, no memory and no failure.
+#[tokio::test(start_paused = true)]
+async fn rules_that_panic_leave_nothing_behind() {
+    let memory = ReplayMemory::new(10_000);
+    let panics = EventRules::new().end_data("[DONE]").classify(|event| match event.data {
+        b"x" => panic!("scripted"),
+        _ => EventClass::Empty,
+    });
+    for point in [CommitPoint::first_content(1_000), CommitPoint::until_end(1_000)] {
+        let (fleet, [a, _]) = fleet_with(HttpClassifier::new().events(panics.clone()));
+        a.usually(stream(vec![data("data: y\n\n"), data("data: x\n\n")]));
+        assert_eq!(told(ask(&layer(point.memory(memory.clone())), &fleet, get()).await).await, (200, "b".into()));
+        assert_eq!(memory.used(), 0);
+        assert_idle(&fleet);
+    }
+    let (fleet, [a, _]) = strict(HttpClassifier::new().events(EventRules::new().end_data("x").error_form(|_| {
+        panic!("scripted");
+    })));
+    a.usually(stream(vec![data(ONE), Piece::Error("reset")]));
+    let answer = ask(&first_content(), &fleet, get()).await.unwrap();
+    let task = tokio::spawn(futures::future::ready(()));
+    task.await.unwrap();
+    let read = futures::FutureExt::catch_unwind(std::panic::AssertUnwindSafe(read(answer.into_body()))).await;
+    assert!(read.is_err());
+    assert_eq!(fleet.snapshot()[0].state, CircuitState::Open, "the stream broke off");
+    assert_idle(&fleet);
+}
+
 // C20, C32, C45: wherever a request is cancelled, nothing stays behind.
 #[tokio::test(start_paused = true)]
 async fn a_cancelled_request_leaves_nothing_behind_at_any_moment() {

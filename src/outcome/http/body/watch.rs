@@ -122,9 +122,10 @@ impl<E: ClassifyEnd> Watch<'_, E> {
         let mut event = None;
         if let Some((end, guard)) = self.end.take().zip(self.guard.as_mut()) {
             let outcome = end.error(&error);
-            event = self.events.as_ref().and_then(|events| events.error_event(&outcome));
             guard.outcome(&outcome);
             guard.end();
+            // Last, since the form of the error is the caller's code, which may panic.
+            event = self.events.as_ref().and_then(|events| events.error_event(&outcome));
         }
         let is_plain = self.events.as_ref().is_some_and(|events| events.is_plain());
         let (data, error) = match event {
