@@ -151,8 +151,8 @@
 //! | `serde` (with `json`) | `config`: a whole fleet from TOML, JSON or any other format of serde |
 //!
 //! Rust 1.88. Timeouts, deadlines, pauses and the waiting for a circuit use tokio's timers. A [`Failover`] has a timeout by
-//! default, so it is polled inside of a tokio runtime with time enabled. A [`Balance`] without timeouts and circuits runs on
-//! any executor.
+//! default, so it is polled inside of a tokio runtime with time enabled. A [`Balance`] without timeouts, circuits and rules
+//! on events runs on any executor.
 //!
 //! [`Service`]: tower::Service
 #![forbid(unsafe_code)]

@@ -69,6 +69,8 @@ mod layer;
 #[cfg(feature = "http")]
 mod memory;
 #[cfg(feature = "http")]
+mod pause;
+#[cfg(feature = "http")]
 mod put_back;
 #[cfg(feature = "http")]
 mod reader;
@@ -97,7 +99,7 @@ pub use self::{
 };
 
 #[cfg(feature = "http")]
-pub(crate) use self::{frames::into_bytes, memory::Charge};
+pub(crate) use self::{frames::into_bytes, memory::Charge, pause::Pause};
 
 #[cfg(test)]
 #[cfg(feature = "http")]

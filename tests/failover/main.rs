@@ -16,3 +16,4 @@ mod requests;
 mod streams;
 mod times;
 mod triggers;
+mod wire;

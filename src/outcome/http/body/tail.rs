@@ -2,7 +2,7 @@
 
 use std::{
     mem,
-    task::{Context, Poll},
+    task::{Context, Poll, ready},
 };
 
 use bytes::Bytes;
@@ -10,13 +10,18 @@ use http::HeaderMap;
 use http_body::Frame;
 use tower::BoxError;
 
+use crate::body::Pause;
+
 /// What follows the last frame of a body.
 #[derive(Default)]
 pub(super) struct Tail {
     pub(super) data: Option<Bytes>,
     pub(super) trailers: Option<HeaderMap>,
     pub(super) error: Option<BoxError>,
-    /// Whether the task has yielded after the data.
+    /// Whether data was returned, which an error waits for.
+    pub(super) has_data: bool,
+    pub(super) pause: Pause,
+    /// Whether the task has yielded before an error without data.
     pub(super) has_yielded: bool,
 }
 
@@ -31,13 +36,16 @@ impl Tail {
 
     pub(super) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
         if let Some(data) = self.data.take() {
+            self.has_data = true;
             return Poll::Ready(Some(Ok(Frame::data(data))));
         }
         if let Some(trailers) = self.trailers.take() {
             return Poll::Ready(Some(Ok(Frame::trailers(trailers))));
         }
-        if self.error.is_some() && !mem::replace(&mut self.has_yielded, true) {
-            // hyper drops what it has not sent when a body fails. It sends when the body is pending.
+        if self.error.is_some() && self.has_data {
+            ready!(self.pause.poll(cx));
+        } else if self.error.is_some() && !mem::replace(&mut self.has_yielded, true) {
+            // hyper sends when the body is pending.
             cx.waker().wake_by_ref();
             return Poll::Pending;
         }
