@@ -111,6 +111,9 @@ impl<F, N, S: Send + Sync, C: Send + Sync> Attempt<F, N, S, C> {
         if outcome.is_success() {
             if C::WATCHES && C::REPORTS_FIRST_BYTE { guard.head() } else { guard.first_byte() }
         }
+        if outcome.is_success() {
+            note_headroom::<Req, R, N, S, C>(guard, &response);
+        }
         let is_held = C::WATCHES && is_late && outcome.is_success();
         match verdict {
             _ if is_held => {}
@@ -171,6 +174,21 @@ impl<F, N, S: Send + Sync, C: Send + Sync> Attempt<F, N, S, C> {
         guard.outcome(&FailureKind::Timeout.into());
         let shard = guard.to().expect("the guard of a running call has a member");
         TimedOut::new(shard.name.clone(), time, limit)
+    }
+}
+
+/// Notes what a response states to be left of the rate limit of its backend, if the fleet wants to know.
+#[inline(always)]
+fn note_headroom<Req, R, N, S, C>(guard: &Guard<Shard<S, C>>, response: &R)
+where
+    S: Send + Sync,
+    C: Classify<Req, R, Call = N>,
+{
+    let shard = guard.to().expect(COMPLETED);
+    if shard.info().reads_headroom()
+        && let Some(headroom) = shard.classifier().headroom(response)
+    {
+        shard.info().note_headroom(headroom);
     }
 }
 

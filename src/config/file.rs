@@ -53,6 +53,7 @@ pub struct Config {
     limit: Option<Limit>,
     when_full: WhenFull,
     named_times: Option<bool>,
+    headroom: Option<bool>,
     slow_start: Option<SlowStart>,
     outliers: Option<Outliers>,
     pub(super) backends: backend::Backends,
@@ -95,6 +96,7 @@ struct File {
     limit: Option<limit::Calls>,
     when_full: Option<limit::AtLimit>,
     named_times: Option<bool>,
+    headroom: Option<bool>,
     hash: Option<hash::Section>,
     #[serde(default)]
     failover: failover::Section,
@@ -205,6 +207,7 @@ impl Config {
             limit: file.limit.map(|limit::Calls(limit)| limit),
             when_full: file.when_full.map_or_else(WhenFull::default, WhenFull::from),
             named_times: file.named_times,
+            headroom: file.headroom,
             slow_start: file.slow_start.map(share::SlowStartSection::settings).transpose()?,
             outliers: file.outliers.map(share::OutliersSection::settings).transpose()?,
             failover: file.failover.layer(root)?,
@@ -258,6 +261,7 @@ impl Config {
         let builder = builder.max_ejected(self.max_ejected).panic_below(self.panic_below).when_full(self.when_full);
         let builder = self.max_hinted.into_iter().fold(builder, FleetBuilder::max_hinted);
         let builder = self.named_times.into_iter().fold(builder, FleetBuilder::named_times);
+        let builder = self.headroom.into_iter().fold(builder, FleetBuilder::headroom);
         let builder = self.limit.into_iter().fold(builder, FleetBuilder::limit);
         let builder = self.slow_start.into_iter().fold(builder, FleetBuilder::slow_start);
         let builder = self.outliers.into_iter().fold(builder, FleetBuilder::outliers);

@@ -64,6 +64,7 @@ pub struct FleetBuilder<S, C = HttpClassifier> {
     slow_start: Option<SlowStart>,
     outliers: Option<Outliers>,
     named_times: bool,
+    headroom: bool,
 }
 
 /// The name of a fleet that was given none.
@@ -82,6 +83,7 @@ impl<S, C> FleetBuilder<S, C> {
             slow_start: None,
             outliers: None,
             named_times: true,
+            headroom: false,
         }
     }
 
@@ -107,8 +109,21 @@ impl<S, C> FleetBuilder<S, C> {
     ///
     /// Default [`HttpClassifier`] for [`Fleet::builder`], and [`ErrorsOnly`] for [`Fleet::plain`].
     pub fn classify<D>(self, classifier: D) -> FleetBuilder<S, D> {
-        let Self { name, backends, policy, limits, limit, when_full, slow_start, outliers, named_times, .. } = self;
-        FleetBuilder { name, backends, classifier, policy, limits, limit, when_full, slow_start, outliers, named_times }
+        let Self { name, backends, policy, limits, limit, when_full, slow_start, outliers, .. } = self;
+        let Self { named_times, headroom, .. } = self;
+        FleetBuilder {
+            name,
+            backends,
+            classifier,
+            policy,
+            limits,
+            limit,
+            when_full,
+            slow_start,
+            outliers,
+            named_times,
+            headroom,
+        }
     }
 
     /// Gives each backend a circuit of its own, also those that are inserted later. Default none.
@@ -202,6 +217,29 @@ impl<S, C> FleetBuilder<S, C> {
         self.named_times = honour;
         self
     }
+
+    /// Sets whether a backend gets a smaller share of the traffic while its responses state that little is left of its
+    /// rate limit, before it rejects requests. Default `false`.
+    ///
+    /// | left of the limit | share |
+    /// |---|---|
+    /// | more than 10 % | 1 |
+    /// | up to 10 % | 1/2 |
+    /// | up to 2 % | 1/10 |
+    ///
+    /// Of several limits, such as those of requests and tokens, the one with the least left counts. The share rises again
+    /// when that limit is whole, after a minute if the response does not state when, and after a second at the earliest;
+    /// or by what a later response states. A backend that always states that nothing is left keeps its tenth: it is never
+    /// out by this. If it starts slowly or is an outlier too, the smallest of its shares counts.
+    ///
+    /// With the default classifier, the [headers][headers] of each response that is no failure are read. For another one,
+    /// see [`Classify::headroom`](crate::outcome::Classify::headroom).
+    ///
+    /// [headers]: HttpClassifier#what-is-left-of-a-limit
+    pub fn headroom(mut self, read: bool) -> Self {
+        self.headroom = read;
+        self
+    }
 }
 
 impl<S: Send + Sync + 'static, C: Clone + Send + Sync + 'static> FleetBuilder<S, C> {
@@ -211,8 +249,7 @@ impl<S: Send + Sync + 'static, C: Clone + Send + Sync + 'static> FleetBuilder<S,
     ///
     /// The first invalid setting: of the fleet, of the circuits, or of a backend. Or a name that two backends share.
     pub fn build(self) -> Result<Fleet<S, C>, InvalidSetting> {
-        let Self { name, backends, classifier, policy, limits, limit, when_full, slow_start, outliers, named_times } =
-            self;
+        let Self { name, backends, classifier, policy, limits, limit, when_full, slow_start, outliers, .. } = self;
         BackendName::checked(&name).map_err(|error| InvalidSetting::in_part("fleet", error))?;
         let refuse = |field, value, reason| InvalidSetting::of("fleet", field, value, reason);
         let (slow_start, outliers) = (slow_start.map(SlowStart::checked), outliers.map(Outliers::checked));
@@ -222,7 +259,8 @@ impl<S: Send + Sync + 'static, C: Clone + Send + Sync + 'static> FleetBuilder<S,
             shares: Shares::new(slow_start.transpose()?, outliers.transpose()?),
             limit: limit.map(|limit| limit.checked(refuse)).transpose()?,
             when_full: when_full.checked()?,
-            named_times,
+            named_times: self.named_times,
+            headroom: self.headroom,
         };
         let core = FleetCore::new(name, rules);
         let fleet = Fleet { shared: Arc::new(FleetInner::new(core, classifier)) };

@@ -46,6 +46,8 @@ pub(crate) struct FleetCore {
     pub(crate) slots: Arc<Slots>,
     /// Whether a member gets no requests until the time that it names.
     pub(super) named_times: bool,
+    /// Whether a member gets a smaller share while little is left of its rate limit.
+    pub(super) headroom: bool,
     version: AtomicU64,
     /// The first deadline of the registry, in nanoseconds; [`Moment::NEVER`] without one.
     next_due: AtomicU64,
@@ -66,11 +68,12 @@ pub(super) struct Rules {
     pub(super) limit: Option<Limit>,
     pub(super) when_full: WhenFull,
     pub(super) named_times: bool,
+    pub(super) headroom: bool,
 }
 
 impl FleetCore {
     pub(super) fn new(name: Arc<str>, rules: Rules) -> Self {
-        let Rules { policy, ejection: limits, shares, limit, when_full, named_times } = rules;
+        let Rules { policy, ejection: limits, shares, limit, when_full, named_times, headroom } = rules;
         let (clock, metering) = (Clock::start(), Arc::<Metering>::default());
         let schedule = shares.outliers().map(|outliers| Arc::new(Schedule::new(outliers.every(), clock.now())));
         if schedule.is_some() {
@@ -86,6 +89,7 @@ impl FleetCore {
             limit,
             slots: Arc::new(Slots::new(when_full)),
             named_times,
+            headroom,
             version: AtomicU64::new(1),
             next_due: AtomicU64::new(Moment::NEVER.as_nanos()),
             spare_turns: SpareTurns::default(),

@@ -18,7 +18,7 @@ use super::{
     watch::{Over, Watch},
 };
 use crate::{
-    health::{Circuit, CircuitPolicy, FULL_SHARE, Health, Limit, Load, Metering, Transition},
+    health::{Circuit, CircuitPolicy, FULL_SHARE, Health, Limit, Load, Lowered, Metering, Transition},
     name::{BackendId, BackendName},
     outcome::TimeLimits,
     shard::{self, PerThreadU64},
@@ -41,6 +41,9 @@ pub(crate) trait Publisher: Send + Sync {
 
     /// A response of a member named the time from which on it takes requests again.
     fn time_named(&self, member: &Arc<MemberInfo>, until: Moment);
+
+    /// A response of a member stated what is left of its rate limit, which changes its share.
+    fn headroom_changed(&self, member: &Arc<MemberInfo>, stated: Lowered);
 }
 
 /// The requests that wait for a slot of a member. Implemented by those of its fleet.
@@ -58,6 +61,8 @@ pub(super) struct Links {
     pub(super) waiting: Arc<dyn Waiting>,
     /// Whether a member gets no requests until the time that it names.
     pub(super) named_times: bool,
+    /// Whether a member gets a smaller share while little is left of its rate limit.
+    pub(super) headroom: bool,
 }
 
 /// The settings, health and load of a backend, without its service.

@@ -25,8 +25,9 @@
 //! | active [probes](crate::probe) of all backends | while they fail | one succeeds, or they end |
 //! | other [replicas](crate::replicas) | while they report it, within [limits](FleetBuilder::max_hinted) | the time is over, or a probe succeeds here |
 //!
-//! An eligible backend has a share of its traffic: less than 1 during its [slow start](FleetBuilder::slow_start), and as
-//! an outlier before it is ejected.
+//! An eligible backend has a share of its traffic: less than 1 during its [slow start](FleetBuilder::slow_start), as an
+//! outlier before it is ejected, and with little [left of its rate limit](FleetBuilder::headroom). Shares compare within a
+//! tier.
 //!
 //! Backends of equal [`priority`](Backend::priority) form a tier. Requests are sent to the highest tier that has an
 //! eligible backend. The exception are probes: when the open time of a circuit in a lower tier is over, a request of a
@@ -87,6 +88,7 @@ mod ejection;
 mod feed;
 mod follow;
 mod handle;
+mod headroom;
 mod inspect;
 mod limit;
 mod lists;

@@ -9,7 +9,7 @@ use super::{
     watch::Over,
 };
 use crate::{
-    health::{CircuitState, Signal, Timed, Transition},
+    health::{CircuitState, Lowered, Signal, Timed, Transition},
     time::Moment,
 };
 
@@ -43,5 +43,9 @@ impl Publisher for FleetCore {
 
     fn time_named(&self, member: &Arc<MemberInfo>, until: Moment) {
         self.signal(member, Signal::Until(Timed::Cooling, until));
+    }
+
+    fn headroom_changed(&self, member: &Arc<MemberInfo>, stated: Lowered) {
+        self.set_headroom(member, stated);
     }
 }

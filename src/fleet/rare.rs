@@ -14,7 +14,11 @@ use super::{
     tags::{MemberTags, Tags},
     watchers::Watchers,
 };
-use crate::{health::Transition, outcome::TimeLimits, wake::Waiters};
+use crate::{
+    health::{LowHeadroom, Transition},
+    outcome::TimeLimits,
+    wake::Waiters,
+};
 
 /// How many transitions a stream holds for a reader that does not poll it.
 const BACKLOG: usize = 256;
@@ -26,6 +30,7 @@ pub(super) struct Rare {
     /// In the order of [`parts`]. Zero for no limit.
     time_limits: [AtomicU64; 4],
     tags: MemberTags,
+    low_headroom: LowHeadroom,
 }
 
 impl Rare {
@@ -109,6 +114,16 @@ impl MemberInfo {
 
     pub(crate) fn waiters(&self) -> &Waiters {
         &self.rare().watchers.waiters
+    }
+
+    /// Its share while little is left of its rate limit, if a response has ever stated that.
+    pub(super) fn low_headroom(&self) -> Option<&LowHeadroom> {
+        self.rare.get().map(|rare| &rare.low_headroom)
+    }
+
+    /// The same; made if there is none.
+    pub(super) fn low_headroom_mut(&self) -> &LowHeadroom {
+        &self.rare().low_headroom
     }
 
     fn rare(&self) -> &Rare {

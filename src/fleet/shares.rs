@@ -1,4 +1,5 @@
-//! The shares of the traffic that are less than 1: of backends that start slowly, and of outliers.
+//! The shares of the traffic that are less than 1: of backends that start slowly, of outliers, and of those with little
+//! left of their rate limits.
 
 #[cfg(feature = "file-state")]
 mod saved;
@@ -9,19 +10,23 @@ use std::{collections::BTreeMap, sync::Arc, time::Duration};
 pub(crate) use self::saved::SavedShare;
 use super::member::MemberInfo;
 use crate::{
-    health::{FULL_SHARE, OutlierChange, OutlierReason, Outliers, SlowStart, Standing, Start, Verdict},
+    health::{
+        FULL_SHARE, LowHeadroom, Lowered, OutlierChange, OutlierReason, Outliers, SlowStart, Standing, Start, Verdict,
+    },
     name::BackendId,
     time::Moment,
 };
 
-/// The shares of the traffic that are less than 1: of backends that start slowly, and of outliers.
+/// The shares of the traffic that are less than 1: of backends that start slowly, of outliers, and of those with little
+/// left of their rate limits.
 ///
 /// They change at a few moments, which all backends have in common. Each of these is one change of the fleet.
 #[derive(Debug, Default)]
 pub(super) struct Shares {
     slow_start: Option<SlowStart>,
     outliers: Option<Outliers>,
-    /// The members whose share is to rise, or whose earlier ejections still count.
+    /// The members whose share is to rise, or whose earlier ejections still count. What is left of a rate limit is a fact of
+    /// the member, since responses read it.
     moving: BTreeMap<BackendId, Moving>,
     /// The first moment at which one of them is due; [`Moment::NEVER`] without one.
     due: Option<Moment>,
@@ -103,6 +108,11 @@ impl Shares {
         self.update(member, now, rise).1
     }
 
+    /// Sets the share that follows from what is left of the rate limit of a member. Returns whether its share changed.
+    pub(super) fn set_headroom(&mut self, member: &Arc<MemberInfo>, stated: Lowered, now: Moment) -> bool {
+        self.update(member, now, |moving, _| moving.member.low_headroom_mut().set(stated, now)).0
+    }
+
     /// Changes the shares that are due. Returns their members, in the order in which these were added.
     pub(super) fn step(&mut self, now: Moment) -> Vec<Moved> {
         if !now.reached(self.due()) {
@@ -113,6 +123,7 @@ impl Shares {
         let Self { slow_start, outliers, moving: members, due, .. } = self;
         members.retain(|_, moving| {
             let change = outliers.as_ref().and_then(|settings| moving.standing.expire(settings, now));
+            moving.member.low_headroom().into_iter().for_each(|low| low.expire(now));
             let is_changed = moving.set_share(slow_start.as_ref(), outliers.as_ref(), now);
             if is_changed || change.is_some() {
                 moved.push((Arc::clone(&moving.member), change));
@@ -155,7 +166,8 @@ impl Shares {
 }
 
 impl Moving {
-    /// Sets the share of the member: the smaller one of its slow start and of an outlier. Returns whether it changed.
+    /// Sets the share of the member: the smallest one of its slow start, of an outlier, and of its rate limit. Returns
+    /// whether it changed.
     fn set_share(&mut self, slow_start: Option<&SlowStart>, outliers: Option<&Outliers>, now: Moment) -> bool {
         let started = slow_start.zip(self.started);
         let started = started.map_or(FULL_SHARE, |(slow_start, started)| slow_start.share_at(started, now));
@@ -163,12 +175,17 @@ impl Moving {
             self.started = None;
         }
         let allowed = outliers.map_or(FULL_SHARE, |settings| self.standing.share(settings));
-        self.member.set_share(started.min(allowed))
+        let lowered = self.lowered().map_or(FULL_SHARE, |lowered| lowered.share);
+        self.member.set_share(started.min(allowed).min(lowered))
+    }
+
+    fn lowered(&self) -> Option<Lowered> {
+        self.member.low_headroom().and_then(LowHeadroom::lowered)
     }
 
     /// When its share may change.
     fn due(&self, slow_start: Option<&SlowStart>, now: Moment) -> Moment {
         let step = slow_start.filter(|_| self.started.is_some()).map_or(Moment::NEVER, |it| it.next_step(now));
-        step.min(self.standing.due())
+        step.min(self.standing.due()).min(self.lowered().map_or(Moment::NEVER, |lowered| lowered.until))
     }
 }

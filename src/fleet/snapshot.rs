@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use super::{member::MemberInfo, tags::MemberTags};
 use crate::{
-    health::{AdminStatus, CircuitState, FULL_SHARE, OutlierReason, Timed},
+    health::{AdminStatus, CircuitState, FULL_SHARE, LowHeadroom, OutlierReason, Timed},
     name::{BackendId, BackendName},
     outcome::TimeLimits,
     time::Moment,
@@ -36,9 +36,11 @@ pub struct Snapshot {
     pub cools_for: Option<Duration>,
     /// The limit on the calls in flight, as it is now if it is adaptive.
     pub limit: Option<u32>,
-    /// The part of its traffic that it gets: 1, or less during its [slow start](super::SlowStart) or as an
-    /// [outlier](super::Outliers).
+    /// The part of its traffic that it gets: 1, or less during its [slow start](super::SlowStart), as an
+    /// [outlier](super::Outliers), or with little [headroom](super::FleetBuilder::headroom).
     pub share: f32,
+    /// The rest of the time for which its share is smaller since little is left of its rate limit.
+    pub headroom_low_for: Option<Duration>,
     /// Why it is an outlier, if it is one.
     pub outlier: Option<OutlierReason>,
     /// The rest of its ejection as an outlier, if it is ejected.
@@ -53,6 +55,7 @@ pub struct Snapshot {
 
 impl Snapshot {
     pub(super) fn new(member: &Arc<MemberInfo>, outlier: Option<OutlierReason>, now: Moment) -> Self {
+        let low_headroom = member.low_headroom().and_then(LowHeadroom::lowered);
         Self {
             id: member.id,
             name: member.name.clone(),
@@ -66,6 +69,7 @@ impl Snapshot {
             cools_for: member.health.until(Timed::Cooling).map(|until| until.since(now)),
             limit: member.limit(),
             share: member.share() as f32 / FULL_SHARE as f32,
+            headroom_low_for: low_headroom.map(|lowered| lowered.until.since(now)),
             outlier,
             ejected_for: member.health.until(Timed::Outlier).map(|until| until.since(now)),
             is_failing: member.health.until(Timed::Failing).is_some(),

@@ -67,7 +67,7 @@ impl<S: Send + Sync + 'static, C: Clone + Send + Sync + 'static> FleetInner<S, C
         let publisher: Weak<FleetCore> = Arc::downgrade(&core);
         let waiting: Arc<dyn Waiting> = Arc::clone(&core.slots) as _;
         Self {
-            links: Arc::new(Links { publisher, waiting, named_times: core.named_times }),
+            links: Arc::new(Links { publisher, waiting, named_times: core.named_times, headroom: core.headroom }),
             core,
             classifier,
             services: Mutex::default(),

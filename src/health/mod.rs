@@ -55,6 +55,7 @@ mod check;
 mod circuit;
 mod counters;
 mod estimate;
+mod headroom;
 mod latency;
 mod limit;
 mod load;
@@ -73,6 +74,7 @@ pub(crate) use self::{
     admission::{Admission, CallResult, Ticket},
     circuit::Circuit,
     estimate::Decay,
+    headroom::{LowHeadroom, Lowered},
     latency::{LatencySettings, LatencyWindow},
     limit::{Controller, Ended},
     load::{Load, Measures, Metering, Sample, Smoothing},

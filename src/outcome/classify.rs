@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use super::{BoxError, CallGuard, Outcome, PriorityClass, error::inspect};
+use super::{BoxError, CallGuard, Headroom, Outcome, PriorityClass, error::inspect};
 use crate::{body::Upload, key::KeySource};
 
 /// A classifier, which decides the outcomes of calls.
@@ -69,6 +69,15 @@ pub trait Classify<Req, Res>: Clone + Send + Sync + 'static {
 
     /// Classifies a response by its head.
     fn response(&self, call: &mut Self::Call, response: &Res) -> Verdict;
+
+    /// Returns what a response states to be left of the rate limit of its backend. `None` if it states nothing.
+    ///
+    /// Called for good heads only, and only in a fleet with [`FleetBuilder::headroom`](crate::fleet::FleetBuilder::headroom).
+    /// Default `None`.
+    fn headroom(&self, response: &Res) -> Option<Headroom> {
+        let _ = response;
+        None
+    }
 
     /// Classifies a call that returned an error.
     fn error(&self, call: Self::Call, error: &BoxError) -> Outcome;

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use super::{BoxError, CallGuard, Classify, Outcome, PriorityClass, Verdict};
+use super::{BoxError, CallGuard, Classify, Headroom, Outcome, PriorityClass, Verdict};
 use crate::{body::Upload, key::KeySource};
 
 /// Adds keys to a classifier: `key` makes the key of a request, for the strategy
@@ -78,6 +78,10 @@ where
     #[inline]
     fn response(&self, call: &mut Self::Call, response: &Res) -> Verdict {
         self.classifier.response(call, response)
+    }
+
+    fn headroom(&self, response: &Res) -> Option<Headroom> {
+        self.classifier.headroom(response)
     }
 
     fn error(&self, call: Self::Call, error: &BoxError) -> Outcome {

@@ -62,6 +62,7 @@ mod error;
 mod failure;
 mod finding;
 mod guard;
+mod headroom;
 mod http;
 mod keyed;
 mod note;
@@ -88,6 +89,7 @@ pub use self::{
     classify::{Classify, ClassifyFn, ErrorsOnly, Verdict, classify_fn},
     error::inspect,
     failure::{Failure, FailureKind, Outcome},
+    headroom::Headroom,
     http::{HttpClassifier, Statuses},
     keyed::{Keyed, keyed},
     note::Note,

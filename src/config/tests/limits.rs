@@ -31,6 +31,14 @@ fn named_times_can_be_switched_off() {
     assert!(refused("named_times = \"soon\"").contains("named_times"));
 }
 
+// C71
+#[test]
+fn headroom_can_be_switched_on() {
+    assert!(debugged(&good("")).contains("headroom: None"));
+    assert!(debugged(&good("headroom = true")).contains("headroom: Some(true)"));
+    assert!(refused("headroom = 0.1").contains("headroom"));
+}
+
 #[test]
 fn when_full_is_set_by_name() {
     assert!(debugged(&good("")).contains("when_full: Wait"));

@@ -72,6 +72,7 @@ const KEYS: &[&str] = &[
     "limit",
     "when_full",
     "named_times",
+    "headroom",
     "initial",
     "min",
     "max",

@@ -34,6 +34,20 @@ use super::{Statuses, codes::FailureCodes};
 /// with other headers, see `named_time` (feature `http`). What follows is described at
 /// [`FleetBuilder::named_times`](crate::fleet::FleetBuilder::named_times).
 ///
+/// # What is left of a limit
+///
+/// In a fleet with [`headroom`](crate::fleet::FleetBuilder::headroom), each response that is no failure is read for what is
+/// left of the rate limits of its backend:
+///
+/// | headers | of |
+/// |---|---|
+/// | `x-ratelimit-remaining`, `-limit` and `-reset`, also with `-requests`, `-tokens` and others behind them | most APIs |
+/// | `anthropic-ratelimit-requests-remaining`, `-limit` and `-reset`, also of `-tokens-` and others | Anthropic |
+/// | `ratelimit-remaining`, `-limit` and `-reset`; `RateLimit`, with its `RateLimit-Policy` | the IETF drafts |
+///
+/// The limit with the least left counts. A `remaining` without a limit counts if it is 0. Limits of 0, and what is no
+/// number, are ignored.
+///
 /// ```
 /// use tower_fleet::outcome::{HttpClassifier, Statuses};
 ///

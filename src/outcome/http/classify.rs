@@ -7,7 +7,9 @@ use http_body::Body;
 use tower_http::classify::GrpcCode;
 
 use super::{
-    super::{BoxError, CallGuard, Classify, Failure, FailureKind, Outcome, PriorityClass, Verdict, error::find},
+    super::{
+        BoxError, CallGuard, Classify, Failure, FailureKind, Headroom, Outcome, PriorityClass, Verdict, error::find,
+    },
     HttpClassifier, HttpEnd, Statuses, WatchedBody,
     events::{EventWatch, has_events, is_encoded},
     grpc, retry_after,
@@ -147,6 +149,10 @@ where
             call.events = Some(EventWatch::new(rules, call.has_plain_errors));
         }
         if call.owes_status || self.success_at_end { Verdict::AtEnd } else { Verdict::Now(Outcome::Success) }
+    }
+
+    fn headroom(&self, response: &Response<B>) -> Option<Headroom> {
+        retry_after::headroom(response.headers())
     }
 
     fn error(&self, call: HttpEnd, error: &BoxError) -> Outcome {

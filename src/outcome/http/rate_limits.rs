@@ -2,17 +2,30 @@
 
 use std::time::{Duration, SystemTime};
 
-use http::{HeaderMap, HeaderName};
+use http::{HeaderMap, HeaderValue};
 
-use super::times::{decimal, number, text, time_until};
+use super::{
+    super::Headroom,
+    times::{decimal, number, text, time_until},
+};
 
-/// One rate limit, as a response states it.
-#[derive(Clone, Copy, Debug, PartialEq)]
-struct Limit {
+/// The three headers of one rate limit, by what their names have before and after the word that tells them apart.
+#[derive(Clone, Copy)]
+struct Family<'a> {
+    before: &'a str,
+    after: &'a str,
+}
+
+/// One rate limit of a `RateLimit` field.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+struct Item<'a> {
+    /// The name of its policy, with its quotes.
+    name: &'a str,
+    limit: Option<f64>,
     /// What is left of it, if that is stated.
     remaining: Option<f64>,
     /// The time until it is whole again.
-    reset: Duration,
+    reset: Option<Duration>,
 }
 
 /// Returns the time until the rate limit that is used up is whole again; of several, the last one. `None` if no header
@@ -29,7 +42,7 @@ struct Limit {
 /// or the request is larger than the rest.
 pub(super) fn reset(headers: &HeaderMap, now: SystemTime) -> Option<Duration> {
     let (mut exhausted, mut unmarked) = (None, None);
-    let mut add = |Limit { remaining, reset }: Limit| {
+    let mut add = |remaining: Option<f64>, reset: Duration| {
         let latest = match remaining {
             Some(0.0) => &mut exhausted,
             None => &mut unmarked,
@@ -42,138 +55,148 @@ pub(super) fn reset(headers: &HeaderMap, now: SystemTime) -> Option<Duration> {
     for (name, value) in headers {
         let Some(value) = text(value) else { continue };
         if name == "ratelimit" {
-            structured(value).for_each(&mut add);
-        } else if let Some(remaining) = name_of_remaining(name)
+            items(value).for_each(|Item { remaining, reset, .. }| reset.into_iter().for_each(|it| add(remaining, it)));
+        } else if let Some(family) = Family::of(name.as_str(), "reset")
             && let Some(reset) = time_until(value, now)
         {
-            let remaining = headers.get(remaining).and_then(|value| number(text(value)?));
-            add(Limit { remaining, reset });
+            add(family.number(headers, "remaining"), reset);
         }
     }
     exhausted.or(unmarked)
 }
 
-/// The name of the header with the rest of the limit whose reset is in this one. `None` if this one has no reset.
-fn name_of_remaining(name: &HeaderName) -> Option<String> {
-    let name = name.as_str();
-    if let Some(of) = name.strip_prefix("x-ratelimit-reset") {
-        return (of.is_empty() || of.starts_with('-')).then(|| format!("x-ratelimit-remaining{of}"));
+/// Returns what a response states to be left of the rate limit with the least left, and when that is whole again. `None`
+/// if it states none.
+///
+/// Of the same families as those of [`reset`], with `limit` in place of `reset`. A `RateLimit` field states its limits
+/// itself, or in a `RateLimit-Policy` with the same name. A limit that is not stated counts if nothing is left of it. One
+/// of 0 is not in force.
+pub(super) fn headroom(headers: &HeaderMap, now: impl Fn() -> SystemTime) -> Option<Headroom> {
+    let mut least: Option<Headroom> = None;
+    let mut add = |remaining, limit, reset: &dyn Fn() -> Option<Duration>| {
+        let Some(left) = part(remaining, limit) else { return };
+        let so_far = least.map_or(f64::INFINITY, Headroom::left);
+        if left < so_far {
+            least = Some(Headroom::new(left).until_reset(reset()));
+        } else if left == so_far {
+            // Both must be whole again.
+            let reset = least.and_then(Headroom::reset).max(reset());
+            least = Some(Headroom::new(left).until_reset(reset));
+        }
+    };
+    for (name, value) in headers {
+        let Some(value) = text(value) else { continue };
+        if name == "ratelimit" {
+            for Item { name, limit, remaining, reset } in items(value).take(MAX_ITEMS) {
+                let Some(remaining) = remaining else { continue };
+                add(remaining, limit.or_else(|| policy(headers, name)), &|| reset);
+            }
+        } else if let Some(family) = Family::of(name.as_str(), "remaining")
+            && let Some(remaining) = first_number(value)
+        {
+            let reset = || time_until(text(family.get(headers, "reset")?)?, now());
+            add(remaining, family.number(headers, "limit"), &reset);
+        }
     }
-    if name == "ratelimit-reset" {
-        return Some("ratelimit-remaining".into());
+    least
+}
+
+/// Returns which part of a limit is left, up to 1. `None` if that is not known.
+fn part(remaining: f64, limit: Option<f64>) -> Option<f64> {
+    match limit {
+        Some(limit) => (limit > 0.0 && limit.is_finite()).then(|| (remaining / limit).min(1.0)),
+        None => (remaining == 0.0).then_some(0.0),
     }
-    let of = name.strip_prefix("anthropic-ratelimit-")?.strip_suffix("-reset")?;
-    Some(format!("anthropic-ratelimit-{of}-remaining"))
+}
+
+/// The longest name of a header that is looked for. No API has a longer one.
+const MAX_NAME: usize = 64;
+
+impl<'a> Family<'a> {
+    /// Returns the family of the header with this name and word. `None` if it is in none.
+    fn of(name: &'a str, word: &str) -> Option<Self> {
+        const X: &str = "x-ratelimit-";
+        const ANTHROPIC: &str = "anthropic-ratelimit-";
+        if let Some(rest) = name.strip_prefix(X) {
+            let after = rest.strip_prefix(word).filter(|after| after.is_empty() || after.starts_with('-'))?;
+            return Some(Self { before: X, after });
+        }
+        let before = name.strip_suffix(word)?;
+        let of = before.strip_prefix(ANTHROPIC).and_then(|of| of.strip_suffix('-'));
+        (before == "ratelimit-" || of.is_some()).then_some(Self { before, after: "" })
+    }
+
+    /// Returns the header of the family with another word. Does not allocate.
+    fn get<'h>(&self, headers: &'h HeaderMap, word: &str) -> Option<&'h HeaderValue> {
+        let (mut name, mut length) = ([0; MAX_NAME], 0);
+        for part in [self.before, word, self.after] {
+            name.get_mut(length..length + part.len())?.copy_from_slice(part.as_bytes());
+            length += part.len();
+        }
+        headers.get(std::str::from_utf8(&name[..length]).ok()?)
+    }
+
+    fn number(&self, headers: &HeaderMap, word: &str) -> Option<f64> {
+        first_number(text(self.get(headers, word)?)?)
+    }
+}
+
+/// Parses the number that a value begins with. Some services add the window, such as `100;w=60`, or further limits.
+fn first_number(value: &str) -> Option<f64> {
+    number(value.split([',', ';']).next()?.trim())
 }
 
 /// The limits of a `RateLimit` field: `"name";r=0;t=30` for each, or `limit=10, remaining=0, reset=30` in the older
 /// form.
-fn structured(value: &str) -> impl Iterator<Item = Limit> {
-    // Without the names, which may contain any separator.
-    let value: String = value.split('"').step_by(2).collect();
-    let (mut limits, mut older) = (Vec::new(), (None, None));
-    for item in value.split(',') {
-        let (mut remaining, mut reset) = (None, None);
-        for (key, value) in item.split(';').filter_map(|parameter| parameter.split_once('=')) {
-            let value = value.trim();
-            match key.trim() {
-                "r" => remaining = number(value),
-                "t" => reset = decimal(value, 1.0),
-                "remaining" => older.0 = number(value),
-                "reset" => older.1 = decimal(value, 1.0),
-                _ => {}
+fn items(value: &str) -> impl Iterator<Item = Item<'_>> {
+    let mut older = Item::default();
+    let mut members = split(value, ',');
+    std::iter::from_fn(move || {
+        for member in members.by_ref() {
+            let mut item = Item::default();
+            for (at, parameter) in split(member, ';').enumerate() {
+                if at == 0 && (parameter.trim().starts_with('"') || !parameter.contains('=')) {
+                    item.name = parameter.trim();
+                    continue;
+                }
+                match parameter.split_once('=').map(|(key, value)| (key.trim(), value.trim())) {
+                    Some(("r", value)) => item.remaining = number(value),
+                    Some(("t", value)) => item.reset = decimal(value, 1.0),
+                    Some(("remaining", value)) => older.remaining = number(value),
+                    Some(("limit", value)) => older.limit = number(value),
+                    Some(("reset", value)) => older.reset = decimal(value, 1.0),
+                    _ => {}
+                }
+            }
+            if item.remaining.is_some() || item.reset.is_some() {
+                return Some(item);
             }
         }
-        limits.extend(reset.map(|reset| Limit { remaining, reset }));
-    }
-    limits.extend(older.1.map(|reset| Limit { remaining: older.0, reset }));
-    limits.into_iter()
+        Some(std::mem::take(&mut older)).filter(|older| *older != Item::default())
+    })
+}
+
+/// Returns the quota of the policy with this name, with its quotes.
+fn policy(headers: &HeaderMap, name: &str) -> Option<f64> {
+    let members = headers.get_all("ratelimit-policy").iter().filter_map(text).flat_map(|value| split(value, ','));
+    members.take(MAX_ITEMS).find_map(|member| {
+        let mut parts = split(member, ';');
+        parts.next().filter(|own| own.trim() == name)?;
+        parts.find_map(|part| number(part.trim().strip_prefix("q=")?))
+    })
+}
+
+/// The most limits of a field, and policies, that are compared, so that two long fields cost no product of their lengths.
+const MAX_ITEMS: usize = 32;
+
+/// Splits a field at a separator, but not within quotes.
+fn split(value: &str, separator: char) -> impl Iterator<Item = &str> {
+    let mut is_quoted = false;
+    value.split(move |char| {
+        is_quoted ^= char == '"';
+        char == separator && !is_quoted
+    })
 }
 
 #[cfg(test)]
-mod tests {
-    use std::time::UNIX_EPOCH;
-
-    use http::HeaderValue;
-    use proptest::prelude::*;
-
-    use super::*;
-
-    fn read(headers: &[(&'static str, &str)]) -> Option<u128> {
-        let header = |(name, value): &(&'static str, &str)| {
-            (HeaderName::from_static(name), HeaderValue::from_str(value).expect("a valid value"))
-        };
-        // 2026-01-02 03:04:05.
-        let now = UNIX_EPOCH + Duration::from_secs(1_767_323_045);
-        reset(&headers.iter().map(header).collect(), now).map(|time| time.as_millis())
-    }
-
-    // C71
-    #[test]
-    fn of_several_limits_the_one_that_is_used_up_counts() {
-        let tokens = [("x-ratelimit-reset-tokens", "6m0s"), ("x-ratelimit-remaining-tokens", "149984")];
-        let requests = [("x-ratelimit-reset-requests", "1s"), ("x-ratelimit-remaining-requests", "0")];
-        assert_eq!(read(&[tokens, requests].concat()), Some(1_000));
-        assert_eq!(read(&tokens), None, "another limit rejected the request");
-        assert_eq!(read(&[tokens[0], requests[0]]), Some(360_000), "either may be used up");
-        assert_eq!(read(&[tokens[0], requests[0], requests[1]]), Some(1_000));
-        let days = [("x-ratelimit-reset-requests-day", "3600"), ("x-ratelimit-remaining-requests-day", "0")];
-        assert_eq!(read(&[requests, days].concat()), Some(3_600_000), "both must be whole again");
-        assert_eq!(read(&[("x-ratelimit-reset", "1767323105"), ("x-ratelimit-remaining", "0")]), Some(60_000));
-        assert_eq!(read(&[("x-ratelimit-reset", "1767323044"), ("x-ratelimit-remaining", "0")]), None, "has passed");
-        assert_eq!(read(&[("x-ratelimit-resets", "5")]), None);
-    }
-
-    // C71
-    #[test]
-    fn limits_of_anthropic_and_of_the_drafts_are_read() {
-        let input = ("anthropic-ratelimit-input-tokens-reset", "2026-01-02T03:05:05Z");
-        assert_eq!(read(&[input, ("anthropic-ratelimit-input-tokens-remaining", "0")]), Some(60_000));
-        assert_eq!(read(&[input, ("anthropic-ratelimit-input-tokens-remaining", "1000")]), None);
-        assert_eq!(read(&[("ratelimit-reset", "30"), ("ratelimit-remaining", "0")]), Some(30_000));
-        for (field, millis) in [
-            ("\"default\";r=0;t=30", Some(30_000)),
-            ("default;t=30;r=0", Some(30_000)),
-            ("\"a,b;t=9\";r=50;t=2, \"daily\";r=0;t=5", Some(5_000)),
-            ("\"burst\";r=5;t=2", None),
-            ("\"burst\";t=2", Some(2_000)),
-            ("limit=100, remaining=0, reset=50", Some(50_000)),
-            ("limit=100, remaining=50, reset=50", None),
-            ("limit=100;w=60, reset=50", Some(50_000)),
-            ("\"default\";r=0;t=-3", None),
-            ("\"default;r=0;t=3", None),
-            (";;;,,,=,t=,r=;=", None),
-        ] {
-            assert_eq!(read(&[("ratelimit", field)]), millis, "{field}");
-        }
-    }
-
-    proptest! {
-        // C58
-        #[test]
-        fn no_headers_make_it_panic(
-            headers in proptest::collection::vec(
-                (
-                    prop_oneof![
-                        Just("x-ratelimit-reset"), Just("x-ratelimit-remaining"), Just("x-ratelimit-reset-tokens"),
-                        Just("x-ratelimit-remaining-tokens"), Just("anthropic-ratelimit-requests-reset"),
-                        Just("anthropic-ratelimit--reset"), Just("ratelimit-reset"), Just("ratelimit"),
-                    ],
-                    prop_oneof![
-                        any::<Vec<u8>>(),
-                        "[\"a=rt;,.0-9 -]{0,40}".prop_map(String::into_bytes),
-                    ],
-                ),
-                0..8,
-            ),
-            now in any::<u32>(),
-        ) {
-            let header = |(name, value): &(&'static str, Vec<u8>)| {
-                Some((HeaderName::from_static(name), HeaderValue::from_bytes(value).ok()?))
-            };
-            let headers = headers.iter().filter_map(header).collect();
-            let found = reset(&headers, UNIX_EPOCH + Duration::from_secs(now.into()));
-            prop_assert!(found.is_none_or(|time| !time.is_zero()));
-        }
-    }
-}
+mod tests;

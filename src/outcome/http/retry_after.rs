@@ -5,7 +5,7 @@ use std::time::{Duration, SystemTime};
 use http::{HeaderMap, HeaderValue, StatusCode, header};
 
 use super::{
-    super::{Failure, FailureKind},
+    super::{Failure, FailureKind, Headroom},
     rate_limits,
     times::{decimal, text, time_until},
 };
@@ -75,6 +75,11 @@ fn named_time(kind: FailureKind, headers: &HeaderMap) -> Option<Duration> {
 fn pushback(value: &HeaderValue) -> Option<Duration> {
     let millis: i32 = value.to_str().ok()?.trim().parse().ok()?;
     u64::try_from(millis).ok().map(Duration::from_millis)
+}
+
+/// Returns the limit of the backend with the least left that a response states, and when that is whole again.
+pub(super) fn headroom(headers: &HeaderMap) -> Option<Headroom> {
+    rate_limits::headroom(headers, || date(headers).unwrap_or_else(SystemTime::now))
 }
 
 fn date(headers: &HeaderMap) -> Option<SystemTime> {

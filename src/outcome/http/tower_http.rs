@@ -10,7 +10,7 @@ use tower_http::classify::{
 };
 
 use super::{
-    super::{BoxError, CallGuard, Classify, Failure, FailureKind, Outcome, PriorityClass, Verdict, inspect},
+    super::{BoxError, CallGuard, Classify, Failure, FailureKind, Headroom, Outcome, PriorityClass, Verdict, inspect},
     ClassifyEnd, WatchedBody,
     end::find_in_body,
     retry_after,
@@ -122,6 +122,10 @@ where
                 Verdict::AtEnd
             }
         }
+    }
+
+    fn headroom(&self, response: &Response<B>) -> Option<Headroom> {
+        retry_after::headroom(response.headers())
     }
 
     fn error(&self, call: Self::Call, error: &BoxError) -> Outcome {
