@@ -39,3 +39,45 @@ impl FleetCore {
         });
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::fleet::{Backend, Fleet};
+
+    // C71: or what is noted of it would stay for as long as its limit.
+    #[tokio::test(start_paused = true)]
+    async fn a_response_of_a_removed_backend_leaves_nothing_behind() {
+        let fleet = Fleet::plain().backend(Backend::new("a", ())).headroom(true).build().expect("a valid fleet");
+        let core = &fleet.shared.core;
+        let member = core.find("a").expect("a backend");
+        let low = Headroom::new(0.0).until_reset(Duration::from_secs(60));
+        member.note_headroom(low);
+        assert!(core.next_due().is_some());
+        fleet.remove("a");
+        tokio::time::advance(Duration::from_secs(60)).await;
+        core.process_due();
+        assert_eq!(core.next_due(), None);
+        member.note_headroom(Headroom::new(0.05));
+        tokio::time::advance(Duration::from_secs(2)).await;
+        member.note_headroom(low);
+        assert_eq!(core.next_due(), None);
+    }
+
+    // C66, C71: a response that states what is known is no change of the fleet.
+    #[tokio::test(start_paused = true)]
+    async fn the_fleet_changes_with_the_share_only() {
+        let fleet = Fleet::plain().backend(Backend::new("a", ())).headroom(true).build().expect("a valid fleet");
+        let core = &fleet.shared.core;
+        let member = core.find("a").expect("a backend");
+        let mut version = core.version();
+        for (left, is_changed) in [(1.0, false), (0.1, true), (0.09, false), (0.03, false), (0.02, true), (0.0, false)]
+        {
+            member.note_headroom(Headroom::new(left));
+            assert_eq!(std::mem::replace(&mut version, core.version()) != core.version(), is_changed, "{left}");
+            tokio::time::advance(Duration::from_secs(2)).await;
+        }
+    }
+}
