@@ -39,11 +39,11 @@ use crate::{
 ///
 /// | changed in the file | effect |
 /// |---|---|
-/// | `[[backend]]`: a backend more or less, `weight`, `priority`, `timeout`, `limit` | applied, in place for a backend that stays |
+/// | `[[backend]]`: a backend more or less, `weight`, `priority`, `timeout`, `time_limits`, `limit`, `tags` | applied, in place for a backend that stays |
 /// | `[[backend]]`, `[json]`: what its requests are rewritten with, secrets too | the backend is replaced; requests in flight finish |
 /// | `[[backend]]`: `dns` | looked up from then on; the endpoints found before stay until it has found others |
 /// | `[[backend]]`: `status` | set, since it is the operator's word; a status that did not change is not set again |
-/// | `strategy`, `preset`, `[hash]`, `[failover]` | for doors that are made of [`current`](Self::current) from then on |
+/// | `strategy`, `preset`, `[hash]`, `[failover]`, `[resume]` | for doors that are made of [`current`](Self::current) from then on |
 /// | everything else | reported as [`needs_restart`](Applied::needs_restart) |
 ///
 /// Backends that were added to the fleet by other means are removed, as by [`Fleet::reconcile`], except those of lists that

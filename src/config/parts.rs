@@ -48,7 +48,8 @@ impl Config {
         self.policy.clone()
     }
 
-    /// Returns the classifier of the fleet: `statuses` and `success_at_end` of the section `[breaker]`.
+    /// Returns the classifier of the fleet: `statuses` and `success_at_end` of the section `[breaker]`, and the section
+    /// `[events]`.
     pub fn classifier(&self) -> HttpClassifier {
         self.classifier.clone()
     }

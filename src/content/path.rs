@@ -121,7 +121,7 @@ mod tests {
         assert_eq!(found("error.0", &document), [json!(null)]);
         for missing in ["error.code.0", "error.details.2", "error.details.00.type", "Error", "error.details.type", "0"]
         {
-            assert_eq!(found(missing, &document), [json!(0); 0], "{missing}");
+            assert!(found(missing, &document).is_empty(), "{missing}");
         }
     }
 

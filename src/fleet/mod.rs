@@ -97,6 +97,7 @@ mod member;
 mod published;
 mod publisher;
 mod rare;
+mod rarely;
 mod reconcile;
 mod record;
 mod registry;

@@ -91,6 +91,7 @@ impl<S: Send + Sync, C: Send + Sync> Record for Shard<S, C> {
         self.info().sample(ticket, sample);
     }
 
+    #[cfg(feature = "http")]
     fn backend(&self) -> Option<&BackendName> {
         Some(&self.name)
     }

@@ -125,13 +125,14 @@ impl CallGuard {
     }
 
     /// Notes that content of the response was received, for a classifier that can tell it from the rest: see
-    /// [`TimeLimits::first_content`].
+    /// [`TimeLimits::first_content`](crate::TimeLimits::first_content).
     #[inline]
     pub fn content(&mut self) {
         self.received.content = true;
     }
 
     /// What was received of the body so far.
+    #[cfg(feature = "http")]
     pub(crate) fn received(&self) -> Received {
         self.received
     }

@@ -3,10 +3,11 @@
 use std::sync::Arc;
 
 use super::{FailureKind, Outcome};
+#[cfg(feature = "http")]
+use crate::name::BackendName;
 use crate::{
     body::Upload,
     health::{Sample, Ticket},
-    name::BackendName,
 };
 
 /// Where the calls to one backend are recorded.
@@ -26,6 +27,7 @@ pub(crate) trait Record: Send + Sync {
     fn sample(&self, ticket: &Ticket, sample: Sample);
 
     /// The backend, if the calls are those of one.
+    #[cfg(feature = "http")]
     fn backend(&self) -> Option<&BackendName> {
         None
     }

@@ -71,6 +71,8 @@ mod time_limit;
 pub use tower::BoxError;
 
 #[cfg(feature = "http")]
+pub(crate) use self::call_guard::Received;
+#[cfg(feature = "http")]
 pub use self::http::{
     BrokenStream, ClassifyEnd, EventWatch, HttpEnd, Interrupted, PlainErrors, TowerHttp, TowerHttpCall, WatchedBody,
     retry_after,
@@ -79,7 +81,6 @@ pub use self::http::{
 pub(crate) use self::http::{gateway_status, grpc_code, has_events, is_encoded};
 pub(crate) use self::{
     body_timer::BodyTimer,
-    call_guard::Received,
     error::find_replay_error,
     guard::{Event, Guard, Meter, Record, Timing},
 };

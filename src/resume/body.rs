@@ -2,7 +2,7 @@
 
 use std::{
     any::Any,
-    fmt, mem,
+    fmt,
     pin::Pin,
     sync::{Mutex, PoisonError},
     task::{Context, Poll, ready},
@@ -15,7 +15,11 @@ use pin_project_lite::pin_project;
 use tower::BoxError;
 
 use super::resumption::Source;
-use crate::{body::into_bytes, failover::Ledger, outcome::Interrupted};
+use crate::{
+    body::{Pause, into_bytes},
+    failover::Ledger,
+    outcome::Interrupted,
+};
 
 pin_project! {
     /// A response body that goes on at another backend when it breaks off. `D` is the body of the inner service.
@@ -49,7 +53,7 @@ pin_project! {
 /// The error that follows an error event.
 struct Last<E> {
     error: Option<E>,
-    has_yielded: bool,
+    pause: Pause,
 }
 
 /// What the inner body is at.
@@ -103,10 +107,8 @@ impl<D: Body> Body for ResponseBody<D> {
 
     fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, D::Error>>> {
         if let Some(last) = self.as_mut().project().last {
-            if last.error.is_some() && !mem::replace(&mut last.has_yielded, true) {
-                // hyper drops what it has not sent when a body fails. It sends when the body is pending.
-                cx.waker().wake_by_ref();
-                return Poll::Pending;
+            if last.error.is_some() {
+                ready!(last.pause.poll(cx));
             }
             return Poll::Ready(last.error.take().map(Err));
         }
@@ -115,7 +117,7 @@ impl<D: Body> Body for ResponseBody<D> {
             && let Some(event) = (self.event_of)(error)
         {
             let error = frame.and_then(Result::err);
-            *self.project().last = Some(Last { error, has_yielded: false });
+            *self.project().last = Some(Last { error, pause: Pause::default() });
             return Poll::Ready(Some(Ok(Frame::data(event))));
         }
         Poll::Ready(frame)

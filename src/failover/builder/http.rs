@@ -28,7 +28,7 @@ impl FailoverBuilder {
         self
     }
 
-    /// Sets the statuses on which [`Trigger::status`] fires. Default: those that the fleet's classifier counts as
+    /// Sets the statuses on which [`Trigger::status`](crate::failover::Trigger::status) fires. Default: those that the fleet's classifier counts as
     /// failures.
     ///
     /// The circuits of the backends are not affected: a 404 may move a request on without being a failure of its

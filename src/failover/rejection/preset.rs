@@ -20,7 +20,7 @@ impl Rejections {
     /// use tower_fleet::failover::{Follow, Rejections};
     ///
     /// let rejections = Rejections::chat_completions();
-    /// let body = br#"{ "error": { "message": "…", "code": "context_length_exceeded" } }"#;
+    /// let body = br#"{ "error": { "message": "too long", "code": "context_length_exceeded" } }"#;
     /// assert_eq!(rejections.matched(400, body).unwrap().follow(), Follow::Tagged("larger-context"));
     /// assert!(rejections.matched(400, br#"{ "error": { "code": "invalid_value" } }"#).is_none());
     /// ```
