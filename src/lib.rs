@@ -117,6 +117,7 @@
 //! | `INFO` | `fleet changed` | `change` |
 //! | `INFO` | `body resumed` | `bytes`, `ledger` |
 //! | `INFO` | `body not resumed` | `bytes`, `reason`, `ledger` |
+//! | `WARN` | `backend rejects requests` | `backend`, `rule` |
 //! | `WARN` | `probes fail` | `backend`, `reason` |
 //! | `INFO` | `probes succeed` | `backend` |
 //! | `WARN` | `discovered backend rejected` | `error` |

@@ -17,6 +17,11 @@ pub(crate) fn list_refused(error: &dyn fmt::Display) {
     tracing::warn!(target: "tower_fleet", %error, "list of backends refused; the previous one stays");
 }
 
+/// A backend rejects what the operator has to mend, such as a key. Once per request, until its circuit opens.
+pub(crate) fn rejected(backend: &str, rule: &'static str) {
+    tracing::warn!(target: "tower_fleet", backend, rule, "backend rejects requests");
+}
+
 /// A backend of a list has the name of one that did not come from the same source.
 pub(crate) fn listed_name_taken(backend: &str) {
     tracing::warn!(target: "tower_fleet", backend, "listed backend skipped; its name is taken");

@@ -1,13 +1,14 @@
 //! A response body whose failure is logged: its client has the head already, and no status tells it.
 
 use std::{
-    fmt,
+    fmt, iter,
     pin::Pin,
     sync::Arc,
     task::{Context, Poll},
 };
 
 use hyper::body::{Body, Frame, SizeHint};
+use tower::BoxError;
 
 use crate::log::WorkerLog;
 
@@ -27,7 +28,7 @@ impl<B, T> Reported<B, T> {
 
 impl<B, T> Body for Reported<B, T>
 where
-    B: Body<Error: fmt::Display> + Unpin,
+    B: Body<Error = BoxError> + Unpin,
     T: fmt::Display + Unpin,
 {
     type Data = B::Data;
@@ -36,7 +37,9 @@ where
     fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<B::Data>, B::Error>>> {
         let polled = Pin::new(&mut self.body).poll_frame(cx);
         if let Poll::Ready(Some(Err(error))) = &polled {
-            self.log.line(format_args!("{}: the response broke off: {error}", self.title));
+            let causes = iter::successors(error.source(), |cause| cause.source());
+            let causes: String = causes.map(|cause| format!(": {cause}")).collect();
+            self.log.line(format_args!("{}: the response broke off: {error}{causes}", self.title));
         }
         polled
     }

@@ -10,7 +10,7 @@ use serde::Deserialize;
 
 use super::{
     ClientLayer, ConfigError, ValueError,
-    content::Limits,
+    content::{self, Limits},
     error::safe,
     json,
     limit::Calls,
@@ -134,7 +134,8 @@ impl Section {
             Ok(_) => Ok(backend),
             Err(refused) if refused.field() != "name" => {
                 let error = ValueError::new(refused.value(), refused.reason());
-                Err(error.at(format!("backend[{index}].{}", refused.field()), Some(&self.name)))
+                let path = format!("backend[{index}].{}{}", content::section_of(refused.field()), refused.field());
+                Err(error.at(path, Some(&self.name)))
             }
             // The weight is at least 1, so the name is refused.
             Err(refused) => {

@@ -74,3 +74,8 @@ impl Limits {
             .idle(time(self.idle))
     }
 }
+
+/// The section of a setting of a backend or a failover, with a dot: the limits on the parts of a response have one.
+pub(super) fn section_of(field: &str) -> &'static str {
+    if ["head", "first_byte", "first_content", "idle"].contains(&field) { "time_limits." } else { "" }
+}

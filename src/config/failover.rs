@@ -8,7 +8,7 @@ use serde::Deserialize;
 use super::{
     ConfigError, ValueError,
     commit::Commit,
-    content::Limits,
+    content::{self, Limits},
     error::safe,
     hedge::Hedge,
     rejection,
@@ -202,7 +202,8 @@ impl Section {
         }
         builder = builder.replay(replay(self.replay_limit, self.replay_memory, self.upload_idle_timeout));
         builder.build().map_err(|refused| {
-            ValueError::new(refused.value(), refused.reason()).at(format!("failover.{}", refused.field()), None)
+            let path = format!("failover.{}{}", content::section_of(refused.field()), refused.field());
+            ValueError::new(refused.value(), refused.reason()).at(path, None)
         })
     }
 }

@@ -187,7 +187,9 @@ impl Config {
                 .map_err(|refused| ValueError::new(refused.value(), refused.reason()).at("name", None))?;
         }
         let (policy, classifier) = file.breaker.parts()?;
-        if file.events.is_none() && file.failover.reads_events() {
+        let reads_events = file.failover.reads_events();
+        let failover = file.failover.layer(root)?;
+        if file.events.is_none() && reads_events {
             let reason = "needs the section [events], which tells content and the end of a stream";
             return Err(ValueError::hidden(reason).at("failover.commit", None));
         }
@@ -210,7 +212,7 @@ impl Config {
             headroom: file.headroom,
             slow_start: file.slow_start.map(share::SlowStartSection::settings).transpose()?,
             outliers: file.outliers.map(share::OutliersSection::settings).transpose()?,
-            failover: file.failover.layer(root)?,
+            failover,
             policy,
             classifier,
             probe: file.probe.map(probe::Section::checked).transpose()?,

@@ -90,7 +90,7 @@ impl Section {
         if let Some(rule) = self.otherwise {
             layer = layer.otherwise(match rule {
                 Rule::Refuse => Unedited::Refuse,
-                Rule::Send => Unedited::Send,
+                Rule::Send => Unedited::Forward,
             });
         }
         if let Some(model) = self.response_model {

@@ -234,7 +234,19 @@ mod tests {
         let rules = EventRules::new().end_event("stop");
         let more = rules.clone().end_data("[DONE]");
         assert!(rules.0.end_data.is_empty() && more.0.end_data == ["[DONE]"]);
-        let shown = "EventRules { end_data: [\"[DONE]\"], end_events: [\"stop\"], classify: false, error_form: false }";
+        let shown = "EventRules { paths: [], end_data: [\"[DONE]\"], end_events: [\"stop\"], classify: false, error_form: false }";
         assert_eq!(format!("{more:?}"), shown);
+    }
+
+    // C74: the streams of another API are not judged.
+    #[test]
+    fn rules_may_concern_some_paths_only() {
+        let rules = EventRules::new().path("/chat/completions").path("/messages/");
+        for (path, expected) in
+            [("/v1/chat/completions", true), ("/messages", true), ("/v1/responses", false), ("", false)]
+        {
+            assert_eq!(rules.concerns(path), expected, "{path}");
+        }
+        assert!(EventRules::new().concerns("/anything"));
     }
 }

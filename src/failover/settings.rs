@@ -191,6 +191,16 @@ impl Settings {
             let reason = "need the trigger `status`, which is not among the triggers";
             return Err(invalid("statuses", format_args!("{statuses:?}"), reason));
         }
+        if let Some(timeout) = self.timeout {
+            let limits = [("head", self.time_limits.head), ("first_byte", self.time_limits.first_byte)];
+            let all = limits.into_iter().chain([("first_content", self.time_limits.first_content)]);
+            if let Some((field, limit)) =
+                all.filter_map(|(field, limit)| Some((field, limit?))).find(|it| it.1 > timeout)
+            {
+                let reason = format!("must be at most as long as the timeout of an attempt, {timeout:?}");
+                return Err(invalid(field, format_args!("{limit:?}"), reason));
+            }
+        }
         if let Some(name) = self.later
             && (self.mode != Mode::Sequential || self.attempts_per_backend < 2)
         {

@@ -15,6 +15,7 @@ use crate::{
     fleet::BackendService,
     foreign,
     outcome::{Classify, Failure, FailureKind, Outcome, find_replay_error},
+    telemetry,
     time::Moment,
 };
 
@@ -59,6 +60,9 @@ where
                 if !self.may_follow(entry, rejection.follow) && is_alone {
                     return Some(self.serve(entry, peek));
                 }
+                if rejection.is_failure {
+                    foreign::run(|| telemetry::rejected(&self.ledger.attempts()[entry].backend, rejection.name));
+                }
                 rejected = Some(rejection);
                 (failure.into(), Some(LastFailure::Response(peek, entry)))
             }
@@ -83,7 +87,9 @@ where
             return Some(self.pass_on(entry, outcome, last));
         };
         self.ledger.set_ending(entry, Ending::Tripped { trigger, outcome });
-        let is_broken = outcome.failure().is_some_and(|failure| failure.kind().breaks_body());
+        // What a backend says of a fault of its own, such as a wrong key, is not for the caller.
+        let is_private = rejected.is_some_and(|rejected| rejected.is_failure);
+        let is_broken = is_private || outcome.failure().is_some_and(|failure| failure.kind().breaks_body());
         // The last failure replaces an earlier one. But a response is of more use than an error, unless it was cut
         // short.
         let dropped = match (&self.last, last) {

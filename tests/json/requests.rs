@@ -98,7 +98,7 @@ async fn a_request_that_no_backend_takes_is_the_callers_fault() {
 #[tokio::test(start_paused = true)]
 async fn by_choice_it_is_sent_as_it_is_and_the_ledger_tells_it() {
     for (request, reason) in unfit() {
-        let (fleet, [a]) = edited([model("m").bound(50).otherwise(Unedited::Send)]);
+        let (fleet, [a]) = edited([model("m").bound(50).otherwise(Unedited::Forward)]);
         let answer = send(&fleet, request).await;
         assert_eq!(story(&answer), "a:served", "{reason}");
         let ledger = ledger(&answer);
@@ -114,7 +114,7 @@ async fn by_choice_it_is_sent_as_it_is_and_the_ledger_tells_it() {
 async fn a_body_that_was_read_in_part_is_sent_as_a_whole() {
     let long = "y".repeat(500);
     for limit in [0, 100, 100_000] {
-        let (fleet, [a]) = edited([model("m").bound(50).otherwise(Unedited::Send)]);
+        let (fleet, [a]) = edited([model("m").bound(50).otherwise(Unedited::Forward)]);
         let pieces = long.as_bytes().chunks(20).flat_map(|part| [Piece::Wait(5), Piece::Data(part.to_vec())]).collect();
         let door = sequential().replay(ReplayLayer::new().limit(limit)).build().unwrap().layer(fleet.clone());
         door.oneshot(json(pieces)).await.unwrap();
@@ -125,7 +125,7 @@ async fn a_body_that_was_read_in_part_is_sent_as_a_whole() {
 // C76
 #[tokio::test(start_paused = true)]
 async fn a_name_that_is_not_in_the_map_is_refused_by_choice() {
-    let edit = JsonEditLayer::new().map("model", [("fast", "m")]).unwrap().otherwise(Unedited::Send);
+    let edit = JsonEditLayer::new().map("model", [("fast", "m")]).unwrap().otherwise(Unedited::Forward);
     let (fleet, [a, b]) = edited([edit.clone().unmapped(Unmapped::Refuse), edit]);
     let answer = send(&fleet, json(vec![data("{\"model\":\"large\"}")])).await;
     assert_eq!(story(&answer), "a:network(body not edited: name not in the map) b:served");
@@ -281,5 +281,5 @@ fn a_layer_over_another_keeps_its_own_edits() {
     assert_eq!(own.over(&all), expected);
     assert_eq!(JsonEditLayer::new().over(&all), all);
     assert_ne!(model("a"), model("b"));
-    assert_ne!(model("a"), model("a").otherwise(Unedited::Send));
+    assert_ne!(model("a"), model("a").otherwise(Unedited::Forward));
 }

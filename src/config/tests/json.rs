@@ -32,7 +32,7 @@ fn a_backend_has_its_own_edits_over_those_of_all() {
     let a = JsonEditLayer::new().set_default("n", vec![1]).unwrap().set_default("temperature", 0.2).unwrap();
     let a = a.map("model", [("fast", "gpt-4o-mini")]).unwrap().unmapped(Unmapped::Refuse);
     let b = JsonEditLayer::new().set("stream_options", serde_json::json!({})).unwrap().bound(16 << 20);
-    let b = b.memory(ReplayMemory::new(32 << 20)).otherwise(Unedited::Send).response_model(ResponseModel::Served);
+    let b = b.memory(ReplayMemory::new(32 << 20)).otherwise(Unedited::Forward).response_model(ResponseModel::Served);
     let config = good(FILE);
     let found: Vec<_> = config.backends().iter().map(|backend| backend.service().json_edit()).collect();
     assert_eq!(found, [&a.over(&all), &b.over(&all), &all]);

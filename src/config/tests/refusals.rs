@@ -80,7 +80,7 @@ fn an_error_shows_path_value_and_backend() {
             "[failover]\ncommit = { whole = 9, beyond = \"wait\" }",
             "failover.commit.beyond: \"wait\" must be one of commit, fail",
         ),
-        ("[failover]\ntime_limits = { idle = 0 }", "failover.idle: 0ns must be longer than zero"),
+        ("[failover]\ntime_limits = { idle = 0 }", "failover.time_limits.idle: 0ns must be longer than zero"),
         ("[events]\nformat = \"sse\"", "events.format: \"sse\" must be one of chat-completions, messages, responses"),
         ("[events]\nend_data = \"a\\nb\"", "events.end_data: must be a line that is not empty"),
         ("[failover]\nmode = { hedged = 20 }", "failover.mode.hedged: 20 needs a unit: 30s, 5min"),

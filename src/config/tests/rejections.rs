@@ -27,9 +27,9 @@ fn rules_and_tags_take_effect() {
         assert!(shown.contains(expected), "{expected}: {shown}");
     }
     for (then, expected) in [("next", "Next"), ("later", "Later"), ("answer", "Answer")] {
-        let shown = debugged(
-            &good(&rule(&format!("name = \"x\"\nstatuses = [400]\nthen = \"{then}\""))).failover().rejections(),
-        );
+        let sequence = "[failover]\nmode = \"sequential\"\nattempts_per_backend = 2";
+        let text = format!("[[failover.rejection]]\nname = \"x\"\nstatuses = [400]\nthen = \"{then}\"\n");
+        let shown = debugged(&good(&file(sequence, &text)).failover().rejections());
         assert!(shown.contains(&format!("follow: {expected}, is_failure: false")), "{shown}");
     }
     let config = good(&file("", ""));

@@ -29,7 +29,7 @@ const DEFAULT_BOUND: usize = 1024 * 1024;
 ///     .remove("logit_bias")?
 ///     .map("model", [("fast", "gpt-4o-mini"), ("large", "gpt-4o")])?
 ///     .bound(16 * 1024 * 1024)
-///     .otherwise(Unedited::Send)
+///     .otherwise(Unedited::Forward)
 ///     .response_model(ResponseModel::AsAsked);
 /// # Ok::<_, InvalidSetting>(())
 /// ```

@@ -16,7 +16,7 @@ pub(super) fn unedited(settings: &Settings, reason: NotEdited) -> Result<Option<
         return Ok(None);
     }
     match settings.otherwise {
-        Unedited::Send if reason != NotEdited::UnknownName => Ok(Some(Note::new(reason.reason()))),
+        Unedited::Forward if reason != NotEdited::UnknownName => Ok(Some(Note::new(reason.reason()))),
         _ => Err(refused(reason)),
     }
 }

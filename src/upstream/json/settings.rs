@@ -11,7 +11,7 @@ pub enum Unedited {
     #[default]
     Refuse,
     /// It is sent as the caller sent it. The ledger notes why it was not edited.
-    Send,
+    Forward,
 }
 
 /// What happens to a name that is not in the map of its field.

@@ -262,7 +262,7 @@ fn a_watched_response_is_send_and_its_type_has_a_name() {
     fn send<T: Send + Sync + 'static>() {}
     send::<<HttpClassifier as Classify<Request<()>, Response<Full<Bytes>>>>::Watched>();
     send::<Response<WatchedBody<Empty<Bytes>, HttpEnd>>>();
-    assert!(size_of::<HttpEnd>() <= 16);
+    assert!(size_of::<HttpEnd>() <= 24);
 }
 
 #[tokio::test]
