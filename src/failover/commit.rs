@@ -72,7 +72,8 @@ pub trait Commit<Res>: Clone + Send + Sync + 'static {
 
     /// Reads the response until it is final or has failed. What was read stays in the peek.
     ///
-    /// Ready with [`Outcome::Success`] when the response is final, or with a failure. A failed response may still be
+    /// Ready with [`Outcome::Success`] when the response is final, with a failure, or with [`Outcome::Neutral`] if only its
+    /// head counts. A failed response may still be
     /// [finished](Self::finish): if it fires no trigger, or if no other attempt succeeds.
     fn poll_commit(&self, peek: &mut Self::Peek, cx: &mut Context<'_>, guard: GuardOf<Res>) -> Poll<Outcome>;
 

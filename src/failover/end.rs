@@ -104,6 +104,8 @@ where
     let mut outcome = if head.is_failure() { head } else { read };
     if let Some(guard) = C::guard(policy.protocol.response(&mut peek)) {
         match guard.verdict().filter(Outcome::is_failure) {
+            // Of an error only the head counts, whatever became of its body.
+            Some(_) if read.is_neutral() => guard.commit(),
             // The classifier watches the body too, and has recorded a failure of its own.
             Some(failure) => outcome = failure,
             // The outcome of the head is recorded, or is none to the classifier.

@@ -1,17 +1,11 @@
 //! Where a request may begin, and whether an attempt may follow another one.
 
-use super::{Commit, Mode, counts::AttemptCounts, progress::Progress};
+use super::{
+    Commit, Mode,
+    counts::AttemptCounts,
+    progress::{FollowUp, Progress},
+};
 use crate::{attempt::Ready, body::Replay, fleet::BackendService, name::BackendId, outcome::Classify, pick::SKIP_NONE};
-
-/// Whether an attempt may follow another one.
-#[derive(Clone, Copy, PartialEq)]
-pub(super) enum FollowUp {
-    /// There is a backend for it now.
-    Now,
-    /// There may be one later: its circuit is open, for example. So the request is kept, but no time is.
-    Later,
-    Never,
-}
 
 impl<S, H, C, Req> Progress<S, H, C, Req>
 where

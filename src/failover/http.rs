@@ -5,7 +5,7 @@ use std::{
     time::Duration,
 };
 
-use http::{HeaderName, HeaderValue, Request, Response, StatusCode, header::RETRY_AFTER};
+use http::{HeaderName, HeaderValue, Request, Response, StatusCode};
 use http_body::Body;
 use tower::BoxError;
 use tower_http::classify::GrpcCode;
@@ -148,11 +148,6 @@ where
             && let Ok(value) = HeaderValue::from_str(backend)
         {
             response.headers_mut().insert(header.clone(), value);
-        }
-        if let Some(earliest) = ledger.earliest_retry().filter(|_| response.headers().contains_key(RETRY_AFTER)) {
-            // Of all backends that named a time, the caller may come back with the first.
-            let seconds = earliest.as_secs() + u64::from(earliest.subsec_nanos() > 0);
-            response.headers_mut().insert(RETRY_AFTER, seconds.into());
         }
         response.extensions_mut().insert(ledger);
         response

@@ -221,17 +221,6 @@ impl Ledger {
         self.stopped
     }
 
-    /// The earliest time after which one of the backends wants to be asked again, if a response was passed through.
-    #[cfg(feature = "http")]
-    pub(super) fn earliest_retry(&self) -> Option<Duration> {
-        self.passed_through?;
-        let delay = |attempt: &Attempted| match attempt.ending {
-            Ending::Tripped { outcome, .. } => outcome.failure()?.retry_delay().filter(|delay| !delay.is_zero()),
-            _ => None,
-        };
-        self.attempts().iter().filter_map(delay).min()
-    }
-
     /// Returns the last failure that moved the request on.
     pub fn last_failure(&self) -> Option<Outcome> {
         self.attempts().iter().rev().find_map(|attempt| match attempt.ending {

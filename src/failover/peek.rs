@@ -126,7 +126,7 @@ impl<B: Body + Unpin> Peek<B> {
                     // The status is known. Its body is of use only if it is there soon.
                     let patience = self.patience.get_or_insert_with(|| Box::pin(sleep(ERROR_BODY)));
                     ready!(patience.as_mut().poll(cx));
-                    return Poll::Ready(Outcome::Success);
+                    return Poll::Ready(Outcome::Neutral);
                 }
                 Poll::Pending => return Poll::Pending,
             };
@@ -135,7 +135,7 @@ impl<B: Body + Unpin> Peek<B> {
                 None => return Poll::Ready(self.ended()),
                 Some(Err(error)) if self.is_error => {
                     self.beginning.error = Some(error);
-                    return Poll::Ready(Outcome::Success);
+                    return Poll::Ready(Outcome::Neutral);
                 }
                 // The response fails before it is final. If no trigger fires, the caller gets it with this error.
                 Some(Err(error)) => {

@@ -15,7 +15,6 @@ use super::{
     counts::AttemptCounts,
     earlier::Brought,
     end::Peek,
-    follow_up::FollowUp,
     plan::Plan,
     running::Running,
     settings::{Policy, Settings},
@@ -51,6 +50,16 @@ pub(super) struct Progress<S, H, C, Req, Q = <H as Replay<Req>>::Request, K = Pe
 
 /// How long a request that probes a spare backend waits before it is sent to the tier that serves, too.
 const SPARE_PATIENCE: Duration = Duration::from_secs(1);
+
+/// Whether an attempt may follow another one.
+#[derive(Clone, Copy, PartialEq)]
+pub(super) enum FollowUp {
+    /// There is a backend for it now.
+    Now,
+    /// There may be one later: its circuit is open, for example. So the request is kept, but no time is.
+    Later,
+    Never,
+}
 
 /// What is returned to the caller if no attempt succeeds.
 pub(super) enum LastFailure<K> {

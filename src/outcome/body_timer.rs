@@ -10,7 +10,7 @@ use tokio::time::{Instant, Sleep};
 
 use super::TimeLimits;
 #[cfg(feature = "http")]
-use super::{TimeLimit, call_guard::Received};
+use super::{TimeLimit, received::Received};
 
 /// Ends a body that is late: with its first byte, its first content, or its next frame.
 ///

@@ -66,12 +66,11 @@ mod headroom;
 mod http;
 mod keyed;
 mod note;
+mod received;
 mod time_limit;
 
 pub use tower::BoxError;
 
-#[cfg(feature = "http")]
-pub(crate) use self::call_guard::Received;
 #[cfg(feature = "http")]
 pub use self::http::{
     BrokenStream, ClassifyEnd, EventWatch, HttpEnd, Interrupted, PlainErrors, TowerHttp, TowerHttpCall, WatchedBody,
@@ -79,6 +78,8 @@ pub use self::http::{
 };
 #[cfg(feature = "http")]
 pub(crate) use self::http::{gateway_status, grpc_code, has_events, is_encoded};
+#[cfg(feature = "http")]
+pub(crate) use self::received::Received;
 pub(crate) use self::{
     body_timer::BodyTimer,
     error::find_replay_error,

@@ -8,7 +8,7 @@ use http::{
     header::{CONTENT_ENCODING, CONTENT_TYPE},
 };
 
-use super::super::{FailureKind, Outcome, call_guard::Received};
+use super::super::{FailureKind, Outcome, received::Received};
 use crate::content::{EventClass, EventReader, EventRules};
 
 /// The longest event that is passed on as a whole.
