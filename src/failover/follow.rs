@@ -11,7 +11,9 @@ pub enum Follow {
     /// The next backend with this [tag](crate::Backend::tag) gets the request. If none is left, the response is the
     /// answer.
     Tagged(&'static str),
-    /// The same backend gets the request again, later: not before the time that it named, if it did.
+    /// The same backend gets the request again, later: after the pause between attempts, and not before the time that it
+    /// named, if it did. Needs [`Mode::Sequential`](super::Mode::Sequential) and
+    /// [`attempts_per_backend`](super::FailoverBuilder::attempts_per_backend) of at least 2.
     Later,
     /// The caller gets the response: no backend would answer otherwise.
     Answer,

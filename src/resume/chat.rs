@@ -30,7 +30,8 @@ use super::{
 /// ```
 /// use tower_fleet::resume::{ByteRanges, ChatContinuation, ResumeLayer};
 ///
-/// // DeepSeek and Mistral continue a message with `"prefix": true`.
+/// // DeepSeek continues a message with `"prefix": true`. An API that repeats the text so far is refused: its answer looks
+/// // like a new one.
 /// let chats = ChatContinuation::new(["deepseek"]);
 /// // vLLM has fields of the request for that.
 /// let own = ChatContinuation::new(["gpu-1", "gpu-2"])
