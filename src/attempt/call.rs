@@ -130,11 +130,10 @@ impl<F, N, S: Send + Sync, C: Send + Sync> Attempt<F, N, S, C> {
         let guard = this.guard.take().expect(COMPLETED);
         let shard = guard.to().expect(COMPLETED);
         let timer = body_timer(shard.info(), door, *this.started, guard.upload());
-        let guard = match is_held {
+        let mut guard = match is_held {
             true => CallGuard::uncommitted(guard, matches!(verdict, Verdict::AtEnd)),
             false => CallGuard::new(guard),
         };
-        let mut guard = guard;
         if let Some(timer) = timer {
             guard.set_timer(timer);
         }
